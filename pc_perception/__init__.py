@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Labels on live point clouds: encoders, operations and the live path, without ROS."""
