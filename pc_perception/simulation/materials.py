@@ -9,7 +9,7 @@ simulator's paint instead of shape.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,6 +141,9 @@ def _between(ends: tuple[float, float], u: float) -> float:
     return ends[0] + (ends[1] - ends[0]) * u
 
 
+_SCALARS = tuple(f.name for f in fields(Material) if f.name != "rgb")
+
+
 @dataclass(frozen=True)
 class MaterialTable:
     """Many materials as arrays of length M, to be indexed by a hit's ``material``."""
@@ -158,13 +161,8 @@ class MaterialTable:
     @classmethod
     def stack(cls, materials: Sequence[Material]) -> MaterialTable:
         """Turn M materials into arrays."""
-        rows = np.array(
-            [
-                (*m.rgb, m.reflectivity, m.gloss, m.retro, m.transmission, m.roughness)
-                + (m.texture, m.texture_scale, m.texture_contrast)
-                for m in materials
-            ],
-            dtype=np.float32,
-        ).reshape(-1, 11)
-        columns = np.ascontiguousarray(rows.T)
-        return cls(rows[:, :3], *columns[3:8], columns[8].astype(np.uint8), *columns[9:])
+        rows = np.array([[*m.rgb, *(getattr(m, n) for n in _SCALARS)] for m in materials], dtype=np.float32)
+        rows = rows.reshape(-1, 3 + len(_SCALARS))
+        columns: dict[str, NDArray] = dict(zip(_SCALARS, np.ascontiguousarray(rows[:, 3:].T), strict=True))
+        columns["texture"] = columns["texture"].astype(np.uint8)
+        return cls(rgb=rows[:, :3].copy(), **columns)
