@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names and units of per-point fields: from what drivers and files write to what ``PointCloud`` fixes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+ALIASES = {
+    "intensity": ("i", "intensities", "reflectivity"),
+    "ring": ("channel", "laser_id"),
+    "time": ("t", "timestamp", "time_stamp", "offset_time"),
+}
+"""Other names of a field, in order of preference; used only where the field itself is absent."""
+
+_TRIPLES = {
+    "rgb": (("r", "g", "b"), ("red", "green", "blue")),
+    "normal": (("normal_x", "normal_y", "normal_z"), ("nx", "ny", "nz")),
+}
+# A sweep lasts well under this; anything above is a time since the epoch, in seconds or nanoseconds.
+_EPOCH_SECONDS = 1e8
+_EPOCH_NANOSECONDS = 1e16
+
+
+def find_column(names: tuple[str, ...], wanted: str) -> str | None:
+    """Return which of ``names`` holds the field ``wanted`` (itself or an alias), or None."""
+    if wanted in names:
+        return wanted
+    return next((alias for alias in ALIASES.get(wanted, ()) if alias in names), None)
+
+
+def standard_fields(columns: Mapping[str, NDArray], stamp_ns: int = 0) -> dict[str, NDArray]:
+    """Rename and convert raw columns to the fields that ``PointCloud`` describes.
+
+    Args:
+        columns: raw arrays of length N by the name that the driver or file gave, without x, y, z.
+        stamp_ns: the cloud's stamp; absolute point times become relative to it.
+
+    Returns:
+        ``intensity`` float32, ``ring`` uint16, ``time`` float32 seconds, ``rgb`` (N, 3) uint8, ``normal``
+        (N, 3) float32, ``label`` and ``instance`` integer where they hold whole numbers, and every other
+        column as it is.
+    """
+    fields = dict(columns)
+    for name in ALIASES:
+        source = find_column(tuple(fields), name)
+        if source is not None and fields[source].ndim == 1:
+            fields[name] = _CONVERTERS[name](fields.pop(source), stamp_ns)
+    for name, spellings in _TRIPLES.items():
+        for parts in spellings:
+            if name not in fields and all(p in fields and fields[p].ndim == 1 for p in parts):
+                fields[name] = np.stack([fields.pop(p) for p in parts], axis=1)
+    if "rgb" not in fields and "rgba" in fields:
+        fields["rgb"] = fields.pop("rgba")
+    if "rgb" in fields:
+        fields["rgb"] = to_rgb(fields["rgb"])
+    if "normal" in fields:
+        fields["normal"] = fields["normal"].astype(np.float32, copy=False)
+    for name in ("label", "instance"):
+        if name in fields and fields[name].dtype.kind == "f":
+            fields[name] = _whole_numbers(fields[name])
+    return fields
+
+
+def to_rgb(values: NDArray) -> NDArray[np.uint8]:
+    """Return (N, 3) uint8 colours of packed 0x00RRGGBB values or of separate channels.
+
+    Args:
+        values: (N,) float32 whose bits are the colour, or (N,) integers; or (N, 3+) channels as uint8,
+            as floats 0..1, as floats 0..255, or as 16-bit integers.
+    """
+    if values.ndim == 1:
+        bits = values.astype(np.float32).view(np.uint32) if values.dtype.kind == "f" else values
+        bits = bits.astype(np.uint32, copy=False)
+        return np.stack([bits >> 16, bits >> 8, bits], axis=1).astype(np.uint8)
+    channels = values[:, :3]
+    if channels.dtype == np.uint8:
+        return np.ascontiguousarray(channels)
+    scaled = np.nan_to_num(channels.astype(np.float64), nan=0.0, posinf=255.0, neginf=0.0)
+    top = scaled.max(initial=0.0)
+    if channels.dtype.kind == "f" and top <= 1.0:
+        scaled = scaled * 255.0
+    elif top > 255.0:
+        scaled = scaled / 257.0  # 16-bit channels, as LAS asks for: 65535 is 255
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+
+def pack_rgb(rgb: NDArray) -> NDArray[np.uint32]:
+    """Return (N,) uint32 0x00RRGGBB of (N, 3) uint8 colours."""
+    wide = rgb.astype(np.uint32)
+    return (wide[:, 0] << 16) | (wide[:, 1] << 8) | wide[:, 2]
+
+
+def _to_intensity(values: NDArray, _stamp_ns: int) -> NDArray[np.float32]:
+    return values.astype(np.float32, copy=False)
+
+
+def _to_ring(values: NDArray, _stamp_ns: int) -> NDArray[np.uint16]:
+    if values.dtype.kind == "f":
+        values = np.nan_to_num(values, nan=0.0)
+    return np.clip(values, 0, 65535).astype(np.uint16)
+
+
+def _to_time(values: NDArray, stamp_ns: int) -> NDArray[np.float32]:
+    """Return seconds after the stamp: integers are nanoseconds, floats seconds, unless since the epoch."""
+    seconds = values.astype(np.float64)
+    if values.dtype.kind in "iu":
+        # Integers as large as an epoch time exist only in 64-bit columns of files.
+        offset = stamp_ns if seconds.max(initial=0.0) > _EPOCH_NANOSECONDS else 0
+        return ((values.astype(np.int64) - offset) * 1e-9).astype(np.float32)
+    top = np.max(seconds, where=np.isfinite(seconds), initial=0.0)
+    if top > _EPOCH_NANOSECONDS:
+        seconds = (seconds - stamp_ns) * 1e-9
+    elif top > _EPOCH_SECONDS:
+        seconds = (seconds - stamp_ns // 10**9) - (stamp_ns % 10**9) * 1e-9
+    with np.errstate(over="ignore"):
+        return seconds.astype(np.float32)
+
+
+def _whole_numbers(values: NDArray) -> NDArray:
+    if not np.isfinite(values).all() or np.abs(values).max(initial=0) > 2**31 - 1:
+        return values
+    whole = values.astype(np.int32)
+    return whole if (whole == values).all() else values
+
+
+_CONVERTERS = {"intensity": _to_intensity, "ring": _to_ring, "time": _to_time}

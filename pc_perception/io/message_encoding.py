@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``PointCloud`` and labelled points to the attribute values of sensor_msgs/PointCloud2."""
+
+from __future__ import annotations
+
+import array
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pc_perception.cloud import PointCloud
+from pc_perception.io.fields import pack_rgb
+from pc_perception.io.message_layout import DATATYPES
+from pc_perception.labels import UNLABELED_COLOR, LabelSet
+
+_CODES = {np.dtype(code): number for number, code in DATATYPES.items()}
+
+
+class PointField(NamedTuple):
+    """The attributes of sensor_msgs/PointField."""
+
+    name: str
+    offset: int
+    datatype: int
+    count: int = 1
+
+
+class Stamp(NamedTuple):
+    """The attributes of builtin_interfaces/Time."""
+
+    sec: int
+    nanosec: int
+
+
+class Header(NamedTuple):
+    """The attributes of std_msgs/Header."""
+
+    stamp: Stamp
+    frame_id: str
+
+
+@dataclass
+class CloudMessage:
+    """Exactly the attributes of sensor_msgs/PointCloud2, as plain values.
+
+    ``pointcloud2.cloud_from_msg`` reads it like any other message; ``fill_message`` copies it into one.
+    """
+
+    header: Header
+    height: int
+    width: int
+    fields: list[PointField]
+    point_step: int
+    row_step: int
+    data: array.array
+    is_dense: bool
+    is_bigendian: bool = field(default=False)
+
+
+LABELLED_FIELDS = [
+    PointField("x", 0, 7),
+    PointField("y", 4, 7),
+    PointField("z", 8, 7),
+    PointField("label", 12, 4),
+    PointField("confidence", 16, 7),
+    PointField("rgb", 20, 7),
+]
+"""Layout of labelled clouds: 24 bytes a point; rgb holds the bits 0x00RRGGBB typed as FLOAT32."""
+
+
+def fill_message(target: Any, values: CloudMessage, make_field: Callable[..., Any]) -> Any:
+    """Copy all of ``values`` but the header into a message object and return it.
+
+    Args:
+        target: a PointCloud2 of rclpy, or any object with its attributes.
+        make_field: the PointField class that belongs to it; called with keyword arguments.
+    """
+    for name in ("height", "width", "point_step", "row_step", "is_bigendian", "is_dense", "data"):
+        setattr(target, name, getattr(values, name))
+    target.fields = [make_field(**f._asdict()) for f in values.fields]
+    return target
+
+
+def make_header(frame: str, stamp_ns: int) -> Header:
+    """Return the header of a frame and a stamp in nanoseconds."""
+    return Header(Stamp(*divmod(int(stamp_ns), 10**9)), frame)
+
+
+class LabelledCloudEncoder:
+    """Write labelled points into messages; keeps its buffer, so that a stream of sweeps allocates once.
+
+    Not safe for two threads at once: one encoder each.
+    """
+
+    def __init__(self, label_set: LabelSet) -> None:
+        colors = np.array([*label_set.colors, UNLABELED_COLOR], dtype=np.uint8)
+        self._palette = pack_rgb(colors)
+        self._words = np.empty((0, 6), np.uint32)
+
+    def encode(
+        self,
+        cloud: PointCloud,
+        labels: NDArray[np.uint16],
+        confidence: NDArray[np.float32],
+    ) -> CloudMessage:
+        """Return the message of labelled points, in the cloud's order, size, grid, frame and stamp.
+
+        Args:
+            cloud: N points.
+            labels: (N,) uint16 labels of the encoder's set; anything beyond it is drawn as unlabeled.
+            confidence: (N,) float32.
+
+        Raises:
+            ValueError: the arrays do not have one value a point.
+        """
+        n_points = len(cloud)
+        if labels.shape != (n_points,) or confidence.shape != (n_points,):
+            raise ValueError(
+                f"{n_points} points need as many labels and confidences, got {labels.shape} and "
+                f"{confidence.shape}"
+            )
+        from pc_perception.io.decode_kernel import encode_labelled
+
+        if len(self._words) < n_points:
+            self._words = np.empty((n_points, 6), np.uint32)
+        words = self._words[:n_points]
+        is_dense = encode_labelled(
+            np.ascontiguousarray(cloud.xyz).view(np.uint32),
+            np.ascontiguousarray(labels, dtype=np.uint16),
+            np.ascontiguousarray(confidence, dtype=np.float32).view(np.uint32),
+            self._palette,
+            words,
+        )
+        return _message(cloud, list(LABELLED_FIELDS), words, 24, bool(is_dense))
+
+
+def encode_cloud(cloud: PointCloud) -> CloudMessage:
+    """Return the message of a cloud with all its fields.
+
+    ``rgb`` is packed into one FLOAT32-typed value, ``normal`` becomes normal_x, normal_y, normal_z, other
+    (N, k) fields have COUNT k; 64-bit integers and booleans get the nearest type that PointField has.
+
+    Raises:
+        ValueError: a field's values have no PointField type.
+    """
+    columns = _message_columns(cloud)
+    point_fields, offset = [], 0
+    for name, values in columns.items():
+        count = values.shape[1] if values.ndim == 2 else 1
+        point_fields.append(PointField(name, offset, _CODES[values.dtype], count))
+        offset += values.dtype.itemsize * count
+    step = -(-offset // 4) * 4
+    record = np.dtype(
+        {
+            "names": list(columns),
+            "formats": [(v.dtype, v.shape[1:]) for v in columns.values()],
+            "offsets": [f.offset for f in point_fields],
+            "itemsize": step,
+        }
+    )
+    points = np.zeros(len(cloud), record)
+    for name, values in columns.items():
+        points[name] = values
+    return _message(cloud, point_fields, points, step, bool(cloud.finite().all()))
+
+
+def _message(
+    cloud: PointCloud, fields: list[PointField], points: NDArray, step: int, dense: bool
+) -> CloudMessage:
+    height, width = cloud.grid_shape or (1, len(cloud))
+    data = array.array("B")  # rclpy takes nothing else without checking it byte by byte
+    data.frombytes(memoryview(points.reshape(-1).view(np.uint8)))
+    return CloudMessage(
+        make_header(cloud.frame, cloud.stamp_ns), height, width, fields, step, step * width, data, dense
+    )
+
+
+def _message_columns(cloud: PointCloud) -> dict[str, NDArray]:
+    columns: dict[str, NDArray] = dict(zip("xyz", cloud.xyz.T, strict=True))
+    for name, values in cloud.fields.items():
+        if name == "rgb" and values.ndim == 2:
+            columns["rgb"] = pack_rgb(values).view(np.float32)
+        elif name == "normal" and values.ndim == 2:
+            columns.update(zip(("normal_x", "normal_y", "normal_z"), values.T, strict=True))
+        else:
+            columns[name] = values
+    return {name: _as_message_type(name, values) for name, values in columns.items()}
+
+
+def _as_message_type(name: str, values: NDArray) -> NDArray:
+    values = np.asarray(values)
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    if values.dtype == bool:
+        return values.astype(np.uint8)
+    if values.dtype == np.float16:
+        return values.astype(np.float32)
+    if values.dtype in (np.int64, np.uint64):
+        low, high = values.min(initial=0), values.max(initial=0)
+        if low >= 0 and high < 2**32:
+            return values.astype(np.uint32)
+        if low >= -(2**31) and high < 2**31:
+            return values.astype(np.int32)
+        return values.astype(np.float64)
+    if values.dtype not in _CODES or values.ndim > 2:
+        raise ValueError(f"field '{name}' of type {values.dtype} {values.shape} has no PointField type")
+    return values
