@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Neighbourhoods of voxels and the maximum over them, with gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+
+from .backend import resolve
+
+
+@dataclass(frozen=True)
+class Neighborhood:
+    """Ragged neighbour lists (compressed rows).
+
+    Attributes:
+        starts: (M + 1,) int64; row i's neighbours are ``index[starts[i]:starts[i + 1]]``.
+        index: (E,) int64, rows of the feature matrix that the lists point into.
+    """
+
+    starts: Tensor
+    index: Tensor
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def to(self, device: torch.device) -> Neighborhood:
+        """Return the lists on ``device``."""
+        return Neighborhood(self.starts.to(device), self.index.to(device))
+
+    @staticmethod
+    def of_runs(row_of: Tensor, n_rows: int) -> Neighborhood:
+        """Return the lists of the members of each row, given the ascending (N,) row of each member."""
+        starts = torch.zeros(n_rows + 1, dtype=torch.int64, device=row_of.device)
+        starts[1:] = torch.bincount(row_of, minlength=n_rows).cumsum(0)
+        return Neighborhood(starts, torch.arange(len(row_of), device=row_of.device))
+
+
+def voxel_neighbors(coords: Tensor, backend: str | None = None) -> Neighborhood:
+    """List, for every voxel, the occupied ones among itself and its 26 neighbours.
+
+    Args:
+        coords: (M, 3) int64, distinct, each in 0 .. 2^20 - 1 (``Voxels.coords``).
+
+    Returns:
+        ``Neighborhood`` with each list in the order of the offsets (z outermost, x innermost); the
+        voxel itself is always in its list. Identical on both backends. O(27 M).
+    """
+    if resolve(coords.device, backend) == "numba":
+        starts, index = _voxel_neighbors(coords.numpy())
+        return Neighborhood(torch.from_numpy(starts), torch.from_numpy(index))
+    key = _pack(coords)
+    ordered, order = torch.sort(key)
+    step = torch.arange(-1, 2, device=coords.device)
+    dz, dy, dx = torch.meshgrid(step, step, step, indexing="ij")
+    offsets = _pack(torch.stack([dx, dy, dz], -1).reshape(-1, 3)) - _pack(torch.zeros(1, 3, dtype=torch.int64))
+    wanted = key[:, None] + offsets.to(coords.device)
+    place = torch.searchsorted(ordered, wanted).clamp_(max=max(len(key) - 1, 0))
+    found = ordered[place] == wanted
+    starts = torch.zeros(len(key) + 1, dtype=torch.int64, device=coords.device)
+    starts[1:] = found.sum(1).cumsum(0)
+    return Neighborhood(starts, order[place[found]])
+
+
+def _pack(coords: Tensor) -> Tensor:
+    """One integer per voxel whose differences add up like coordinates' (no carry into the next axis)."""
+    c = coords + 1
+    return c[:, 0] + (c[:, 1] << 21) + (c[:, 2] << 42)
+
+
+@njit(cache=True, nogil=True)
+def _voxel_neighbors(coords: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    n = len(coords)
+    bits = 4
+    while (1 << bits) < 3 * n:
+        bits += 1
+    mask = (1 << bits) - 1
+    keys = np.full(1 << bits, -1, np.int64)
+    rows = np.empty(1 << bits, np.int32)
+    own = np.empty(n, np.int64)
+    for i in range(n):
+        own[i] = (coords[i, 0] + 1) + ((coords[i, 1] + 1) << 21) + ((coords[i, 2] + 1) << 42)
+        slot = _slot(own[i], bits)
+        while keys[slot] != -1:
+            slot = (slot + 1) & mask
+        keys[slot] = own[i]
+        rows[slot] = i
+    starts = np.zeros(n + 1, np.int64)
+    index = np.empty(n * 27, np.int64)
+    end = 0
+    for i in range(n):
+        for dz in range(-1, 2):
+            for dy in range(-1, 2):
+                base = own[i] + (dy << 21) + (dz << 42)
+                for dx in range(-1, 2):
+                    wanted = base + dx
+                    slot = _slot(wanted, bits)
+                    while keys[slot] != -1:
+                        if keys[slot] == wanted:
+                            index[end] = rows[slot]
+                            end += 1
+                            break
+                        slot = (slot + 1) & mask
+        starts[i + 1] = end
+    return starts, index[:end].copy()
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _slot(key: int, bits: int) -> int:
+    # Fibonacci hashing: the high bits of key * 2^64/phi are well mixed.
+    return np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits))
+
+
+def neighbor_max(features: Tensor, neighborhood: Neighborhood, backend: str | None = None) -> Tensor:
+    """Take the elementwise maximum of the features over each neighbour list.
+
+    Args:
+        features: (N, C) float.
+        neighborhood: lists into the rows of ``features``; every list must hold at least one row.
+
+    Returns:
+        (M, C). The gradient goes to the first row that reached the maximum. O(E C).
+    """
+    if resolve(features.device, backend) == "numba" and features.dtype == torch.float32:
+        return _NeighborMax.apply(features, neighborhood.starts, neighborhood.index)
+    lengths = neighborhood.starts.diff()
+    row = torch.repeat_interleave(torch.arange(len(lengths), device=features.device), lengths)
+    gathered = features[neighborhood.index]
+    out = features.new_full((len(lengths), features.shape[1]), -torch.inf)
+    return out.scatter_reduce(0, row[:, None].expand_as(gathered), gathered, "amax")
+
+
+class _NeighborMax(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, starts: Tensor, index: Tensor) -> Tensor:
+        values = np.ascontiguousarray(features.detach().numpy())
+        if not features.requires_grad:
+            return torch.from_numpy(_max(values, starts.numpy(), index.numpy()))
+        out, winner = _max_with_winner(values, starts.numpy(), index.numpy())
+        ctx.winner, ctx.n_rows = winner, len(features)
+        return torch.from_numpy(out)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        grad = np.ascontiguousarray(grads[0].numpy())
+        return torch.from_numpy(_max_backward(grad, ctx.winner, ctx.n_rows)), None, None
+
+
+@njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
+def _max(features: np.ndarray, starts: np.ndarray, index: np.ndarray) -> np.ndarray:
+    width = features.shape[1]
+    out = np.empty((len(starts) - 1, width), features.dtype)
+    for i in range(len(starts) - 1):
+        j = index[starts[i]]
+        for c in range(width):
+            out[i, c] = features[j, c]
+        for e in range(starts[i] + 1, starts[i + 1]):
+            j = index[e]
+            for c in range(width):
+                out[i, c] = max(out[i, c], features[j, c])
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _max_with_winner(
+    features: np.ndarray, starts: np.ndarray, index: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    width = features.shape[1]
+    out = np.empty((len(starts) - 1, width), features.dtype)
+    winner = np.empty((len(starts) - 1, width), np.int32)
+    for i in range(len(starts) - 1):
+        j = np.int32(index[starts[i]])
+        for c in range(width):
+            out[i, c] = features[j, c]
+            winner[i, c] = j
+        for e in range(starts[i] + 1, starts[i + 1]):
+            j = np.int32(index[e])
+            for c in range(width):
+                better = features[j, c] > out[i, c]
+                out[i, c] = features[j, c] if better else out[i, c]
+                winner[i, c] = j if better else winner[i, c]
+    return out, winner
+
+
+@njit(cache=True, nogil=True)
+def _max_backward(grad: np.ndarray, winner: np.ndarray, n_rows: int) -> np.ndarray:
+    out = np.zeros((n_rows, grad.shape[1]), grad.dtype)
+    for i in range(len(grad)):
+        for c in range(grad.shape[1]):
+            out[winner[i, c], c] += grad[i, c]
+    return out

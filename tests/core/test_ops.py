@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every operation against brute force and against its other backend."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from pc_perception.ops import grouping, ground, recurrence, serialize, voxelize
+
+BACKENDS = ["torch", "numba"]
+
+
+@pytest.fixture()
+def cloud() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(3)
+    return torch.rand(500, 3, generator=generator) * torch.tensor([8.0, 6.0, 2.0]) - 3.0
+
+
+def test_z_order_interleaves_bits() -> None:
+    coords = torch.tensor([[0b101, 0b011, 0b110]])
+    # x0 y0 z0 x1 y1 z1 x2 y2 z2 from the lowest place up: 1 1 0, 0 1 1, 1 0 1
+    assert int(serialize.z_order(coords)) == 0b101_110_011
+    assert int(serialize.z_order(coords, axes=(1, 0, 2))) == int(serialize.z_order(coords[:, [1, 0, 2]]))
+
+
+def test_z_order_of_the_largest_coordinate_is_positive() -> None:
+    edge = 2**serialize.BITS - 1
+    assert int(serialize.z_order(torch.tensor([[edge, edge, edge]]))) == 2 ** (3 * serialize.BITS) - 1
+
+
+def test_parent_is_code_shifted_by_three(cloud: torch.Tensor) -> None:
+    voxels = voxelize.voxelize(cloud, 0.3)
+    assert torch.equal(voxels.codes >> 3, serialize.z_order(voxels.coords >> 1))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_voxelize_matches_brute_force(cloud: torch.Tensor, backend: str) -> None:
+    voxels = voxelize.voxelize(cloud, 0.5, backend)
+    cells = [tuple(c) for c in np.floor(cloud.double().numpy() / 0.5).astype(int)]
+    assert len(voxels) == len(set(cells))
+    assert bool((voxels.codes.diff() > 0).all())
+    groups = {v: {cells[i] for i in torch.nonzero(voxels.inverse == v)[:, 0].tolist()} for v in range(len(voxels))}
+    assert all(len(members) == 1 for members in groups.values())
+
+
+def test_voxelize_backends_agree_exactly(cloud: torch.Tensor) -> None:
+    a, b = (voxelize.voxelize(cloud, 0.4, backend) for backend in BACKENDS)
+    assert torch.equal(a.codes, b.codes)
+    assert torch.equal(a.coords, b.coords)
+    assert torch.equal(a.inverse, b.inverse)
+
+
+def test_voxelize_refuses_what_it_cannot_index() -> None:
+    far = torch.tensor([[0.0, 0.0, 0.0], [1e9, 0.0, 0.0]])
+    with pytest.raises(ValueError, match="crop it first"):
+        voxelize.voxelize(far, 0.1)
+    with pytest.raises(ValueError, match="must be positive"):
+        voxelize.voxelize(far, 0.0)
+    assert len(voxelize.voxelize(torch.zeros(0, 3), 0.1)) == 0
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_segment_mean(cloud: torch.Tensor, backend: str) -> None:
+    index = torch.arange(len(cloud)) % 7
+    mean = voxelize.segment_mean(cloud, index, 8, backend)
+    for s in range(7):
+        torch.testing.assert_close(mean[s], cloud[index == s].mean(0))
+    assert bool((mean[7] == 0).all())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_voxel_neighbors_match_brute_force(cloud: torch.Tensor, backend: str) -> None:
+    coords = voxelize.voxelize(cloud, 0.5).coords
+    lists = grouping.voxel_neighbors(coords, backend)
+    row_of = {tuple(c): i for i, c in enumerate(coords.tolist())}
+    for i, (x, y, z) in enumerate(coords.tolist()):
+        offsets = itertools.product((-1, 0, 1), repeat=3)
+        expected = [row_of.get((x + dx, y + dy, z + dz)) for dz, dy, dx in offsets]
+        found = lists.index[lists.starts[i] : lists.starts[i + 1]].tolist()
+        assert found == [r for r in expected if r is not None]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_neighbor_max_value_and_gradient(cloud: torch.Tensor, backend: str) -> None:
+    lists = grouping.voxel_neighbors(voxelize.voxelize(cloud, 0.5).coords)
+    features = torch.randn(len(lists), 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    out = grouping.neighbor_max(features, lists, backend)
+    weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
+    (out * weight).sum().backward()
+    expected_grad = torch.zeros_like(features)
+    for i in range(len(lists)):
+        rows = lists.index[lists.starts[i] : lists.starts[i + 1]]
+        value, winner = features.detach()[rows].max(0)
+        assert torch.equal(out[i].detach(), value)
+        expected_grad[rows[winner], torch.arange(5)] += weight[i]
+    torch.testing.assert_close(features.grad, expected_grad)
+    with torch.no_grad():
+        assert torch.equal(grouping.neighbor_max(features, lists, backend), out)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_height_above_ground_on_a_slope(backend: str) -> None:
+    generator = torch.Generator().manual_seed(1)
+    plane = torch.rand(20_000, 3, generator=generator) * torch.tensor([40.0, 40.0, 0.0])
+    plane[:, 2] = 0.1 * plane[:, 0] - 1.8
+    post = torch.stack([torch.full((30,), 20.0), torch.full((30,), 20.0), torch.linspace(0.2, 3.0, 30)], 1)
+    stray = torch.tensor([[10.0, 10.0, -9.0]])  # a reflection far below the road
+    height = ground.height_above_ground(torch.cat([plane, post, stray]), backend=backend)
+    assert float(height[:20_000].abs().max()) < 0.35
+    torch.testing.assert_close(height[20_000:-1], post[:, 2] - 0.2, atol=0.15, rtol=0)
+
+
+def test_height_above_ground_backends_agree(cloud: torch.Tensor) -> None:
+    a, b = (ground.height_above_ground(cloud, backend=backend) for backend in BACKENDS)
+    torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
+    lonely = torch.tensor([[0.0, 0.0, 1.0], [50.0, 0.0, 2.0]])
+    for backend in BACKENDS:
+        assert ground.height_above_ground(lonely, backend=backend).tolist() == [0.0, 0.0]
+        assert len(ground.height_above_ground(torch.zeros(0, 3), backend=backend)) == 0
+
+
+def _rule_inputs(dtype: torch.dtype, L: int = 150) -> list[torch.Tensor]:
+    g = torch.Generator().manual_seed(5)
+    q, k = (torch.nn.functional.normalize(torch.randn(2, L, 3, 8, generator=g, dtype=dtype), dim=-1) for _ in "qk")
+    v = torch.randn(2, L, 3, 6, generator=g, dtype=dtype)
+    log_decay = -torch.rand(2, L, 3, generator=g, dtype=dtype) * 2
+    beta = torch.rand(2, L, 3, generator=g, dtype=dtype)
+    return [q, k, v, log_decay, beta]
+
+
+def test_chunked_rule_equals_the_recurrence() -> None:
+    inputs = _rule_inputs(torch.float64)
+    expected = recurrence.gated_delta_rule_reference(*inputs)
+    torch.testing.assert_close(recurrence.gated_delta_rule(*inputs, backend="torch"), expected)
+
+
+def test_numba_rule_equals_the_recurrence() -> None:
+    inputs = _rule_inputs(torch.float32)
+    expected = recurrence.gated_delta_rule_reference(*inputs)
+    found = recurrence.gated_delta_rule(*inputs, backend="numba")
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_rule_gradient() -> None:
+    inputs = [t.requires_grad_() for t in _rule_inputs(torch.float64, L=70)]
+    chunked = torch.autograd.grad(recurrence.gated_delta_rule(*inputs).square().sum(), inputs)
+    stepped = torch.autograd.grad(recurrence.gated_delta_rule_reference(*inputs).square().sum(), inputs)
+    for a, b in zip(chunked, stepped, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_rule_recalls_associations_and_forgets() -> None:
+    keys = torch.eye(8, dtype=torch.float64).reshape(1, 8, 1, 8)
+    values = torch.randn(1, 8, 1, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    write, read = torch.ones(1, 8, 1).double(), torch.zeros(1, 8, 1).double()
+    q, k, v = torch.cat([keys, keys], 1), torch.cat([keys, keys], 1), torch.cat([values, 0 * values], 1)
+    beta = torch.cat([write, read], 1)
+    out = recurrence.gated_delta_rule(q, k, v, torch.zeros_like(beta), beta, backend="torch")
+    torch.testing.assert_close(out[:, 8:], values)
+    out = recurrence.gated_delta_rule(q, k, v, torch.full_like(beta, -50.0), beta, backend="torch")
+    assert float(out[:, 8:].abs().max()) < 1e-12
+
+
+def test_backend_can_be_forced_and_refuses_nonsense(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pc_perception.ops import backend
+
+    cpu = torch.device("cpu")
+    assert backend.resolve(cpu) == "numba"
+    monkeypatch.setenv("PC_PERCEPTION_BACKEND", "torch")
+    assert backend.resolve(cpu) == "torch"
+    assert backend.resolve(cpu, "numba") == "numba"
+    with pytest.raises(ValueError, match="unknown"):
+        backend.resolve(cpu, "fast")
+    with pytest.raises(ValueError, match="runs on the CPU"):
+        backend.resolve(torch.device("meta"), "numba")
