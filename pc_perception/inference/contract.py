@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a model expects of a cloud, and the one way a cloud becomes tensors and labels come back.
+
+    PointCloud -> prepare -> Prepared -> network -> finish -> labels, confidence per input point
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pc_perception.cloud import PointCloud
+from pc_perception.labels import UNLABELED
+from pc_perception.models.pyramid import Pyramid, build_pyramid
+from pc_perception.ops.ground import height_above_ground
+from pc_perception.ops.voxelize import segment_mean
+
+from .upright import upright
+
+FEATURE_WIDTHS = {"offset": 3, "height": 2, "range": 1, "intensity": 2, "color": 4}
+"""Input features by name and how many columns each has.
+
+``offset``: mean position inside the voxel, -0.5 .. 0.5 of its edge. ``height``: above the local ground,
+once coarse (m / 4) and once fine (m, clipped to -0.5 .. 1.5). ``range``: horizontal distance to the
+sensor / 50 m. ``intensity``: divided by the cloud's own 95th percentile, clipped to 2, and 1 where the
+field exists. ``color``: rgb -0.5 .. 0.5, and 1 where the field exists.
+"""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One scene as the network takes it.
+
+    Attributes:
+        features: (M, F) float32, one row per voxel.
+        pyramid: the voxels and their relations.
+        inverse: (N,) int64 voxel row of every input point, -1 where the network does not see it.
+    """
+
+    features: Tensor
+    pyramid: Pyramid
+    inverse: Tensor
+
+
+@dataclass(frozen=True)
+class InputContract:
+    """The input that a model was trained for; stored in its file and enforced at run time.
+
+    Attributes:
+        grid_m: voxel edge.
+        features: names out of ``FEATURE_WIDTHS``, in the order of the network's columns.
+        max_range_m: points further from the origin (horizontally) stay unlabeled; 0 keeps all.
+        ground_cell_m, ground_slope: see ``ops.ground.height_above_ground``.
+        level_camera: turn clouds in optical frames upright and level them by their dominant plane.
+        seen: percentiles of the training clouds (``inference/sensor_check.py``), empty when unknown.
+    """
+
+    grid_m: float
+    features: tuple[str, ...]
+    max_range_m: float = 0.0
+    ground_cell_m: float = 1.0
+    ground_slope: float = 0.25
+    level_camera: bool = False
+    seen: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "features", tuple(self.features))
+        for name in ("grid_m", "ground_cell_m", "ground_slope"):
+            if not 0 < getattr(self, name) < 1e4:
+                raise ValueError(f"the contract's {name} must be positive, it is {getattr(self, name)}")
+        if not 0 <= self.max_range_m < 1e6:
+            raise ValueError(f"the contract's max_range_m must not be negative, it is {self.max_range_m}")
+        unknown = set(self.features) - set(FEATURE_WIDTHS)
+        if unknown or len(set(self.features)) != len(self.features) or not self.features:
+            raise ValueError(f"the contract's features {self.features} must be names of {list(FEATURE_WIDTHS)}")
+
+    @property
+    def n_features(self) -> int:
+        """Number of input columns."""
+        return sum(FEATURE_WIDTHS[name] for name in self.features)
+
+    def prepare(self, cloud: PointCloud, n_levels: int) -> Prepared:
+        """Turn one cloud into the network's input; every other cloud is out of reach.
+
+        Args:
+            cloud: any size; NaN, Inf and points out of range are left out (``inverse`` = -1).
+            n_levels: depth of the network's pyramid.
+
+        Raises:
+            ValueError: the finite points span too many voxels (``ops.voxelize``).
+        """
+        xyz = torch.from_numpy(upright(cloud) if self.level_camera else cloud.xyz)
+        seen = torch.isfinite(xyz).all(1)
+        if self.max_range_m:
+            seen &= xyz[:, :2].square().sum(1) <= self.max_range_m**2
+        kept = seen.nonzero()[:, 0]
+        everything = len(kept) == len(xyz)
+        points = xyz if everything else xyz[kept]
+        pyramid, row = build_pyramid(points, self.grid_m, n_levels)
+        columns = self._columns(cloud, points, slice(None) if everything else kept.numpy(), pyramid, row)
+        inverse = row
+        if not everything:
+            inverse = torch.full((len(xyz),), -1, dtype=torch.int64)
+            inverse[kept] = row
+        return Prepared(columns, pyramid, inverse)
+
+    def _columns(
+        self, cloud: PointCloud, points: Tensor, kept: NDArray | slice, pyramid: Pyramid, row: Tensor
+    ) -> Tensor:
+        """Average per-point features over voxels and add those of the voxels themselves."""
+        center = pyramid.levels[0].xyz
+        parts: dict[str, Tensor] = {}
+        for name in self.features:
+            if name == "offset":
+                scaled = center / self.grid_m
+                parts[name] = scaled - scaled.floor() - 0.5
+            elif name == "range":
+                parts[name] = center[:, :2].norm(dim=1, keepdim=True) / 50
+            elif name == "height":
+                height = height_above_ground(points, self.ground_cell_m, self.ground_slope)
+                mean = segment_mean(height[:, None], row, len(center))
+                parts[name] = torch.cat([mean.clamp(-10, 40) / 4, mean.clamp(-0.5, 1.5)], 1)
+            elif name == "intensity":
+                parts[name] = _mean_or_missing(_intensity(cloud, kept), 1, row, len(center))
+            elif name == "color":
+                parts[name] = _mean_or_missing(_color(cloud, kept), 3, row, len(center))
+        return torch.cat([parts[name] for name in self.features], 1)
+
+    def finish(self, logits: Tensor, inverse: Tensor) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:
+        """Carry (M, C) voxel logits back to the points.
+
+        Returns:
+            labels (N,) uint16 and confidence (N,) float32 (softmax of the label) in input order;
+            ``UNLABELED`` and 0 where ``inverse`` is -1.
+        """
+        confidence, label = logits.float().softmax(1).max(1)
+        label16 = label.cpu().numpy().astype(np.uint16)
+        # One extra row at the end serves index -1.
+        labels = np.append(label16, np.uint16(UNLABELED))[inverse.numpy()]
+        return labels, np.append(confidence.cpu().numpy(), np.float32(0))[inverse.numpy()]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plain form that a model file's header holds."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Any) -> InputContract:
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            ValueError: a key is missing, unknown, or its value has the wrong form.
+        """
+        if not isinstance(data, dict):
+            raise ValueError(f"the input contract must be an object, it is {type(data).__name__}")
+        unknown = set(data) - {f.name for f in fields(cls)}
+        if unknown:
+            raise ValueError(f"the input contract has unknown keys {sorted(unknown)}; update pc_perception")
+        try:
+            numbers = ("grid_m", "max_range_m", "ground_cell_m", "ground_slope")
+            values: dict[str, Any] = {k: float(data[k]) for k in numbers if k in data}
+            seen = {str(k): tuple(float(p) for p in v) for k, v in dict(data.get("seen", {})).items()}
+            features = tuple(str(name) for name in data["features"])
+            return cls(features=features, level_camera=bool(data.get("level_camera")), seen=seen, **values)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"the input contract cannot be read: {error!r}") from error
+
+
+def _mean_or_missing(values: Tensor | None, width: int, row: Tensor, n_voxels: int) -> Tensor:
+    if values is None:
+        return torch.zeros(n_voxels, width + 1)
+    return torch.cat([segment_mean(values, row, n_voxels), torch.ones(n_voxels, 1)], 1)
+
+
+def _intensity(cloud: PointCloud, kept: NDArray | slice) -> Tensor | None:
+    """Return (K, 1) intensity relative to the cloud's own bright returns, or None without the field.
+
+    Sensors give 0..1, 0..255 or 16 bits, with and without range correction: only the order of
+    magnitude inside one cloud is comparable.
+    """
+    if "intensity" not in cloud.fields:
+        return None
+    values = np.nan_to_num(np.asarray(cloud.fields["intensity"], np.float32)[kept], posinf=0.0, neginf=0.0)
+    if values.ndim != 1 or not len(values):
+        return None
+    bright = float(np.percentile(values, 95))
+    if bright <= 0:
+        return None
+    return torch.from_numpy(np.clip(values / bright, 0, 2, dtype=np.float32))[:, None]
+
+
+def _color(cloud: PointCloud, kept: NDArray | slice) -> Tensor | None:
+    if "rgb" not in cloud.fields:
+        return None
+    return torch.from_numpy(cloud.fields["rgb"][kept].astype(np.float32) / 255 - 0.5)

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model file: one ``.safetensors`` with the tensors and, in its header, everything to run them.
+
+Header metadata key ``pc_perception`` holds JSON: ``format``, ``task``, ``architecture`` {``name``,
+``arguments``}, ``contract``, ``labels``, ``provenance``, ``sha256``. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pc_perception.labels import LabelSet
+from pc_perception.models.scene_encoder import SceneEncoder, SceneSegmenter
+
+from .contract import InputContract
+from .segmenter import Segmenter
+
+FORMAT = 1
+KEY = "pc_perception"
+MAX_WIDTH, MAX_BLOCKS, MAX_LEVELS = 2048, 64, 8
+
+
+@dataclass(frozen=True)
+class ModelHeader:
+    """What a model file says about its tensors.
+
+    Attributes:
+        task: ``segmentation`` or ``encoder``.
+        architecture: ``{"name": ..., "arguments": {...}}``.
+        contract: the input it takes.
+        labels: its classes; None for an encoder.
+        provenance: method, data, seeds, commit, metrics with the data they were measured on, licence.
+    """
+
+    task: str
+    architecture: dict[str, Any]
+    contract: InputContract
+    labels: LabelSet | None
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def shipped_models() -> dict[str, Path]:
+    """Return the models that come with the package: name -> file."""
+    folder = Path(str(resources.files("pc_perception") / "weights"))
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def load_model(model: str | Path, device: str = "auto") -> Segmenter:
+    """Load a model that labels clouds.
+
+    Args:
+        model: name of a shipped model (``street``, ``room``) or path of a model file.
+        device: ``auto`` (the first CUDA device, else the CPU), ``cpu``, ``cuda``, ``cuda:N``.
+
+    Raises:
+        FileNotFoundError: there is no such model.
+        ValueError: the file or the device cannot be used; the message says why.
+    """
+    chosen = choose_device(device)
+    header, tensors = read_model_file(model)
+    if header.task != "segmentation" or header.labels is None:
+        raise ValueError(f"'{model}' holds a model for '{header.task}', this needs 'segmentation'")
+    network = build(header)
+    network.load_state_dict(tensors, assign=True)
+    return Segmenter(network, header.contract, header.labels, chosen)
+
+
+def choose_device(device: str = "auto") -> torch.device:
+    """Return the torch device that ``device`` names.
+
+    Raises:
+        ValueError: it is not a device, or not there.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"'{device}' is not a device; use auto, cpu, cuda or cuda:N") from None
+    if chosen.type not in ("cpu", "cuda"):
+        raise ValueError(f"device '{device}' is not supported; use auto, cpu, cuda or cuda:N")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device '{device}' is not there: torch sees {torch.cuda.device_count()} CUDA device(s)")
+    return chosen
+
+
+def build(header: ModelHeader) -> SceneSegmenter:
+    """Build the network of a header on the meta device (no memory; assign tensors next).
+
+    Raises:
+        ValueError: unknown architecture, or arguments out of bounds.
+    """
+    name = header.architecture.get("name")
+    if name != "SceneSegmenter":
+        raise ValueError(f"architecture '{name}' is unknown to this version; it knows 'SceneSegmenter'")
+    arguments = _checked_arguments(header.architecture.get("arguments"))
+    n_classes = len(header.labels) if header.labels else 1
+    with torch.device("meta"):
+        return SceneSegmenter(SceneEncoder(header.contract.n_features, **arguments), n_classes)
+
+
+def _checked_arguments(arguments: Any) -> dict[str, Any]:
+    """Bound every argument, so that a hostile header cannot make us build something huge."""
+    bounds = {"widths": MAX_WIDTH, "local": MAX_BLOCKS, "mixers": MAX_BLOCKS}
+    scalars = {"heads": 64, "d_key": 512, "d_value": 512}
+    if not isinstance(arguments, dict) or set(arguments) - set(bounds) - set(scalars):
+        raise ValueError(f"the architecture's arguments {str(arguments)[:200]} are not those of SceneEncoder")
+    for name, value in arguments.items():
+        items = value if name in bounds else [value]
+        low, high = (0 if name in ("local", "mixers") else 1), bounds.get(name) or scalars[name]
+        if not isinstance(items, list | tuple) or not 1 <= len(items) <= MAX_LEVELS:
+            raise ValueError(f"the architecture's {name} must list 1 to {MAX_LEVELS} levels")
+        if any(type(v) is not int or not low <= v <= high for v in items):
+            raise ValueError(f"the architecture's {name} must be whole numbers {low} .. {high}, got {value}")
+    return arguments
+
+
+def save_model(path: str | Path, network: torch.nn.Module, header: ModelHeader) -> None:
+    """Write a model file; an existing one is replaced only when the new one is complete."""
+    tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    plain = {
+        "format": FORMAT,
+        "task": header.task,
+        "architecture": header.architecture,
+        "contract": header.contract.to_json(),
+        "labels": header.labels.to_json() if header.labels else None,
+        "provenance": header.provenance,
+    }
+    plain["sha256"] = _digest(plain, tensors)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".part")
+    save_file(tensors, unfinished, metadata={KEY: json.dumps(plain)})
+    unfinished.replace(path)
+
+
+def read_model_file(model: str | Path) -> tuple[ModelHeader, dict[str, Tensor]]:
+    """Read and check a model file: header, tensor names and shapes, checksum.
+
+    Args:
+        model: name of a shipped model or path of a file.
+
+    Returns:
+        The header and the tensors (CPU), which fit ``build(header)``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not a model file, is damaged, or contradicts itself.
+    """
+    path = shipped_models().get(str(model), Path(model))
+    if not path.is_file():
+        known = ", ".join(shipped_models()) or "none"
+        raise FileNotFoundError(f"no model '{model}': neither a file nor a shipped model (those are: {known})")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator)
+    except (SafetensorError, OSError, ValueError, KeyError, MemoryError) as error:
+        raise ValueError(f"'{path}' is not a readable safetensors file ({error}); export it again") from None
+    header, digest = _parse_header(path, metadata)
+    _check_tensors(path, header, tensors)
+    plain = {**json.loads(metadata[KEY])}
+    plain.pop("sha256", None)
+    if digest != _digest(plain, tensors):
+        raise ValueError(f"'{path}' is damaged: its content does not match its checksum; copy it again")
+    return header, tensors
+
+
+def _parse_header(path: Path, metadata: dict[str, str]) -> tuple[ModelHeader, str]:
+    if KEY not in metadata:
+        raise ValueError(f"'{path}' has no '{KEY}' entry in its header: it is not one of our model files")
+    try:
+        data = json.loads(metadata[KEY])
+    except (json.JSONDecodeError, RecursionError):
+        raise ValueError(f"the header of '{path}' is not readable JSON; export the model again") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"the header of '{path}' must be a JSON object; export the model again")
+    missing = {"format", "task", "architecture", "contract", "labels", "sha256"} - set(data)
+    if missing:
+        raise ValueError(f"the header of '{path}' lacks {sorted(missing)}; export the model again")
+    if data["format"] != FORMAT:
+        raise ValueError(f"'{path}' has format {data['format']!r}, this version reads format {FORMAT}")
+    if not isinstance(data["architecture"], dict) or not isinstance(data["task"], str):
+        raise ValueError(f"the header of '{path}' names no architecture or task; export the model again")
+    try:
+        labels = None if data["labels"] is None else LabelSet.from_json(data["labels"])
+        contract = InputContract.from_json(data["contract"])
+    except ValueError as error:
+        raise ValueError(f"the header of '{path}' is wrong: {error}") from None
+    provenance = data.get("provenance")
+    header = ModelHeader(
+        data["task"], data["architecture"], contract, labels, provenance if isinstance(provenance, dict) else {}
+    )
+    return header, str(data["sha256"])
+
+
+def _check_tensors(path: Path, header: ModelHeader, tensors: dict[str, Tensor]) -> None:
+    try:
+        expected = {name: tuple(t.shape) for name, t in build(header).state_dict().items()}
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ValueError(f"the header of '{path}' is wrong: {error}") from None
+    found = {name: tuple(t.shape) for name, t in tensors.items()}
+    if header.task == "encoder":
+        expected = {k: v for k, v in expected.items() if not k.startswith("head.")}
+    for name in sorted(set(expected) | set(found)):
+        if expected.get(name) != found.get(name):
+            raise ValueError(
+                f"'{path}' does not fit its header: tensor '{name}' should be {expected.get(name, 'absent')},"
+                f" it is {found.get(name, 'absent')}"
+            )
+        if not tensors[name].is_floating_point():
+            raise ValueError(f"'{path}': tensor '{name}' is {tensors[name].dtype}, not floating point")
+
+
+def _digest(plain: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    """SHA-256 over the canonical header and all tensors: a flipped byte anywhere shows."""
+    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a segmentation model on clouds, one scene at a time: the object that everything calls."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pc_perception.cloud import PointCloud
+from pc_perception.labels import UNLABELED, LabelSet
+from pc_perception.models.scene_encoder import SceneSegmenter
+
+from .contract import InputContract
+
+
+@dataclass(frozen=True)
+class SegmentationResult:
+    """Labels of one cloud.
+
+    Attributes:
+        labels: (N,) uint16, ids 0 .. C-1 of ``label_set``, ``UNLABELED`` where none is given.
+        confidence: (N,) float32, softmax probability of the label, 0 where unlabeled.
+        label_set: names and colours.
+        milliseconds: wall time of ``prepare``, ``network`` and ``finish``.
+    """
+
+    labels: NDArray[np.uint16]
+    confidence: NDArray[np.float32]
+    label_set: LabelSet
+    milliseconds: dict[str, float]
+
+    @property
+    def total_ms(self) -> float:
+        """Wall time from cloud to labels."""
+        return sum(self.milliseconds.values())
+
+
+class Segmenter:
+    """A network with its contract and labels, on one device.
+
+    ``model(cloud)`` gives a ``SegmentationResult``; ``model([a, b])`` a list of them. Each scene is
+    encoded alone, so a result never depends on what else is in the list.
+    """
+
+    def __init__(
+        self, network: SceneSegmenter, contract: InputContract, label_set: LabelSet, device: torch.device
+    ) -> None:
+        self.network = network.to(device).eval().requires_grad_(False)
+        self.contract, self.label_set, self.device = contract, label_set, device
+
+    @overload
+    def __call__(self, cloud: PointCloud) -> SegmentationResult: ...
+    @overload
+    def __call__(self, cloud: Sequence[PointCloud]) -> list[SegmentationResult]: ...
+    def __call__(
+        self, cloud: PointCloud | Sequence[PointCloud]
+    ) -> SegmentationResult | list[SegmentationResult]:
+        """Label every point of one cloud, or of each cloud of a sequence.
+
+        Raises:
+            ValueError: the cloud's finite points span more than the voxel grid can index.
+        """
+        if isinstance(cloud, PointCloud):
+            return self._segment(cloud)
+        return [self._segment(one) for one in cloud]
+
+    @torch.inference_mode()
+    def _segment(self, cloud: PointCloud) -> SegmentationResult:
+        clock = [time.perf_counter()]
+        prepared = self.contract.prepare(cloud, self.network.encoder.n_levels)
+        clock.append(time.perf_counter())
+        if not len(prepared.features):
+            labels = np.full(len(cloud), UNLABELED, np.uint16)
+            confidence = np.zeros(len(cloud), np.float32)
+        else:
+            logits = self.network(prepared.features.to(self.device), prepared.pyramid.to(self.device))
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            clock.append(time.perf_counter())
+            labels, confidence = self.contract.finish(logits, prepared.inverse)
+        clock.append(time.perf_counter())
+        spans = [1e3 * (b - a) for a, b in zip(clock, clock[1:], strict=False)]
+        stages = ("prepare", "network", "finish") if len(spans) == 3 else ("prepare", "finish")
+        return SegmentationResult(labels, confidence, self.label_set, dict(zip(stages, spans, strict=True)))

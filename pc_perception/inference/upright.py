@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turn clouds of a camera upright: indoor models expect z up and a level floor."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pc_perception.cloud import PointCloud
+from pc_perception.geometry import R_BODY_OPTICAL
+
+MAX_TILT_DEG = 60.0
+"""Planes further than this from horizontal (as the camera is held) are walls, not floor or table."""
+
+
+def looks_optical(cloud: PointCloud) -> bool:
+    """Say whether a cloud is a camera's view: by its frame's name, else organised and all in front."""
+    if cloud.frame and cloud.frame not in ("map", "world"):
+        return cloud.is_optical
+    if cloud.grid_shape is None or 1 in cloud.grid_shape:
+        return False
+    finite = cloud.xyz[cloud.finite()]
+    return len(finite) > 0 and bool((finite[:, 2] > 0).all())
+
+
+def upright(cloud: PointCloud) -> NDArray[np.float32]:
+    """Return (N, 3) points with z up; NaN and Inf stay where they are.
+
+    A cloud that is not a camera's view comes back unchanged. A camera's view is turned into the body
+    convention (REP-103) and levelled by its dominant near-horizontal plane (floor or table top), which
+    is found by sampling plane normals from pixel neighbours, so it needs no gravity vector.
+    """
+    if not looks_optical(cloud):
+        return cloud.xyz
+    body = cloud.xyz @ R_BODY_OPTICAL.T.astype(np.float32)
+    up = _dominant_up(body, cloud.grid_shape)
+    if up is None:
+        return body
+    forward = np.array([1.0, 0.0, 0.0]) - up[0] * up
+    forward /= np.linalg.norm(forward)
+    R = np.stack([forward, np.cross(up, forward), up]).astype(np.float32)
+    return body @ R.T
+
+
+def _dominant_up(body: NDArray[np.float32], shape: tuple[int, int] | None) -> NDArray | None:
+    """Mean normal of the largest set of like normals within ``MAX_TILT_DEG`` of up, or None."""
+    if shape is None:
+        return None
+    step = max(1, round(shape[1] / 80))
+    grid = body.reshape(*shape, 3)[::step, ::step].astype(np.float64)
+    if min(grid.shape[:2]) < 4:
+        return None
+    with np.errstate(invalid="ignore"):
+        normal = np.cross(grid[:-2, 2:] - grid[:-2, :-2], grid[2:, :-2] - grid[:-2, :-2]).reshape(-1, 3)
+        normal /= np.linalg.norm(normal, axis=1, keepdims=True)
+    normal = normal[np.isfinite(normal).all(1)]
+    normal[normal[:, 2] < 0] *= -1
+    normal = normal[normal[:, 2] > np.cos(np.deg2rad(MAX_TILT_DEG))]
+    if len(normal) < 30:
+        return None
+    candidates = normal[:: max(1, len(normal) // 200)]
+    votes = (candidates @ normal.T > np.cos(np.deg2rad(6.0))).sum(1)
+    best = candidates[votes.argmax()]
+    up = normal[normal @ best > np.cos(np.deg2rad(10.0))].mean(0)
+    return up / np.linalg.norm(up)

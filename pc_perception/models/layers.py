@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The blocks that scene encoders are made of: each takes and returns packed tokens (T, C)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pc_perception.ops.grouping import Neighborhood, neighbor_max
+from pc_perception.ops.recurrence import gated_delta_rule
+
+
+class NeighborhoodBlock(nn.Module):
+    """Residual block: maximum over edge features of the neighbours, then an MLP per token.
+
+    The edge feature W x_j + P (p_j - p_i) splits into (W x_j + P p_j) - P p_i, so only tokens are
+    multiplied, never edges, and one gather-maximum does the rest (the cheap EdgeConv of DeLA /
+    CamPoint, which the PointCSP card proposes as host).
+    """
+
+    def __init__(self, width: int, expansion: int = 2, drop: float = 0.0) -> None:
+        super().__init__()
+        self.edge_norm = nn.LayerNorm(width)
+        self.edge = nn.Linear(width, width, bias=False)
+        self.position = nn.Linear(3, width, bias=False)
+        self.mix = nn.Linear(width, width)
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width),
+            nn.Linear(width, expansion * width),
+            nn.GELU(approximate="tanh"),
+            nn.Linear(expansion * width, width),
+            nn.Dropout(drop),
+        )
+
+    def forward(self, x: Tensor, position: Tensor, neighbors: Neighborhood) -> Tensor:
+        """Map (T, C) features at (T, 3) positions (in units of the level's voxel edge) to (T, C)."""
+        here = self.position(position)
+        strongest = neighbor_max(self.edge(self.edge_norm(x)) + here, neighbors) - here
+        x = x + self.mix(functional.relu(strongest))
+        return x + self.mlp(x)
+
+
+class GatedDeltaNet(nn.Module):
+    """Linear-time sequence mixer: gated delta rule with short convolution and output gate.
+
+    Source: arXiv 2412.06464, section 3.4. The state and the convolution's buffer start empty at every
+    sequence: whatever lies in another sequence of the call has no influence.
+    """
+
+    def __init__(self, width: int, n_heads: int, d_key: int, d_value: int, conv: int = 4) -> None:
+        super().__init__()
+        self.n_heads, self.d_key, self.d_value, self.conv = n_heads, d_key, d_value, conv
+        keys, values = n_heads * d_key, n_heads * d_value
+        self.split = (2 * keys + values, values, n_heads, n_heads)
+        self.project = nn.Linear(width, sum(self.split), bias=False)
+        self.kernel = nn.Parameter(torch.randn(2 * keys + values, 1, conv) / conv**0.5)
+        # exp(A) spread over 1..16 and a step of 1e-3..1e-1, as Mamba-2 and Gated DeltaNet start.
+        self.log_A = nn.Parameter(torch.linspace(1, 16, n_heads).log())
+        step = torch.logspace(-3, -1, n_heads)
+        self.step_bias = nn.Parameter(step + torch.log(-torch.expm1(-step)))
+        self.norm_weight = nn.Parameter(torch.ones(d_value))
+        self.out = nn.Linear(values, width, bias=False)
+
+    def forward(self, x: Tensor, offsets: Sequence[int]) -> Tensor:
+        """Mix (T, C) tokens along sequences.
+
+        Args:
+            x: (T, C), sequences one behind the other.
+            offsets: sequence s owns rows offsets[s] .. offsets[s + 1]; the state is reset at each.
+
+        Returns:
+            (T, C).
+        """
+        lengths = [b - a for a, b in zip(offsets, offsets[1:], strict=False)]
+        padded = nn.utils.rnn.pad_sequence(list(x.split(lengths)), batch_first=True)
+        qkv, gate, decay, write = self.project(padded).split(self.split, -1)
+        qkv = functional.pad(qkv.mT, (self.conv - 1, 0))
+        qkv = functional.silu(functional.conv1d(qkv, self.kernel, groups=len(self.kernel)).mT)
+        keys = self.n_heads * self.d_key
+        q, k, v = (t.unflatten(-1, (self.n_heads, -1)) for t in qkv.split((keys, keys, gate.shape[-1]), -1))
+        log_decay = -self.log_A.exp() * functional.softplus(decay + self.step_bias)
+        q = functional.normalize(q, dim=-1) * self.d_key**-0.5
+        # Padding stands behind each sequence of a causal scan: nothing real ever reads it.
+        o = gated_delta_rule(q, functional.normalize(k, dim=-1), v, log_decay, write.sigmoid())
+        o = functional.rms_norm(o, (self.d_value,), self.norm_weight, eps=1e-5).flatten(-2)
+        y = self.out(o * functional.silu(gate))
+        return torch.cat([row[:n] for row, n in zip(y, lengths, strict=True)])
+
+
+class SequenceBlock(nn.Module):
+    """Residual gated-delta-net block that walks tokens in a given order.
+
+    It takes an order and reset positions and knows nothing more: cross-sample propagation is made by
+    the caller's choice of both (training/methods).
+    """
+
+    def __init__(self, width: int, n_heads: int, d_key: int, d_value: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.mixer = GatedDeltaNet(width, n_heads, d_key, d_value)
+
+    def forward(self, x: Tensor, order: Tensor, resets: Sequence[int]) -> Tensor:
+        """Map (T, C) to (T, C).
+
+        Args:
+            order: (T,) int64 permutation; token order[t] is the t-th of the walk.
+            resets: boundaries of sequences in walk positions, from 0 to T.
+        """
+        mixed = self.mixer(self.norm(x)[order], resets)
+        return x + torch.zeros_like(mixed).index_copy(0, order, mixed)

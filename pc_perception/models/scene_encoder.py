@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scene encoder of size T: residual neighbourhood MLPs on voxels, sequence mixers on pooled stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pc_perception.ops.grouping import neighbor_max
+
+from .layers import NeighborhoodBlock, SequenceBlock
+from .pyramid import CURVES, Level, Pyramid
+
+
+class Stage(nn.Module):
+    """Neighbourhood blocks of one level, followed by sequence blocks that alternate in direction."""
+
+    def __init__(self, width: int, n_local: int, n_global: int, heads: int, d_key: int, d_value: int) -> None:
+        super().__init__()
+        self.local = nn.ModuleList(NeighborhoodBlock(width) for _ in range(n_local))
+        self.mixers = nn.ModuleList(SequenceBlock(width, heads, d_key, d_value) for _ in range(n_global))
+
+    def forward(self, x: Tensor, level: Level) -> Tensor:
+        """Map (M, C) to (M, C) on ``level``."""
+        position = level.xyz / level.edge
+        for block in self.local:
+            x = block(x, position, level.neighbors)
+        for i, mixer in enumerate(self.mixers):
+            # A causal walk leaves its first tokens blind: every second block walks backwards, and
+            # every second pair along the transposed curve.
+            order, resets = level.orders[i // 2 % len(CURVES)], level.offsets
+            if i % 2:
+                order, resets = order.flip(0), [resets[-1] - r for r in reversed(resets)]
+            x = mixer(x, order, resets)
+        return x
+
+
+class SceneEncoder(nn.Module):
+    """U-shaped encoder over a ``Pyramid``: features in, one feature per finest voxel out.
+
+    Args:
+        n_features: input features per voxel.
+        widths: channels of each level, fine to coarse.
+        local: neighbourhood blocks of each level on the way down; one more follows on the way up.
+        mixers: sequence blocks of each level.
+        heads, d_key, d_value: shape of the mixers' memory.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        widths: Sequence[int] = (32, 64, 96, 160),
+        local: Sequence[int] = (1, 2, 2, 2),
+        mixers: Sequence[int] = (0, 0, 2, 2),
+        heads: int = 4,
+        d_key: int = 16,
+        d_value: int = 32,
+    ) -> None:
+        super().__init__()
+        if not len(widths) == len(local) == len(mixers):
+            raise ValueError(f"widths {widths}, local {local} and mixers {mixers} must name the same levels")
+        self.n_features, self.n_levels, self.width = n_features, len(widths), widths[0]
+        self.stem = nn.Sequential(nn.Linear(n_features, widths[0]), nn.GELU(approximate="tanh"))
+        self.stages = nn.ModuleList(
+            Stage(w, n, m, heads, d_key, d_value) for w, n, m in zip(widths, local, mixers, strict=True)
+        )
+        pairs = list(zip(widths, widths[1:], strict=False))
+        self.down = nn.ModuleList(nn.Sequential(nn.LayerNorm(a), nn.Linear(a, b)) for a, b in pairs)
+        self.up = nn.ModuleList(nn.Sequential(nn.LayerNorm(b), nn.Linear(b, a)) for a, b in pairs)
+        self.refine = nn.ModuleList(NeighborhoodBlock(a) for a, _ in pairs)
+
+    def forward(self, features: Tensor, pyramid: Pyramid) -> Tensor:
+        """Encode (M, n_features) voxel features to (M, widths[0])."""
+        x = self.stem(features)
+        skips: list[Tensor] = []
+        for depth, (stage, level) in enumerate(zip(self.stages, pyramid.levels, strict=True)):
+            if depth:
+                skips.append(x)
+                assert level.children is not None
+                x = neighbor_max(self.down[depth - 1](x), level.children)
+            x = stage(x, level)
+        for depth in reversed(range(self.n_levels - 1)):
+            level = pyramid.levels[depth]
+            assert level.parent is not None
+            x = skips[depth] + self.up[depth](x)[level.parent]
+            x = self.refine[depth](x, level.xyz / level.edge, level.neighbors)
+        return x
+
+
+class SceneSegmenter(nn.Module):
+    """A scene encoder with a linear head per voxel."""
+
+    def __init__(self, encoder: SceneEncoder, n_classes: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Sequential(nn.LayerNorm(encoder.width), nn.Linear(encoder.width, n_classes))
+
+    def forward(self, features: Tensor, pyramid: Pyramid) -> Tensor:
+        """Return (M, n_classes) logits of the finest voxels."""
+        return self.head(self.encoder(features, pyramid))
+
+    @torch.no_grad()
+    def count_parameters(self) -> int:
+        """Return the number of trainable parameters."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
