@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a live stream needs around a segmenter, whatever carries the messages.
+
+The ROS 2 node, the bag runner and the DDS server share these: the newest-wins slot, the worker that
+empties it, per-sweep logic (ego box, accumulation of sweeps), counters and percentiles.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pc_perception.cloud import PointCloud
+from pc_perception.geometry import inverse, transform
+from pc_perception.labels import UNLABELED
+
+from .segmenter import SegmentationResult, Segmenter
+
+T = TypeVar("T")
+
+
+class LatestSlot(Generic[T]):
+    """A mailbox for one item: a newer item replaces an unread one, which is counted as dropped."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._item: T | None = None
+        self._closed = False
+        self.received = 0
+        self.dropped = 0
+
+    def put(self, item: T) -> None:
+        """Leave ``item`` for the reader; never blocks."""
+        with self._condition:
+            self.received += 1
+            self.dropped += self._item is not None
+            self._item = item
+            self._condition.notify()
+
+    def take(self, timeout_s: float | None = None) -> T | None:
+        """Wait for an item and take it; None after ``timeout_s`` or once closed and empty."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._item is not None or self._closed, timeout_s)
+            item, self._item = self._item, None
+            return item
+
+    def close(self) -> None:
+        """Let the reader return; an unread item can still be taken."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify_all()
+
+    @property
+    def closed(self) -> bool:
+        """True after ``close``."""
+        return self._closed
+
+
+class Worker(Generic[T]):
+    """A thread that hands the newest item to ``handle``; an exception goes to ``on_error``, not to death."""
+
+    def __init__(self, handle: Callable[[T], None], on_error: Callable[[Exception], None]) -> None:
+        self.slot: LatestSlot[T] = LatestSlot()
+        self._handle, self._on_error = handle, on_error
+        self._thread = threading.Thread(target=self._run, name="pc_perception worker", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            item = self.slot.take()
+            if item is None:
+                if self.slot.closed:
+                    return
+                continue
+            try:
+                self._handle(item)
+            except Exception as error:
+                self._on_error(error)
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """Finish the item at hand and end the thread."""
+        self.slot.close()
+        self._thread.join(timeout_s)
+
+
+@dataclass
+class Timing:
+    """The last ``window`` durations of each named stage, in milliseconds."""
+
+    window: int = 1000
+    _stages: dict[str, deque[float]] = field(default_factory=dict)
+
+    def add(self, **milliseconds: float) -> None:
+        """Record one duration per stage."""
+        for name, value in milliseconds.items():
+            self._stages.setdefault(name, deque(maxlen=self.window)).append(value)
+
+    def percentile(self, stage: str, q: float) -> float:
+        """Return the q-th percentile (0..100) of a stage in ms; NaN when nothing was recorded."""
+        values = self._stages.get(stage)
+        return float(np.percentile(list(values), q)) if values else float("nan")
+
+    def last(self, stage: str) -> float:
+        """Return the newest duration of a stage in ms; NaN when nothing was recorded."""
+        values = self._stages.get(stage)
+        return values[-1] if values else float("nan")
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names recorded so far, in order of first appearance."""
+        return tuple(self._stages)
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """Per-sweep logic around the model.
+
+    Attributes:
+        ego_box: (x_min, y_min, z_min, x_max, y_max, z_max) metres in the cloud's frame; points inside
+            (the vehicle itself) stay unlabeled. None keeps all.
+        n_sweeps: the newest sweep plus this many minus one earlier ones are seen by the model; only
+            the newest sweep's points are labelled. Needs a pose with every sweep.
+        confidence_threshold: labels less sure than this become unlabeled (confidence is kept).
+    """
+
+    ego_box: tuple[float, float, float, float, float, float] | None = None
+    n_sweeps: int = 1
+    confidence_threshold: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.n_sweeps < 1:
+            raise ValueError(f"n_sweeps must be at least 1, got {self.n_sweeps}")
+        if not 0 <= self.confidence_threshold <= 1:
+            raise ValueError(f"confidence_threshold must lie in 0 .. 1, got {self.confidence_threshold}")
+        if self.ego_box is not None:
+            box = self.ego_box
+            if len(box) != 6 or any(a >= b for a, b in zip(box[:3], box[3:], strict=True)):
+                raise ValueError(f"ego_box must be x_min, y_min, z_min < x_max, y_max, z_max, got {box}")
+
+
+class SweepSegmenter:
+    """The sweep's logic: ego box, accumulation, model, threshold. Not thread-safe: one per worker."""
+
+    def __init__(self, model: Segmenter, options: SweepOptions | None = None) -> None:
+        self.model = model
+        self.options = options or SweepOptions()
+        self.timing = Timing()
+        self._past: deque[tuple[PointCloud, NDArray]] = deque(maxlen=max(self.options.n_sweeps - 1, 0))
+
+    def __call__(self, cloud: PointCloud, T_fixed_cloud: NDArray | None = None) -> SegmentationResult:
+        """Label every point of ``cloud``; same order and length.
+
+        Args:
+            T_fixed_cloud: (4, 4) pose of the cloud's frame in a fixed frame (odom, map) at its stamp;
+                without it earlier sweeps are not used.
+        """
+        seen = self._without_ego(cloud)
+        merged = self._with_past(seen, T_fixed_cloud)
+        result = self.model(merged)
+        labels, confidence = result.labels[: len(cloud)], result.confidence[: len(cloud)]
+        if self.options.confidence_threshold > 0:
+            labels = np.where(confidence >= self.options.confidence_threshold, labels, np.uint16(UNLABELED))
+        self.timing.add(**result.milliseconds, total=result.total_ms)
+        return SegmentationResult(labels, confidence, result.label_set, result.milliseconds)
+
+    def forget(self) -> None:
+        """Drop earlier sweeps (after a jump of the clock or of the pose)."""
+        self._past.clear()
+
+    def _without_ego(self, cloud: PointCloud) -> PointCloud:
+        if self.options.ego_box is None:
+            return cloud
+        low, high = np.float32(self.options.ego_box[:3]), np.float32(self.options.ego_box[3:])
+        inside = ((cloud.xyz >= low) & (cloud.xyz <= high)).all(1)
+        xyz = np.where(inside[:, None], np.float32(np.nan), cloud.xyz)
+        return PointCloud(xyz, cloud.fields, cloud.frame, cloud.stamp_ns, cloud.grid_shape)
+
+    def _with_past(self, cloud: PointCloud, T_fixed_cloud: NDArray | None) -> PointCloud:
+        if self.options.n_sweeps == 1 or T_fixed_cloud is None:
+            return cloud
+        shared = [n for n in cloud.fields if all(n in past.fields for past, _ in self._past)]
+        now = inverse(np.asarray(T_fixed_cloud, dtype=np.float64))
+        moved = [transform(now @ T_past, past.xyz) for past, T_past in self._past]
+        xyz = np.concatenate([cloud.xyz, *moved])
+        fields = {n: np.concatenate([cloud.fields[n], *(p.fields[n] for p, _ in self._past)]) for n in shared}
+        self._past.append((cloud, np.asarray(T_fixed_cloud, dtype=np.float64)))
+        return PointCloud(xyz, fields, cloud.frame, cloud.stamp_ns)
+
+
+class RateMeter:
+    """Events per second over the last few seconds of a monotonic clock."""
+
+    def __init__(self, window_s: float = 5.0) -> None:
+        self._window_s, self._times = window_s, deque[float]()
+
+    def tick(self) -> None:
+        """Note one event now."""
+        self._times.append(time.monotonic())
+
+    @property
+    def hz(self) -> float:
+        """Rate over the window, 0 when fewer than two events lie in it."""
+        now = time.monotonic()
+        while self._times and now - self._times[0] > self._window_s:
+            self._times.popleft()
+        if len(self._times) < 2:
+            return 0.0
+        return (len(self._times) - 1) / max(self._times[-1] - self._times[0], 1e-9)
