@@ -47,7 +47,7 @@ def standard_fields(columns: Mapping[str, NDArray], stamp_ns: int = 0) -> dict[s
     for name in ALIASES:
         source = find_column(tuple(fields), name)
         if source is not None and fields[source].ndim == 1:
-            fields[name] = _CONVERTERS[name](fields.pop(source), stamp_ns)
+            fields[name] = _convert(name, fields.pop(source), stamp_ns)
     for name, spellings in _TRIPLES.items():
         for parts in spellings:
             if name not in fields and all(p in fields and fields[p].ndim == 1 for p in parts):
@@ -90,32 +90,51 @@ def to_rgb(values: NDArray) -> NDArray[np.uint8]:
 def pack_rgb(rgb: NDArray) -> NDArray[np.uint32]:
     """Return (N,) uint32 0x00RRGGBB of (N, 3) uint8 colours."""
     wide = rgb.astype(np.uint32)
-    return (wide[:, 0] << 16) | (wide[:, 1] << 8) | wide[:, 2]
+    return np.asarray((wide[:, 0] << 16) | (wide[:, 1] << 8) | wide[:, 2], np.uint32)
 
 
-def _to_intensity(values: NDArray, _stamp_ns: int) -> NDArray[np.float32]:
-    return values.astype(np.float32, copy=False)
+def _convert(name: str, values: NDArray, stamp_ns: int) -> NDArray:
+    if name == "time":
+        return _to_time(values, stamp_ns)
+    return _to_ring(values) if name == "ring" else values.astype(np.float32, copy=False)
 
 
-def _to_ring(values: NDArray, _stamp_ns: int) -> NDArray[np.uint16]:
+def _to_ring(values: NDArray) -> NDArray[np.uint16]:
     if values.dtype.kind == "f":
         values = np.nan_to_num(values, nan=0.0)
     return np.clip(values, 0, 65535).astype(np.uint16)
 
 
+def _epoch_unit(values: NDArray) -> float:
+    """Return how many seconds one unit of absolute times is; 0 where the times are relative ones."""
+    top = float(np.max(values, where=np.isfinite(values), initial=0))
+    if top > _EPOCH_NANOSECONDS:
+        return 1e-9
+    return 1.0 if top > _EPOCH_SECONDS and values.dtype.kind == "f" else 0.0
+
+
+def earliest_stamp_ns(times: NDArray) -> int:
+    """Return the first of absolute times in nanoseconds; 0 where they are relative or there are none."""
+    unit = _epoch_unit(times)
+    usable = times[np.isfinite(times) & (times > 0)]
+    if unit == 0.0 or len(usable) == 0:
+        return 0
+    first = usable.min()
+    return int(first) if unit == 1e-9 else int(float(first) * 1e9)
+
+
 def _to_time(values: NDArray, stamp_ns: int) -> NDArray[np.float32]:
     """Return seconds after the stamp: integers are nanoseconds, floats seconds, unless since the epoch."""
-    seconds = values.astype(np.float64)
-    if values.dtype.kind in "iu":
-        # Integers as large as an epoch time exist only in 64-bit columns of files.
-        offset = stamp_ns if seconds.max(initial=0.0) > _EPOCH_NANOSECONDS else 0
-        return ((values.astype(np.int64) - offset) * 1e-9).astype(np.float32)
-    top = np.max(seconds, where=np.isfinite(seconds), initial=0.0)
-    if top > _EPOCH_NANOSECONDS:
-        seconds = (seconds - stamp_ns) * 1e-9
-    elif top > _EPOCH_SECONDS:
-        seconds = (seconds - stamp_ns // 10**9) - (stamp_ns % 10**9) * 1e-9
-    with np.errstate(over="ignore"):
+    unit = _epoch_unit(values)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if values.dtype.kind in "iu":
+            relative = values.astype(np.int64) - (stamp_ns if unit else 0)
+            return (relative * 1e-9).astype(np.float32)
+        seconds = values.astype(np.float64)
+        if unit == 1e-9:
+            seconds = (seconds - stamp_ns) * 1e-9
+        elif unit:
+            seconds = (seconds - stamp_ns // 10**9) - (stamp_ns % 10**9) * 1e-9
         return seconds.astype(np.float32)
 
 
@@ -124,6 +143,3 @@ def _whole_numbers(values: NDArray) -> NDArray:
         return values
     whole = values.astype(np.int32)
     return whole if (whole == values).all() else values
-
-
-_CONVERTERS = {"intensity": _to_intensity, "ring": _to_ring, "time": _to_time}

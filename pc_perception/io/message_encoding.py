@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import array
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from pc_perception.cloud import PointCloud
 from pc_perception.io.fields import pack_rgb
 from pc_perception.io.message_layout import DATATYPES
+from pc_perception.io.records import columns_of, pack_colors, to_records
 from pc_perception.labels import UNLABELED_COLOR, LabelSet
 
 _CODES = {np.dtype(code): number for number, code in DATATYPES.items()}
 
 
-class PointField(NamedTuple):
+@dataclass(frozen=True)
+class PointField:
     """The attributes of sensor_msgs/PointField."""
 
     name: str
@@ -80,7 +82,7 @@ def fill_message(target: Any, values: CloudMessage, make_field: Callable[..., An
     """
     for name in ("height", "width", "point_step", "row_step", "is_bigendian", "is_dense", "data"):
         setattr(target, name, getattr(values, name))
-    target.fields = [make_field(**f._asdict()) for f in values.fields]
+    target.fields = [make_field(**asdict(f)) for f in values.fields]
     return target
 
 
@@ -146,25 +148,15 @@ def encode_cloud(cloud: PointCloud) -> CloudMessage:
     Raises:
         ValueError: a field's values have no PointField type.
     """
-    columns = _message_columns(cloud)
+    raw = pack_colors(columns_of(cloud))
+    columns = {name: _as_message_type(name, values) for name, values in raw.items()}
     point_fields, offset = [], 0
     for name, values in columns.items():
         count = values.shape[1] if values.ndim == 2 else 1
         point_fields.append(PointField(name, offset, _CODES[values.dtype], count))
         offset += values.dtype.itemsize * count
     step = -(-offset // 4) * 4
-    record = np.dtype(
-        {
-            "names": list(columns),
-            "formats": [(v.dtype, v.shape[1:]) for v in columns.values()],
-            "offsets": [f.offset for f in point_fields],
-            "itemsize": step,
-        }
-    )
-    points = np.zeros(len(cloud), record)
-    for name, values in columns.items():
-        points[name] = values
-    return _message(cloud, point_fields, points, step, bool(cloud.finite().all()))
+    return _message(cloud, point_fields, to_records(columns, step), step, bool(cloud.finite().all()))
 
 
 def _message(
@@ -172,22 +164,10 @@ def _message(
 ) -> CloudMessage:
     height, width = cloud.grid_shape or (1, len(cloud))
     data = array.array("B")  # rclpy takes nothing else without checking it byte by byte
-    data.frombytes(memoryview(points.reshape(-1).view(np.uint8)))
+    data.frombytes(points.reshape(-1).view(np.uint8).data)
     return CloudMessage(
         make_header(cloud.frame, cloud.stamp_ns), height, width, fields, step, step * width, data, dense
     )
-
-
-def _message_columns(cloud: PointCloud) -> dict[str, NDArray]:
-    columns: dict[str, NDArray] = dict(zip("xyz", cloud.xyz.T, strict=True))
-    for name, values in cloud.fields.items():
-        if name == "rgb" and values.ndim == 2:
-            columns["rgb"] = pack_rgb(values).view(np.float32)
-        elif name == "normal" and values.ndim == 2:
-            columns.update(zip(("normal_x", "normal_y", "normal_z"), values.T, strict=True))
-        else:
-            columns[name] = values
-    return {name: _as_message_type(name, values) for name, values in columns.items()}
 
 
 def _as_message_type(name: str, values: NDArray) -> NDArray:

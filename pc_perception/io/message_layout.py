@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -154,7 +155,7 @@ def _columns(
 def _check_overlap(columns: list[Column]) -> None:
     """Refuse fields that share bytes; a second name for exactly the same bytes (rgb, rgba) is allowed."""
     by_start = sorted(columns, key=lambda c: (c.offset, c.end))
-    for first, second in zip(by_start, by_start[1:], strict=False):
+    for first, second in pairwise(by_start):
         same = (first.offset, first.end) == (second.offset, second.end)
         coordinates = first.name in ("x", "y", "z") and second.name in ("x", "y", "z")
         if second.offset < first.end and (coordinates or not same):

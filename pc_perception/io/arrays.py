@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""numpy arrays and text tables as clouds: .npy, .npz, .txt, .xyz, .csv.
+
+What the columns of an (N, k) array or of a text file mean, unless ``columns`` says otherwise:
+3: x, y, z; 4: + intensity; 5: + intensity, ring; 6: + normal where the last three are unit vectors, else
+red, green, blue (S3DIS, ScanNet's ``_vert.npy``); 7: x, y, z, red, green, blue, label. Arrays with named
+fields, and text files whose first line is names, say it themselves.
+
+An .npz holds one cloud: ``xyz`` (N, 3), or ``points`` (N, k) as above, and further arrays of length N as
+fields; ``frame``, ``stamp_ns`` and ``grid_shape`` are kept. It holds several clouds where ``points`` is
+(sum of N, k) with ``offsets`` (clouds + 1,), or (clouds, N, k): see ``read_npz_clouds``.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pc_perception.cloud import PointCloud
+from pc_perception.io.bins import COLUMN_NAMES, column_names
+from pc_perception.io.fields import standard_fields
+from pc_perception.io.records import (
+    cloud_from_columns,
+    cloud_from_matrix,
+    columns_of,
+    split_colors,
+    to_records,
+)
+
+Columns = int | Sequence[str] | None
+
+
+def read_npy(path: Path, columns: Columns = None) -> PointCloud:
+    """Return the cloud of a .npy file.
+
+    Raises:
+        ValueError: it is not an array of at least three columns, or is truncated.
+    """
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(f"the .npy file cannot be read: {error}") from error
+    if isinstance(values, np.lib.npyio.NpzFile):
+        raise ValueError("this is an .npz archive; rename it")
+    return cloud_from_array(values, columns)
+
+
+def cloud_from_array(values: NDArray, columns: Columns = None) -> PointCloud:
+    """Return the cloud of an (N, k) array or of one with named fields, as the module's first lines say."""
+    if values.dtype.names:
+        return cloud_from_columns({name: values[name].reshape(-1) for name in values.dtype.names})
+    if values.ndim != 2 or values.shape[1] < 3 or values.dtype.kind not in "fiu":
+        raise ValueError(
+            f"the array has shape {values.shape} and type {values.dtype}; (N, 3 or more) is needed"
+        )
+    names = column_names(columns) if columns is not None else _names_for(values)
+    if len(names) != values.shape[1]:
+        raise ValueError(
+            f"the array has {values.shape[1]} columns, {len(names)} were named: {', '.join(names)}"
+        )
+    return cloud_from_matrix(values, names)
+
+
+def _names_for(values: NDArray) -> tuple[str, ...]:
+    n_columns = values.shape[1]
+    if n_columns == 6:
+        rest = values[:, 3:].astype(np.float64)
+        rest = rest[np.isfinite(rest).all(axis=1)]
+        length = np.linalg.norm(rest, axis=1)
+        if len(rest) and (rest < 0).any() and np.median(np.abs(length - 1)) < 0.05:
+            return ("x", "y", "z", "normal_x", "normal_y", "normal_z")
+    if n_columns == 7:
+        return (*COLUMN_NAMES[6], "label")
+    if n_columns not in COLUMN_NAMES:
+        raise ValueError(f"the table has {n_columns} columns; what they are has to be given with columns=")
+    return COLUMN_NAMES[n_columns]
+
+
+def _load_npz(path: Path) -> dict[str, NDArray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, KeyError, AttributeError) as error:
+        raise ValueError(f"the .npz file cannot be read: {error}") from error
+
+
+def read_npz(path: Path, columns: Columns = None) -> PointCloud:
+    """Return the one cloud of an .npz file.
+
+    Raises:
+        ValueError: it has neither ``xyz`` nor ``points``, or holds several clouds.
+    """
+    arrays = _load_npz(path)
+    n_clouds = _count_clouds(arrays)
+    if n_clouds is not None:
+        raise ValueError(f"it holds {n_clouds} clouds; read them with read_clouds")
+    key = next((k for k in ("xyz", "points") if k in arrays), None)
+    if key is None:
+        raise ValueError(f"it has no array 'xyz' or 'points'; its arrays are {sorted(arrays)}")
+    return _with_extras(cloud_from_array(arrays.pop(key), columns), arrays)
+
+
+def _with_extras(cloud: PointCloud, arrays: dict[str, NDArray]) -> PointCloud:
+    stamp_ns = int(arrays["stamp_ns"]) if "stamp_ns" in arrays else 0
+    frame = str(arrays["frame"]) if "frame" in arrays and arrays["frame"].ndim == 0 else cloud.frame
+    grid = tuple(int(n) for n in arrays["grid_shape"]) if "grid_shape" in arrays else None
+    per_point = {
+        name: values
+        for name, values in arrays.items()
+        if values.ndim in (1, 2) and len(values) == len(cloud) and values.dtype.kind in "fiub"
+    }
+    fields = {**cloud.fields, **standard_fields(per_point, stamp_ns)}
+    return PointCloud(cloud.xyz, fields, frame, stamp_ns, grid if grid and len(grid) == 2 else None)
+
+
+def _count_clouds(arrays: dict[str, NDArray]) -> int | None:
+    points = arrays.get("points")
+    if points is None:
+        return None
+    if points.ndim == 3:
+        return len(points)
+    return len(arrays["offsets"]) - 1 if "offsets" in arrays else None
+
+
+def read_npz_clouds(path: Path, columns: Columns = None) -> Iterator[PointCloud]:
+    """Yield every cloud of an .npz file, be it one or many.
+
+    Raises:
+        ValueError: as ``read_npz``, or the offsets do not cut the points.
+    """
+    arrays = _load_npz(path)
+    if _count_clouds(arrays) is None:
+        yield read_npz(path, columns)
+        return
+    points = arrays["points"]
+    if points.ndim == 3:
+        yield from (cloud_from_array(p, columns) for p in points)
+        return
+    offsets = arrays["offsets"].astype(np.int64)
+    if len(offsets) < 1 or offsets[0] != 0 or offsets[-1] != len(points) or (np.diff(offsets) < 0).any():
+        raise ValueError(f"its offsets do not cut its {len(points)} points into clouds")
+    names = column_names(columns) if columns is not None else _names_for(points)
+    for start, end in pairwise(offsets):
+        yield cloud_from_matrix(points[start:end], names)
+
+
+def write_npz(path: Path, cloud: PointCloud) -> None:
+    """Write ``xyz``, every field, frame, stamp and grid; nothing is lost."""
+    extras: dict[str, Any] = {"frame": cloud.frame, "stamp_ns": cloud.stamp_ns}
+    if cloud.grid_shape is not None:
+        extras["grid_shape"] = cloud.grid_shape
+    with path.open("wb") as stream:  # np.savez would append .npz to a temporary name
+        np.savez_compressed(stream, xyz=cloud.xyz, **dict(cloud.fields), **extras)
+
+
+def write_npy(path: Path, cloud: PointCloud) -> None:
+    """Write x, y, z and intensity where there is one: (N, 3) or (N, 4) float32."""
+    parts = [cloud.xyz]
+    if "intensity" in cloud.fields:
+        parts.append(cloud.fields["intensity"].astype(np.float32)[:, None])
+    with path.open("wb") as stream:
+        np.save(stream, np.concatenate(parts, axis=1))
+
+
+def read_text(path: Path, columns: Columns = None) -> PointCloud:
+    """Return the cloud of a text table: values separated by spaces, tabs, commas or semicolons.
+
+    Raises:
+        ValueError: a line is not numbers, or the columns cannot be told.
+    """
+    text = path.read_text(encoding="utf-8", errors="replace").replace(",", " ").replace(";", " ")
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("//")]
+    if lines and columns is None:
+        words = lines[0].lstrip("# ").lower().split()
+        if {"x", "y", "z"} <= set(words):
+            columns, lines = words, lines[1:]
+    if not [line for line in lines if not line.lstrip().startswith("#")]:
+        return PointCloud(np.empty((0, 3), np.float32))
+    try:
+        table = np.loadtxt(lines, np.float64, ndmin=2)
+    except ValueError as error:
+        raise ValueError(f"the text is not a table of numbers: {error}") from error
+    return cloud_from_array(table, columns)
+
+
+def write_text(path: Path, cloud: PointCloud) -> None:
+    """Write one line of names and one line a point."""
+    columns = {k: v for k, v in split_colors(columns_of(cloud)).items() if v.ndim == 1}
+    wide = columns["x"].dtype == np.float64
+    formats = ["%d" if v.dtype.kind in "iub" else "%.4f" if wide else "%.9g" for v in columns.values()]
+    table = to_records(columns)
+    np.savetxt(path, table, fmt=" ".join(formats), header=" ".join(columns), comments="# ")
