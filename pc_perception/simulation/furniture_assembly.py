@@ -8,7 +8,7 @@ pillows, a shelf and its books.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.random import Generator
@@ -41,7 +41,12 @@ _PART_NAMES = {
 
 def indoor_material(rng: Generator, kind: str | None = None) -> Material:
     """Draw a material of ``kind``, or of any kind with the shares that all indoor things have."""
-    return draw_material(kind or MATERIAL_KINDS[min(int(np.searchsorted(_KIND_ENDS, rng.random())), 7)], rng)
+    kind = kind or MATERIAL_KINDS[min(int(np.searchsorted(_KIND_ENDS, rng.random())), 7)]
+    material = draw_material(kind, rng)
+    # Most things indoors are rather grey, brown or white; bright paint is the exception.
+    rgb = np.array(material.rgb)
+    rgb = rgb.mean() + rng.uniform(0.1, 1.0) * (rgb - rgb.mean())
+    return replace(material, rgb=(float(rgb[0]), float(rgb[1]), float(rgb[2])))
 
 
 @dataclass(frozen=True)
@@ -213,7 +218,16 @@ def _soft_box(size: NDArray, bevel: float) -> shapes.Mesh:
 
     def ring(inset: float, z: float) -> list[tuple[float, float, float]]:
         p, q, c = x - inset, y - inset, 0.9 * b
-        corners = [(p, -q + c), (p, q - c), (p - c, q), (c - p, q), (-p, q - c), (-p, c - q), (c - p, -q), (p - c, -q)]
+        corners = [
+            (p, -q + c),
+            (p, q - c),
+            (p - c, q),
+            (c - p, q),
+            (-p, q - c),
+            (-p, c - q),
+            (c - p, -q),
+            (p - c, -q),
+        ]
         return [(u, v, z) for u, v in corners]
 
     return shapes.loft(

@@ -34,12 +34,20 @@ def door(rng: Generator, width: float, height: float, wall: float) -> list[Assem
 
 
 def _leaf(
-    a: Assembly, rng: Generator, width: float, height: float, hinge: tuple[float, float, float], side: int, swing: float
+    a: Assembly,
+    rng: Generator,
+    width: float,
+    height: float,
+    hinge: tuple[float, float, float],
+    side: int,
+    swing: float,
 ) -> None:
     """Hang one leaf on its hinge line; ``side`` is where along y the hinge is, +1 or -1."""
     c, s = np.cos(side * swing), np.sin(side * swing)
 
-    def place(size: tuple[float, float, float], across: float, z: float, out: float, name: str, material=None) -> None:  # type: ignore[no-untyped-def]
+    def place(
+        size: tuple[float, float, float], across: float, z: float, out: float, name: str, material=None
+    ) -> None:  # type: ignore[no-untyped-def]
         x, y = out, -side * across
         at = (hinge[0] + c * x - s * y, hinge[1] + s * x + c * y, hinge[2] + z)
         a.box(name, size, at, material, yaw=side * swing)
@@ -97,7 +105,9 @@ def _curtains(a: Assembly, rng: Generator, width: float, height: float, sill: fl
     for side in (-1, 1):
         reach = share * (width + 0.3)
         y = side * ((width + 0.3) / 2 - reach / 2)
-        a.add("curtain", shapes.placed(wavy_sheet(rng, reach, low, top), (rng.uniform(0.06, 0.12), y, 0)), cloth)
+        a.add(
+            "curtain", shapes.placed(wavy_sheet(rng, reach, low, top), (rng.uniform(0.06, 0.12), y, 0)), cloth
+        )
     a.rod("rail", (0.09, -width / 2 - 0.25, top), (0.09, width / 2 + 0.25, top), 0.014, a.second)
 
 
@@ -157,7 +167,12 @@ def wall_small(rng: Generator) -> list[Assembly]:
     if kind == 0:
         a.box("panel", (0.02, 0.09, 0.12), (0.01, 0, 0))
     elif kind == 1:
-        a.box("body", (rng.uniform(0.08, 0.2), rng.uniform(0.15, 0.35), rng.uniform(0.2, 0.45)), (0.08, 0, 0), rounded=True)
+        a.box(
+            "body",
+            (rng.uniform(0.08, 0.2), rng.uniform(0.15, 0.35), rng.uniform(0.2, 0.45)),
+            (0.08, 0, 0),
+            rounded=True,
+        )
     elif kind == 2:
         a.cylinder("body", 0.07, 0.45, (0.09, 0, 0), sides=12)
     else:

@@ -17,7 +17,13 @@ def carton(rng: Generator, largest: float = 0.3) -> list[Assembly]:
     a.box("box", size, (0, 0, 0))
     if largest > 0.4 and rng.random() < 0.4:
         for side in (-1, 1):
-            a.box("flap", (size[0], size[1] / 2, 0.008), (0, side * size[1] * 0.7, size[2] - 0.02), a.second, roll=side * rng.uniform(0.2, 1.2))
+            a.box(
+                "flap",
+                (size[0], size[1] / 2, 0.008),
+                (0, side * size[1] * 0.7, size[2] - 0.02),
+                a.second,
+                roll=side * rng.uniform(0.2, 1.2),
+            )
     return [a]
 
 
@@ -27,7 +33,13 @@ def stack(rng: Generator) -> list[Assembly]:
     z = 0.0
     for _ in range(int(rng.integers(1, 7))):
         t = rng.uniform(0.006, 0.05)
-        a.box("sheet", (rng.uniform(0.14, 0.24), rng.uniform(0.19, 0.32), t), (0, 0, z), a.fresh(), yaw=rng.normal(0, 0.15))
+        a.box(
+            "sheet",
+            (rng.uniform(0.14, 0.24), rng.uniform(0.19, 0.32), t),
+            (0, 0, z),
+            a.fresh(),
+            yaw=rng.normal(0, 0.15),
+        )
         z += t
     return [a]
 
@@ -61,7 +73,9 @@ def monitor(rng: Generator) -> list[Assembly]:
     n = 2 if rng.random() < 0.3 else 1
     for k in range(n):
         y = (k - (n - 1) / 2) * (width + 0.02)
-        a.box("screen", (0.03, width, height), (0, y, gap), a.second, pitch=-rng.uniform(0, 0.15), rounded=True)
+        a.box(
+            "screen", (0.03, width, height), (0, y, gap), a.second, pitch=-rng.uniform(0, 0.15), rounded=True
+        )
         a.rod("stand", (-0.02, y, 0.01), (-0.02, y, gap + height / 2), 0.022)
         a.cylinder("foot", 0.11, 0.015, (-0.02, y, 0), sides=12)
     if rng.random() < 0.75:
@@ -133,7 +147,15 @@ def plant(rng: Generator) -> list[Assembly]:
         tip = (out * np.cos(yaw), out * np.sin(yaw), pot + scale * rng.uniform(0.25, 0.75))
         a.rod("stem", (0, 0, pot * 0.8), tip, 0.006 + 0.006 * scale, a.second, sides=5)
         leaf = scale * rng.uniform(0.05, 0.14)
-        a.ball("leaf", (leaf * 1.4, leaf, leaf * rng.uniform(0.25, 0.8)), tip, a.third, pitch=rng.uniform(-0.8, 0.8), yaw=yaw, coarse=True)
+        a.ball(
+            "leaf",
+            (leaf * 1.4, leaf, leaf * rng.uniform(0.25, 0.8)),
+            tip,
+            a.third,
+            pitch=rng.uniform(-0.8, 0.8),
+            yaw=yaw,
+            coarse=True,
+        )
     return [a]
 
 
@@ -158,7 +180,9 @@ def _lamp(a: Assembly, rng: Generator, height: float, radius: float) -> None:
     if rng.random() < 0.25:
         a.ball("shade", (radius,) * 3, (0, 0, height))
     else:
-        a.cone("shade", radius, radius * rng.uniform(0.5, 1.0), radius * 1.4, (0, 0, height * 0.9 - radius * 0.5))
+        a.cone(
+            "shade", radius, radius * rng.uniform(0.5, 1.0), radius * 1.4, (0, 0, height * 0.9 - radius * 0.5)
+        )
 
 
 def pendant_lamp(rng: Generator) -> list[Assembly]:
@@ -176,6 +200,36 @@ def pendant_lamp(rng: Generator) -> list[Assembly]:
     return [a]
 
 
-ON_TABLE = ((carton, 3), (stack, 4), (bottle, 4), (bowl, 2), (laptop, 1), (monitor, 1), (bag, 0.6), (table_lamp, 0.7), (plant, 0.4), (computer, 0.3))
-ON_DESK = ((monitor, 4), (laptop, 1), (stack, 4), (bottle, 3), (carton, 1.5), (bowl, 0.7), (table_lamp, 0.7), (computer, 0.5), (bag, 0.4))
-ON_FLOOR = ((carton, 3), (bag, 3), (bin_, 4), (shoes, 1.5), (stack, 1.5), (computer, 1.5), (bottle, 0.5), (bowl, 1))
+ON_TABLE = (
+    (carton, 3),
+    (stack, 4),
+    (bottle, 4),
+    (bowl, 2),
+    (laptop, 1),
+    (monitor, 1),
+    (bag, 0.6),
+    (table_lamp, 0.7),
+    (plant, 0.4),
+    (computer, 0.3),
+)
+ON_DESK = (
+    (monitor, 4),
+    (laptop, 1),
+    (stack, 4),
+    (bottle, 3),
+    (carton, 1.5),
+    (bowl, 0.7),
+    (table_lamp, 0.7),
+    (computer, 0.5),
+    (bag, 0.4),
+)
+ON_FLOOR = (
+    (carton, 3),
+    (bag, 3),
+    (bin_, 4),
+    (shoes, 1.5),
+    (stack, 1.5),
+    (computer, 1.5),
+    (bottle, 0.5),
+    (bowl, 1),
+)

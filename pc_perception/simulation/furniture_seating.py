@@ -32,7 +32,9 @@ def office_chair(rng: Generator) -> list[Assembly]:
         pitch=-lean,
         rounded=True,
     )
-    a.rod("spine", (-depth * 0.3, 0, seat_z - 0.04), (-depth / 2 - 0.02, 0, seat_z + gap + 0.1), 0.022, a.second)
+    a.rod(
+        "spine", (-depth * 0.3, 0, seat_z - 0.04), (-depth / 2 - 0.02, 0, seat_z + gap + 0.1), 0.022, a.second
+    )
     if rng.random() < 0.65:
         rest = seat_z + rng.uniform(0.16, 0.26)
         for side in (-1, 1):
@@ -79,7 +81,13 @@ def shell_chair(rng: Generator) -> list[Assembly]:
     for side in (-1, 1):
         y = side * width / 2
         front, rear = depth / 2, -depth / 2
-        corners = [(rear, y, 0.015), (front, y, 0.015), (front, y, seat_z), (rear, y, seat_z), (rear - 0.1, y, top)]
+        corners = [
+            (rear, y, 0.015),
+            (front, y, 0.015),
+            (front, y, seat_z),
+            (rear, y, seat_z),
+            (rear - 0.1, y, top),
+        ]
         if rng.random() < 0.3:
             corners = [(rear, y, 0.0), (rear * 0.7, y, seat_z), (front, y, seat_z), (front, y, 0.0)]
         for p, q in zip(corners[:-1], corners[1:], strict=True):
@@ -124,7 +132,13 @@ def _upholstered(rng: Generator, raw_class: int, width: float, n_cushions: int) 
     if foot > 0:
         legs(a, depth, width, foot + 0.02, inset=0.05)
     a.box("base", (depth, width, seat_z * 0.6 - foot), (0, 0, foot), rounded=True)
-    a.box("back", (back, width, back_z - foot), (-depth / 2 + back / 2, 0, foot), pitch=-rng.uniform(0, 0.12), rounded=True)
+    a.box(
+        "back",
+        (back, width, back_z - foot),
+        (-depth / 2 + back / 2, 0, foot),
+        pitch=-rng.uniform(0, 0.12),
+        rounded=True,
+    )
     if rng.random() < 0.85:
         arm_z = seat_z + rng.uniform(0.08, 0.25)
         for side in (-1, 1):
@@ -135,14 +149,27 @@ def _upholstered(rng: Generator, raw_class: int, width: float, n_cushions: int) 
         cushion = (depth - back, inner / n_cushions - 0.01, 0.16)
         a.box("seat", cushion, (back / 2, y, seat_z - 0.14), rounded=True)
         if rng.random() < 0.6:
-            a.box("back", (0.14, inner / n_cushions - 0.02, 0.38), (-depth / 2 + back + 0.06, y, seat_z), pitch=-0.25, rounded=True)
+            a.box(
+                "back",
+                (0.14, inner / n_cushions - 0.02, 0.38),
+                (-depth / 2 + back + 0.06, y, seat_z),
+                pitch=-0.25,
+                rounded=True,
+            )
     if n_cushions >= 3 and rng.random() < 0.25:
         side = rng.choice([-1, 1])
-        a.box("seat", (rng.uniform(0.6, 0.9), inner / n_cushions, seat_z), (depth / 2 + 0.3, side * inner / 3, 0), rounded=True)
+        a.box(
+            "seat",
+            (rng.uniform(0.6, 0.9), inner / n_cushions, seat_z),
+            (depth / 2 + 0.3, side * inner / 3, 0),
+            rounded=True,
+        )
     out = [a]
     for _ in range(int(rng.integers(0, 2 + n_cushions))):
         y = rng.uniform(-inner / 2, inner / 2) * 0.8
-        out.append(pillow(rng, (rng.uniform(-depth / 6, depth / 5), y, seat_z + 0.02), tilt=rng.uniform(0.6, 1.5)))
+        out.append(
+            pillow(rng, (rng.uniform(-depth / 6, depth / 5), y, seat_z + 0.02), tilt=rng.uniform(0.6, 1.5))
+        )
     return out
 
 
@@ -162,7 +189,9 @@ def pillow(rng: Generator, at: tuple[float, float, float], tilt: float = 0.0) ->
     """Build one pillow at a point; ``tilt`` radians from lying flat towards standing up."""
     p = Assembly(SMALL, rng)
     size = (rng.uniform(0.18, 0.25), rng.uniform(0.2, 0.34), rng.uniform(0.06, 0.1))
-    p.ball("pillow", size, (at[0], at[1], at[2] + size[2] + size[0] * np.sin(tilt) * 0.8), pitch=-tilt, power=0.5)
+    p.ball(
+        "pillow", size, (at[0], at[1], at[2] + size[2] + size[0] * np.sin(tilt) * 0.8), pitch=-tilt, power=0.5
+    )
     return p
 
 
@@ -186,11 +215,22 @@ def bed(rng: Generator) -> list[Assembly]:
         a.box("mattress", (length - 0.06, width - 0.06, mattress), (0, 0, z + frame_z), rounded=True)
         cover = length * rng.uniform(0.5, 0.9)
         puff = rng.uniform(0.03, 0.12)
-        a.box("duvet", (cover, width + 0.04, puff + mattress * 0.6), ((length - cover) / 2, 0, top - mattress * 0.6), a.third, rounded=True)
+        a.box(
+            "duvet",
+            (cover, width + 0.04, puff + mattress * 0.6),
+            ((length - cover) / 2, 0, top - mattress * 0.6),
+            a.third,
+            rounded=True,
+        )
         for y in (-0.22, 0.22) if width > 1.2 else (0.0,):
             out.append(pillow(rng, (-length / 2 + 0.3, y * width / 0.9, top), tilt=rng.uniform(0, 0.7)))
     if rng.random() < 0.8:
-        a.box("headboard", (0.06, width + rng.uniform(0, 0.2), rng.uniform(0.6, 1.3)), (-length / 2 - 0.03, 0, 0), a.second)
+        a.box(
+            "headboard",
+            (0.06, width + rng.uniform(0, 0.2), rng.uniform(0.6, 1.3)),
+            (-length / 2 - 0.03, 0, 0),
+            a.second,
+        )
     if rng.random() < 0.3:
         a.box("footboard", (0.05, width, rng.uniform(0.45, 0.8)), (length / 2 + 0.02, 0, 0), a.second)
     return out

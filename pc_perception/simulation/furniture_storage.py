@@ -44,7 +44,12 @@ def _fill_board(a: Assembly, rng: Generator, area: tuple[float, float], z: float
         block = min(rng.uniform(0.04, 0.35), width / 2 - y)
         height = clear * rng.uniform(0.35, 0.95)
         reach = depth * rng.uniform(0.5, 0.9)
-        a.box("book", (reach, block, height), ((reach - depth) / 2 + 0.02 + rng.uniform(0, 0.05), y + block / 2, z), a.fresh())
+        a.box(
+            "book",
+            (reach, block, height),
+            ((reach - depth) / 2 + 0.02 + rng.uniform(0, 0.05), y + block / 2, z),
+            a.fresh(),
+        )
         y += block + (rng.uniform(0.05, 0.4) if rng.random() < 0.4 else 0.004)
 
 
@@ -137,12 +142,27 @@ def wall_cabinet(rng: Generator) -> list[Assembly]:
 def fridge(rng: Generator) -> list[Assembly]:
     """Build a refrigerator, oven, washing machine or copier: an upright box with seams and handles."""
     a = Assembly(CABINET, rng)
-    depth, width, height = rng.uniform(0.55, 0.75), rng.uniform(0.5, 0.9), rng.choice([0.85, 1.1, 1.6, 1.85]) * rng.uniform(0.95, 1.05)
+    depth, width, height = (
+        rng.uniform(0.55, 0.75),
+        rng.uniform(0.5, 0.9),
+        rng.choice([0.85, 1.1, 1.6, 1.85]) * rng.uniform(0.95, 1.05),
+    )
     a.box("body", (depth, width, height), (0, 0, 0.02))
     split = height * rng.uniform(0.3, 0.7)
     for z0, z1 in ((0.05, split), (split + 0.015, height)):
-        a.box("door", (0.05, width - 0.01, z1 - z0), (depth / 2 + 0.025, 0, z0), a.second if rng.random() < 0.3 else a.main)
-        a.rod("handle", (depth / 2 + 0.09, width * 0.4, z0 + 0.1), (depth / 2 + 0.09, width * 0.4, z1 - 0.05), 0.012, a.third)
+        a.box(
+            "door",
+            (0.05, width - 0.01, z1 - z0),
+            (depth / 2 + 0.025, 0, z0),
+            a.second if rng.random() < 0.3 else a.main,
+        )
+        a.rod(
+            "handle",
+            (depth / 2 + 0.09, width * 0.4, z0 + 0.1),
+            (depth / 2 + 0.09, width * 0.4, z1 - 0.05),
+            0.012,
+            a.third,
+        )
     a.surface(height + 0.02, depth, width)
     return [a]
 

@@ -11,13 +11,17 @@ from pc_perception.simulation.furniture_assembly import DESK, TABLE, Assembly, l
 
 def table(rng: Generator) -> list[Assembly]:
     """Build a rectangular or round dining or meeting table."""
-    long = rng.choice([rng.uniform(0.8, 1.4), rng.uniform(1.4, 2.4), rng.uniform(2.4, 4.0)], p=[0.5, 0.4, 0.1])
+    long = rng.choice(
+        [rng.uniform(0.8, 1.4), rng.uniform(1.4, 2.4), rng.uniform(2.4, 4.0)], p=[0.5, 0.4, 0.1]
+    )
     return _table(rng, (rng.uniform(0.65, 1.1), long), rng.uniform(0.68, 0.80), round_share=0.3)
 
 
 def coffee_table(rng: Generator) -> list[Assembly]:
     """Build a low table."""
-    return _table(rng, (rng.uniform(0.4, 0.7), rng.uniform(0.5, 1.3)), rng.uniform(0.32, 0.52), round_share=0.35)
+    return _table(
+        rng, (rng.uniform(0.4, 0.7), rng.uniform(0.5, 1.3)), rng.uniform(0.32, 0.52), round_share=0.35
+    )
 
 
 def side_table(rng: Generator) -> list[Assembly]:
@@ -27,7 +31,9 @@ def side_table(rng: Generator) -> list[Assembly]:
 
 def bar_table(rng: Generator) -> list[Assembly]:
     """Build a high standing table."""
-    return _table(rng, (rng.uniform(0.5, 0.8), rng.uniform(0.6, 1.6)), rng.uniform(0.95, 1.12), round_share=0.5)
+    return _table(
+        rng, (rng.uniform(0.5, 0.8), rng.uniform(0.6, 1.6)), rng.uniform(0.95, 1.12), round_share=0.5
+    )
 
 
 def _table(rng: Generator, top: tuple[float, float], height: float, round_share: float) -> list[Assembly]:
@@ -44,7 +50,12 @@ def _table(rng: Generator, top: tuple[float, float], height: float, round_share:
         a.surface(height, depth, width)
     _support(a, rng, depth, width, height - thick)
     if height > 0.6 and rng.random() < 0.3:
-        a.box("apron", (depth * 0.86, width * 0.9, rng.uniform(0.06, 0.1)), (0, 0, height - thick - 0.09), a.second)
+        a.box(
+            "apron",
+            (depth * 0.86, width * 0.9, rng.uniform(0.06, 0.1)),
+            (0, 0, height - thick - 0.09),
+            a.second,
+        )
     if height < 0.6 and rng.random() < 0.35:
         a.box("shelf", (depth * 0.85, width * 0.85, 0.02), (0, 0, height * 0.3), a.second)
     return [a]
@@ -53,7 +64,9 @@ def _table(rng: Generator, top: tuple[float, float], height: float, round_share:
 def _support(a: Assembly, rng: Generator, depth: float, width: float, height: float) -> None:
     style = rng.choice(["legs", "splayed", "column", "panels", "trestle"], p=[0.45, 0.15, 0.15, 0.15, 0.1])
     if style in ("legs", "splayed"):
-        legs(a, depth, width, height, inset=rng.uniform(0.02, 0.12), splay=0.08 if style == "splayed" else 0.0)
+        legs(
+            a, depth, width, height, inset=rng.uniform(0.02, 0.12), splay=0.08 if style == "splayed" else 0.0
+        )
     elif style == "column":
         for y in (0.0,) if width < 1.5 else (-width / 4, width / 4):
             a.rod("leg", (0, y, 0), (0, y, height), rng.uniform(0.03, 0.09), a.second)
@@ -65,7 +78,12 @@ def _support(a: Assembly, rng: Generator, depth: float, width: float, height: fl
                     a.rod("foot", (0, y, 0.06), end, 0.025, a.second)
     elif style == "panels":
         for side in (-1, 1):
-            a.box("leg", (depth * 0.9, 0.03, height), (0, side * (width / 2 - rng.uniform(0.02, 0.1)), 0), a.second)
+            a.box(
+                "leg",
+                (depth * 0.9, 0.03, height),
+                (0, side * (width / 2 - rng.uniform(0.02, 0.1)), 0),
+                a.second,
+            )
     else:
         for side in (-1, 1):
             y = side * (width / 2 - 0.2)
@@ -87,7 +105,12 @@ def desk(rng: Generator) -> list[Assembly]:
     else:
         legs(a, depth, width, height - thick, inset=0.03)
     if rng.random() < 0.5:
-        a.box("board", (0.02, width * 0.92, rng.uniform(0.25, 0.6)), (-depth / 2 + 0.08, 0, height - 0.65), a.second)
+        a.box(
+            "board",
+            (0.02, width * 0.92, rng.uniform(0.25, 0.6)),
+            (-depth / 2 + 0.08, 0, height - 0.65),
+            a.second,
+        )
     if rng.random() < 0.55:
         side, drawer = rng.choice([-1, 1]), rng.uniform(0.36, 0.46)
         y = side * (width / 2 - drawer / 2 - 0.05)
@@ -103,5 +126,11 @@ def desk(rng: Generator) -> list[Assembly]:
     if rng.random() < 0.2:  # an L-shaped return
         side = rng.choice([-1, 1])
         a.box("top", (0.6, 0.5, thick), (depth / 2 + 0.3, side * (width / 2 - 0.25), height - thick))
-        a.rod("leg", (depth / 2 + 0.55, side * (width / 2 - 0.25), 0), (depth / 2 + 0.55, side * (width / 2 - 0.25), height), 0.025, a.second)
+        a.rod(
+            "leg",
+            (depth / 2 + 0.55, side * (width / 2 - 0.25), 0),
+            (depth / 2 + 0.55, side * (width / 2 - 0.25), height),
+            0.025,
+            a.second,
+        )
     return [a]

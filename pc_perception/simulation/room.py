@@ -27,8 +27,19 @@ from pc_perception.simulation.room_shell import (
 )
 from pc_perception.simulation.scene import Scene
 
-ROOM_KINDS = ("office", "living", "bedroom", "kitchen", "meeting", "hallway", "lounge", "lab", "bathroom", "storage")
-_SHARES = (0.17, 0.16, 0.15, 0.12, 0.11, 0.09, 0.07, 0.06, 0.04, 0.03)
+ROOM_KINDS = (
+    "office",
+    "living",
+    "bedroom",
+    "kitchen",
+    "meeting",
+    "hallway",
+    "lounge",
+    "lab",
+    "bathroom",
+    "storage",
+)
+_SHARES = (0.14, 0.17, 0.18, 0.11, 0.11, 0.09, 0.08, 0.06, 0.03, 0.03)
 
 
 @dataclass(frozen=True)
@@ -53,12 +64,30 @@ class RoomScene(Scene):
 # What stands in each kind of room: (builder, fewest, most, where). "wall" has its back to a wall.
 _PLANS: dict[str, tuple[tuple[str, int, int], ...]] = {
     "office": (("workplace", 1, 5), ("shelf", 0, 3), ("cabinet", 0, 3), ("table_set", 0, 1), ("seat", 0, 2)),
-    "living": (("sofa_group", 1, 2), ("shelf", 0, 2), ("cabinet", 0, 3), ("table_set", 0, 1), ("armchair", 0, 2)),
-    "bedroom": (("bed_group", 1, 2), ("cabinet", 1, 3), ("workplace", 0, 1), ("shelf", 0, 2), ("armchair", 0, 1)),
+    "living": (
+        ("sofa_group", 1, 2),
+        ("shelf", 0, 2),
+        ("cabinet", 0, 3),
+        ("table_set", 0, 1),
+        ("armchair", 0, 2),
+    ),
+    "bedroom": (
+        ("bed_group", 1, 2),
+        ("cabinet", 1, 3),
+        ("workplace", 0, 1),
+        ("shelf", 0, 2),
+        ("armchair", 0, 1),
+    ),
     "kitchen": (("kitchen", 1, 3), ("fridge", 0, 2), ("table_set", 0, 2), ("shelf", 0, 1), ("bar", 0, 1)),
     "meeting": (("big_table", 1, 2), ("cabinet", 0, 2), ("seat", 0, 4), ("shelf", 0, 1)),
     "hallway": (("cabinet", 0, 2), ("bench", 0, 2), ("seat", 0, 1), ("shelf", 0, 1)),
-    "lounge": (("sofa_group", 1, 2), ("table_set", 0, 3), ("bar", 0, 1), ("cabinet", 0, 2), ("armchair", 0, 3)),
+    "lounge": (
+        ("sofa_group", 1, 2),
+        ("table_set", 0, 3),
+        ("bar", 0, 1),
+        ("cabinet", 0, 2),
+        ("armchair", 0, 3),
+    ),
     "lab": (("workplace", 1, 4), ("rack", 1, 3), ("kitchen", 0, 2), ("cabinet", 0, 3), ("seat", 0, 3)),
     "bathroom": (("bathroom", 2, 4), ("cabinet", 0, 1)),
     "storage": (("rack", 1, 4), ("cabinet", 0, 3), ("table_set", 0, 1), ("shelf", 0, 3)),
@@ -147,11 +176,12 @@ def _cut(wall: Wall, y: float, width: float, z: float, tall: float) -> None:
 
 def _furnish(layout: Layout, kind: str) -> None:
     rng = layout.rng
-    fill = rng.uniform(0.3, 1.3)
+    area = float(np.ptp(layout.plan[:, 0]) * np.ptp(layout.plan[:, 1]))
+    fill = rng.uniform(0.5, 1.4) * np.clip(area / 14.0, 0.6, 2.5)
     for name, fewest, most in _PLANS[kind]:
-        for _ in range(max(fewest, round(rng.uniform(fewest, most) * fill))):
+        for _ in range(max(fewest, round(rng.uniform(fewest, most + 0.5) * fill))):
             _GROUPS[name](layout)
-    for _ in range(int(rng.integers(0, 3))):  # rooms hold odd things too
+    for _ in range(int(rng.integers(0, 3 + int(area / 8)))):  # rooms hold odd things too
         name = str(rng.choice(list(_GROUPS)))
         if kind != "hallway" or name in ("cabinet", "seat", "shelf"):
             _GROUPS[name](layout)
@@ -211,7 +241,9 @@ def _sofa_group(layout: Layout) -> None:
     found = layout.along_wall(seating.sofa) if rng.random() < 0.75 else layout.free(seating.sofa)
     if found is not None and rng.random() < 0.7:
         T, claim, size = found
-        layout.beside(T, claim, (size[0] / 2 + rng.uniform(0.5, 0.8), rng.normal(0, 0.15)), 0.0, tables.coffee_table)
+        layout.beside(
+            T, claim, (size[0] / 2 + rng.uniform(0.5, 0.8), rng.normal(0, 0.15)), 0.0, tables.coffee_table
+        )
         if rng.random() < 0.4:
             layout.beside(T, claim, (0.0, size[1] / 2 + 0.35), 0.0, tables.side_table)
 
@@ -223,7 +255,9 @@ def _bed_group(layout: Layout) -> None:
     T, claim, size = found
     for side in (-1, 1):
         if layout.rng.random() < 0.6:
-            layout.beside(T, claim, (-size[0] / 2 + 0.25, side * (size[1] / 2 + 0.36)), 0.0, storage.nightstand)
+            layout.beside(
+                T, claim, (-size[0] / 2 + 0.25, side * (size[1] / 2 + 0.36)), 0.0, storage.nightstand
+            )
 
 
 def _wall(build: Builder):  # type: ignore[no-untyped-def]
@@ -265,7 +299,11 @@ def _hang(layout: Layout, height: float) -> None:
         size = pieces[0].make(np.eye(4)).size
         if size[1] > wall.length - 0.2:
             continue
-        z = 0.0 if build is storage.wall_cabinet else rng.uniform(0.9, max(1.0, min(1.7, height - size[2] - 0.2)))
+        z = (
+            0.0
+            if build is storage.wall_cabinet
+            else rng.uniform(0.9, max(1.0, min(1.7, height - size[2] - 0.2)))
+        )
         y = rng.uniform(size[1] / 2 + 0.05, wall.length - size[1] / 2 - 0.05)
         if wall.reserve(y, size[1], z if z else 1.2, z + size[2] if z else 2.1):
             x = size[0] / 2 if build is storage.wall_cabinet else 0.0
@@ -299,7 +337,10 @@ def _lamps(layout: Layout, height: float) -> NDArray:
         at = rng.uniform(low + 0.15 * (high - low), high - 0.15 * (high - low))
         lights.append((*at, height - 0.2, rng.uniform(0.4, 1.5)))
         if rng.random() < 0.6:
-            layout.add(things.pendant_lamp(rng), geometry.pose((*at, height), geometry.rotation_z(rng.integers(2) * np.pi / 2)))
+            layout.add(
+                things.pendant_lamp(rng),
+                geometry.pose((*at, height), geometry.rotation_z(rng.integers(2) * np.pi / 2)),
+            )
     side = rng.uniform(low, high)
     lights.append((low[0] if rng.random() < 0.5 else high[0], side[1], 1.6, rng.uniform(0.0, 2.0)))
     return np.array(lights)

@@ -34,8 +34,8 @@ class Layout:
         self._low = plan.min(0)
         shape = np.ceil((plan.max(0) - self._low) / _CELL).astype(int)
         centers = [self._low[k] + (np.arange(shape[k]) + 0.5) * _CELL for k in range(2)]
-        inside = _inside(plan, *np.meshgrid(*centers, indexing="ij"))
-        self._grid = np.where(inside, 0, _OUTSIDE).astype(np.int32)
+        free = inside(plan, *np.meshgrid(*centers, indexing="ij"))
+        self._grid = np.where(free, 0, _OUTSIDE).astype(np.int32)
         self._next = 1
 
     def _window(self, box: tuple[NDArray, NDArray]) -> tuple[slice, slice] | None:
@@ -72,7 +72,7 @@ class Layout:
             for top in piece.surfaces:
                 self.tops.append((T @ geometry.pose(piece.offset), top))
 
-    def along_wall(self, build: Builder, tries: int = 8) -> tuple[NDArray, int, NDArray] | None:
+    def along_wall(self, build: Builder, tries: int = 24) -> tuple[NDArray, int, NDArray] | None:
         """Stand a piece with its back to some wall.
 
         Returns:
@@ -100,14 +100,20 @@ class Layout:
             return T, claim, high - low
         return None
 
-    def free(self, build: Builder, tries: int = 8, yaw: float | None = None) -> tuple[NDArray, int, NDArray] | None:
+    def free(
+        self, build: Builder, tries: int = 24, yaw: float | None = None
+    ) -> tuple[NDArray, int, NDArray] | None:
         """Stand a piece anywhere on the floor, mostly square to the walls; see ``along_wall``."""
         rng = self.rng
         pieces = build(rng)
         low, high = footprint(pieces)
         for _ in range(tries):
             at = rng.uniform(self._low, self.plan.max(0))
-            turn = rng.integers(4) * np.pi / 2 + rng.normal(0, 0.06) if rng.random() < 0.8 else rng.uniform(0, 6.3)
+            turn = (
+                rng.integers(4) * np.pi / 2 + rng.normal(0, 0.06)
+                if rng.random() < 0.8
+                else rng.uniform(0, 6.3)
+            )
             T = geometry.pose((*at, 0.0), geometry.rotation_z(turn if yaw is None else yaw))
             claim = self.claim(_box_of(T, low, high))
             if claim:
@@ -115,7 +121,9 @@ class Layout:
                 return T, claim, high - low
         return None
 
-    def beside(self, T_piece: NDArray, claim: int, offset: tuple[float, float], yaw: float, build: Builder) -> bool:
+    def beside(
+        self, T_piece: NDArray, claim: int, offset: tuple[float, float], yaw: float, build: Builder
+    ) -> bool:
         """Stand a piece at an offset in another's frame, perhaps reaching under it (a chair at a desk)."""
         pieces = build(self.rng)
         T = T_piece @ geometry.pose((*offset, 0.0), geometry.rotation_z(yaw))
@@ -125,7 +133,12 @@ class Layout:
         self.add(pieces, T)
         return True
 
-    def on_tops(self, choices: Sequence[tuple[Builder, float]], desk_choices: Sequence[tuple[Builder, float]], mess: float) -> None:
+    def on_tops(
+        self,
+        choices: Sequence[tuple[Builder, float]],
+        desk_choices: Sequence[tuple[Builder, float]],
+        mess: float,
+    ) -> None:
         """Scatter things over all tops; ``mess`` is the mean number on a square metre."""
         rng = self.rng
         for T, top in list(self.tops):
@@ -165,10 +178,10 @@ def _box_of(T: NDArray, low: NDArray, high: NDArray) -> tuple[NDArray, NDArray]:
     return world.min(0), world.max(0)
 
 
-def _inside(plan: NDArray, x: NDArray, y: NDArray) -> NDArray[np.bool_]:
-    """Even-odd rule for an axis-aligned outline: count vertical edges to the right."""
-    inside = np.zeros(x.shape, dtype=bool)
+def inside(plan: NDArray, x: NDArray, y: NDArray) -> NDArray[np.bool_]:
+    """Say which points lie inside an axis-aligned outline (even-odd rule)."""
+    odd = np.zeros(x.shape, dtype=bool)
     for p, q in zip(plan, np.roll(plan, -1, axis=0), strict=True):
         if abs(p[0] - q[0]) < 1e-9:
-            inside ^= (y > min(p[1], q[1])) & (y <= max(p[1], q[1])) & (x < p[0])
-    return inside
+            odd ^= (y > min(p[1], q[1])) & (y <= max(p[1], q[1])) & (x < p[0])
+    return odd

@@ -53,7 +53,7 @@ def floor_plan(rng: Generator, kind: str) -> NDArray:
     if kind == "hallway":
         w, d = rng.uniform(1.3, 2.8), rng.uniform(2.5, 14.0)
     else:
-        area, ratio = rng.uniform(7.0, 45.0), rng.uniform(0.5, 1.0)
+        area, ratio = rng.uniform(6.0, 34.0), rng.uniform(0.5, 1.0)
         w, d = np.sqrt(area * ratio), np.sqrt(area / ratio)
     corners = [(0.0, 0.0), (w, 0.0), (w, d), (0.0, d)]
     style = rng.choice(["plain", "L", "alcove"], p=[0.5, 0.25, 0.25])
@@ -114,7 +114,9 @@ def build_wall(wall: Wall, height: float, rng: Generator, paint: Assembly) -> li
     return [a.make(wall.T_world_wall, is_thing=False)]
 
 
-def floor_and_ceiling(plan: NDArray, height: float, rng: Generator, *, has_ceiling: bool) -> list[SceneObject]:
+def floor_and_ceiling(
+    plan: NDArray, height: float, rng: Generator, *, has_ceiling: bool
+) -> list[SceneObject]:
     """Make the slabs; the floor reaches a little beyond the walls, to be seen through open doors."""
     low, high = plan.min(0), plan.max(0)
     center, size = (low + high) / 2, high - low
