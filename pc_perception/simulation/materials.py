@@ -74,8 +74,8 @@ _PAINTS = (
 )
 
 RECIPES: dict[str, Recipe] = {
-    "asphalt": Recipe(_GREYS, (0.06, 0.4), roughness=(0.002, 0.012)),
-    "concrete": Recipe(_GREYS + _EARTH[3:], (0.1, 0.55), roughness=(0.001, 0.01), textures=(0, 2)),
+    "asphalt": Recipe(_GREYS, (0.06, 0.4), roughness=(0.001, 0.008)),
+    "concrete": Recipe(_GREYS + _EARTH[3:], (0.1, 0.55), roughness=(0.001, 0.007), textures=(0, 2)),
     "marking": Recipe(((0.85, 0.85, 0.82), (0.8, 0.65, 0.15)), (0.3, 0.8), retro=(0.0, 0.2)),
     "grass": Recipe(_GREENS + _EARTH[:2], (0.1, 0.6), roughness=(0.01, 0.05)),
     "soil": Recipe(_EARTH, (0.08, 0.45), roughness=(0.006, 0.04)),
