@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a model expects of a cloud, and the one way a cloud becomes tensors and labels come back.
 
-    PointCloud -> prepare -> Prepared -> network -> finish -> labels, confidence per input point
+PointCloud -> prepare -> Prepared -> network -> finish -> labels, confidence per input point
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ class InputContract:
             raise ValueError(f"the contract's max_range_m must not be negative, it is {self.max_range_m}")
         unknown = set(self.features) - set(FEATURE_WIDTHS)
         if unknown or len(set(self.features)) != len(self.features) or not self.features:
-            raise ValueError(f"the contract's features {self.features} must be names of {list(FEATURE_WIDTHS)}")
+            raise ValueError(
+                f"the contract's features {self.features} must be names of {list(FEATURE_WIDTHS)}"
+            )
 
     @property
     def n_features(self) -> int:

@@ -90,7 +90,9 @@ def choose_device(device: str = "auto") -> torch.device:
     if chosen.type not in ("cpu", "cuda"):
         raise ValueError(f"device '{device}' is not supported; use auto, cpu, cuda or cuda:N")
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device '{device}' is not there: torch sees {torch.cuda.device_count()} CUDA device(s)")
+        raise ValueError(
+            f"device '{device}' is not there: torch sees {torch.cuda.device_count()} CUDA device(s)"
+        )
     return chosen
 
 
@@ -160,7 +162,9 @@ def read_model_file(model: str | Path) -> tuple[ModelHeader, dict[str, Tensor]]:
     path = shipped_models().get(str(model), Path(model))
     if not path.is_file():
         known = ", ".join(shipped_models()) or "none"
-        raise FileNotFoundError(f"no model '{model}': neither a file nor a shipped model (those are: {known})")
+        raise FileNotFoundError(
+            f"no model '{model}': neither a file nor a shipped model (those are: {known})"
+        )
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
@@ -199,7 +203,11 @@ def _parse_header(path: Path, metadata: dict[str, str]) -> tuple[ModelHeader, st
         raise ValueError(f"the header of '{path}' is wrong: {error}") from None
     provenance = data.get("provenance")
     header = ModelHeader(
-        data["task"], data["architecture"], contract, labels, provenance if isinstance(provenance, dict) else {}
+        data["task"],
+        data["architecture"],
+        contract,
+        labels,
+        provenance if isinstance(provenance, dict) else {},
     )
     return header, str(data["sha256"])
 

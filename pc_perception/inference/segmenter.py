@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import overload
 
 import numpy as np
@@ -85,6 +86,6 @@ class Segmenter:
             clock.append(time.perf_counter())
             labels, confidence = self.contract.finish(logits, prepared.inverse)
         clock.append(time.perf_counter())
-        spans = [1e3 * (b - a) for a, b in zip(clock, clock[1:], strict=False)]
+        spans = [1e3 * (b - a) for a, b in pairwise(clock)]
         stages = ("prepare", "network", "finish") if len(spans) == 3 else ("prepare", "finish")
         return SegmentationResult(labels, confidence, self.label_set, dict(zip(stages, spans, strict=True)))

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -22,8 +22,12 @@ from pc_perception.geometry import inverse, transform
 from pc_perception.labels import UNLABELED
 
 from .segmenter import SegmentationResult, Segmenter
+from .sensor_check import mismatches
 
 T = TypeVar("T")
+
+MAX_GAP_S = 5.0
+"""Sweeps further apart than this, or going back in time, do not belong to one drive."""
 
 
 class LatestSlot(Generic[T]):
@@ -146,27 +150,37 @@ class SweepOptions:
 
 
 class SweepSegmenter:
-    """The sweep's logic: ego box, accumulation, model, threshold. Not thread-safe: one per worker."""
+    """The sweep's logic: ego box, accumulation, model, threshold. Not thread-safe: one per worker.
+
+    ``options`` may be replaced between sweeps (from another thread too), but for ``n_sweeps``.
+    """
 
     def __init__(self, model: Segmenter, options: SweepOptions | None = None) -> None:
         self.model = model
         self.options = options or SweepOptions()
         self.timing = Timing()
         self._past: deque[tuple[PointCloud, NDArray]] = deque(maxlen=max(self.options.n_sweeps - 1, 0))
+        self._stamp_ns: int | None = None
 
-    def __call__(self, cloud: PointCloud, T_fixed_cloud: NDArray | None = None) -> SegmentationResult:
+    def __call__(
+        self, cloud: PointCloud, T_fixed_cloud: NDArray | None = None, origin: NDArray | None = None
+    ) -> SegmentationResult:
         """Label every point of ``cloud``; same order and length.
 
         Args:
             T_fixed_cloud: (4, 4) pose of the cloud's frame in a fixed frame (odom, map) at its stamp;
                 without it earlier sweeps are not used.
+            origin: (3,) metres, where the sensor stands in the cloud's frame, for clouds that were moved
+                out of the sensor's: the model measures from there. None is the frame's origin.
         """
-        seen = self._without_ego(cloud)
-        merged = self._with_past(seen, T_fixed_cloud)
-        result = self.model(merged)
+        options = self.options
+        if self._jumped(cloud.stamp_ns):
+            self.forget()
+        seen = self._with_past(_without_ego(cloud, options.ego_box), T_fixed_cloud)
+        result = self.model(_seen_from(seen, origin))
         labels, confidence = result.labels[: len(cloud)], result.confidence[: len(cloud)]
-        if self.options.confidence_threshold > 0:
-            labels = np.where(confidence >= self.options.confidence_threshold, labels, np.uint16(UNLABELED))
+        if options.confidence_threshold > 0:
+            labels = np.where(confidence >= options.confidence_threshold, labels, np.uint16(UNLABELED))
         self.timing.add(**result.milliseconds, total=result.total_ms)
         return SegmentationResult(labels, confidence, result.label_set, result.milliseconds)
 
@@ -174,16 +188,17 @@ class SweepSegmenter:
         """Drop earlier sweeps (after a jump of the clock or of the pose)."""
         self._past.clear()
 
-    def _without_ego(self, cloud: PointCloud) -> PointCloud:
-        if self.options.ego_box is None:
-            return cloud
-        low, high = np.float32(self.options.ego_box[:3]), np.float32(self.options.ego_box[3:])
-        inside = ((cloud.xyz >= low) & (cloud.xyz <= high)).all(1)
-        xyz = np.where(inside[:, None], np.float32(np.nan), cloud.xyz)
-        return PointCloud(xyz, cloud.fields, cloud.frame, cloud.stamp_ns, cloud.grid_shape)
+    def check_sensor(self, cloud: PointCloud, origin: NDArray | None = None) -> list[str]:
+        """Say where ``cloud`` lies outside of what the model's training saw (``sensor_check``)."""
+        cloud = _without_ego(cloud, self.options.ego_box)
+        return mismatches(_seen_from(cloud, origin), self.model.contract.seen)
+
+    def _jumped(self, stamp_ns: int) -> bool:
+        before, self._stamp_ns = self._stamp_ns, stamp_ns
+        return before is not None and not 0 <= stamp_ns - before <= MAX_GAP_S * 1e9
 
     def _with_past(self, cloud: PointCloud, T_fixed_cloud: NDArray | None) -> PointCloud:
-        if self.options.n_sweeps == 1 or T_fixed_cloud is None:
+        if self._past.maxlen == 0 or T_fixed_cloud is None:
             return cloud
         shared = [n for n in cloud.fields if all(n in past.fields for past, _ in self._past)]
         now = inverse(np.asarray(T_fixed_cloud, dtype=np.float64))
@@ -192,6 +207,18 @@ class SweepSegmenter:
         fields = {n: np.concatenate([cloud.fields[n], *(p.fields[n] for p, _ in self._past)]) for n in shared}
         self._past.append((cloud, np.asarray(T_fixed_cloud, dtype=np.float64)))
         return PointCloud(xyz, fields, cloud.frame, cloud.stamp_ns)
+
+
+def _without_ego(cloud: PointCloud, ego_box: tuple[float, ...] | None) -> PointCloud:
+    if ego_box is None:
+        return cloud
+    low, high = np.float32(ego_box[:3]), np.float32(ego_box[3:])
+    inside = ((cloud.xyz >= low) & (cloud.xyz <= high)).all(1)
+    return replace(cloud, xyz=np.where(inside[:, None], np.float32(np.nan), cloud.xyz))
+
+
+def _seen_from(cloud: PointCloud, origin: NDArray | None) -> PointCloud:
+    return cloud if origin is None else replace(cloud, xyz=cloud.xyz - np.asarray(origin, np.float32))
 
 
 class RateMeter:

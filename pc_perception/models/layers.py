@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ class NeighborhoodBlock(nn.Module):
     CamPoint, which the PointCSP card proposes as host).
     """
 
-    def __init__(self, width: int, expansion: int = 2, drop: float = 0.0) -> None:
+    def __init__(self, width: int, expansion: int = 2) -> None:
         super().__init__()
         self.edge_norm = nn.LayerNorm(width)
         self.edge = nn.Linear(width, width, bias=False)
@@ -30,9 +31,8 @@ class NeighborhoodBlock(nn.Module):
         self.mlp = nn.Sequential(
             nn.LayerNorm(width),
             nn.Linear(width, expansion * width),
-            nn.GELU(approximate="tanh"),
+            nn.ReLU(inplace=True),
             nn.Linear(expansion * width, width),
-            nn.Dropout(drop),
         )
 
     def forward(self, x: Tensor, position: Tensor, neighbors: Neighborhood) -> Tensor:
@@ -74,7 +74,7 @@ class GatedDeltaNet(nn.Module):
         Returns:
             (T, C).
         """
-        lengths = [b - a for a, b in zip(offsets, offsets[1:], strict=False)]
+        lengths = [b - a for a, b in pairwise(offsets)]
         padded = nn.utils.rnn.pad_sequence(list(x.split(lengths)), batch_first=True)
         qkv, gate, decay, write = self.project(padded).split(self.split, -1)
         qkv = functional.pad(qkv.mT, (self.conv - 1, 0))
@@ -82,12 +82,17 @@ class GatedDeltaNet(nn.Module):
         keys = self.n_heads * self.d_key
         q, k, v = (t.unflatten(-1, (self.n_heads, -1)) for t in qkv.split((keys, keys, gate.shape[-1]), -1))
         log_decay = -self.log_A.exp() * functional.softplus(decay + self.step_bias)
-        q = functional.normalize(q, dim=-1) * self.d_key**-0.5
+        q = _unit(q) * self.d_key**-0.5
         # Padding stands behind each sequence of a causal scan: nothing real ever reads it.
-        o = gated_delta_rule(q, functional.normalize(k, dim=-1), v, log_decay, write.sigmoid())
+        o = gated_delta_rule(q, _unit(k), v, log_decay, write.sigmoid())
         o = functional.rms_norm(o, (self.d_value,), self.norm_weight, eps=1e-5).flatten(-2)
         y = self.out(o * functional.silu(gate))
         return torch.cat([row[:n] for row, n in zip(y, lengths, strict=True)])
+
+
+def _unit(t: Tensor) -> Tensor:
+    """Scale the last axis to length one (a zero vector stays zero)."""
+    return t * torch.rsqrt(t.square().sum(-1, keepdim=True) + 1e-6)
 
 
 class SequenceBlock(nn.Module):

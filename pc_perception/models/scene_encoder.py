@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,7 @@ class Stage(nn.Module):
             # every second pair along the transposed curve.
             order, resets = level.orders[i // 2 % len(CURVES)], level.offsets
             if i % 2:
-                order, resets = order.flip(0), [resets[-1] - r for r in reversed(resets)]
+                order, resets = order.flip(0), tuple(resets[-1] - r for r in reversed(resets))
             x = mixer(x, order, resets)
         return x
 
@@ -62,11 +63,11 @@ class SceneEncoder(nn.Module):
         if not len(widths) == len(local) == len(mixers):
             raise ValueError(f"widths {widths}, local {local} and mixers {mixers} must name the same levels")
         self.n_features, self.n_levels, self.width = n_features, len(widths), widths[0]
-        self.stem = nn.Sequential(nn.Linear(n_features, widths[0]), nn.GELU(approximate="tanh"))
+        self.stem = nn.Sequential(nn.Linear(n_features, widths[0]), nn.ReLU())
         self.stages = nn.ModuleList(
             Stage(w, n, m, heads, d_key, d_value) for w, n, m in zip(widths, local, mixers, strict=True)
         )
-        pairs = list(zip(widths, widths[1:], strict=False))
+        pairs = list(pairwise(widths))
         self.down = nn.ModuleList(nn.Sequential(nn.LayerNorm(a), nn.Linear(a, b)) for a, b in pairs)
         self.up = nn.ModuleList(nn.Sequential(nn.LayerNorm(b), nn.Linear(b, a)) for a, b in pairs)
         self.refine = nn.ModuleList(NeighborhoodBlock(a) for a, _ in pairs)

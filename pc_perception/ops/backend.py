@@ -34,7 +34,7 @@ def resolve(device: torch.device, backend: str | None = None) -> Backend:
 
 def warm_up() -> None:
     """Compile (or load from the disk cache) every Numba kernel by running it on a few points."""
-    from . import grouping, ground, recurrence, voxelize
+    from . import ground, grouping, recurrence, voxelize
 
     generator = torch.Generator().manual_seed(0)
     xyz = torch.rand(64, 3, generator=generator)

@@ -44,9 +44,9 @@ def height_above_ground(
     flat = ij[:, 0] * shape[1] + ij[:, 1]
     if resolve(xyz.device, backend) == "numba":
         z = np.ascontiguousarray(xyz[:, 2].numpy())
-        grid = _lowest_supported(z, flat.numpy(), shape[0] * shape[1]).reshape(shape)
-        _sweep(grid, slope * cell)
-        return torch.from_numpy(z - grid.reshape(-1)[flat.numpy()])
+        envelope = _lowest_supported(z, flat.numpy(), shape[0] * shape[1]).reshape(shape)
+        _sweep(envelope, slope * cell)
+        return torch.from_numpy(z - envelope.reshape(-1)[flat.numpy()])
     grid = _lowest_supported_torch(xyz[:, 2], flat, shape[0] * shape[1]).reshape(shape)
     return xyz[:, 2] - _relax_torch(grid, slope * cell).reshape(-1)[flat]
 

@@ -52,13 +52,15 @@ def voxel_neighbors(coords: Tensor, backend: str | None = None) -> Neighborhood:
         voxel itself is always in its list. Identical on both backends. O(27 M).
     """
     if resolve(coords.device, backend) == "numba":
-        starts, index = _voxel_neighbors(coords.numpy())
-        return Neighborhood(torch.from_numpy(starts), torch.from_numpy(index))
+        lists = _voxel_neighbors(coords.numpy())
+        return Neighborhood(torch.from_numpy(lists[0]), torch.from_numpy(lists[1]))
     key = _pack(coords)
     ordered, order = torch.sort(key)
     step = torch.arange(-1, 2, device=coords.device)
     dz, dy, dx = torch.meshgrid(step, step, step, indexing="ij")
-    offsets = _pack(torch.stack([dx, dy, dz], -1).reshape(-1, 3)) - _pack(torch.zeros(1, 3, dtype=torch.int64))
+    offsets = _pack(torch.stack([dx, dy, dz], -1).reshape(-1, 3)) - _pack(
+        torch.zeros(1, 3, dtype=torch.int64)
+    )
     wanted = key[:, None] + offsets.to(coords.device)
     place = torch.searchsorted(ordered, wanted).clamp_(max=max(len(key) - 1, 0))
     found = ordered[place] == wanted
@@ -111,7 +113,7 @@ def _voxel_neighbors(coords: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _slot(key: int, bits: int) -> int:
+def _slot(key: int, bits: int) -> np.int64:
     # Fibonacci hashing: the high bits of key * 2^64/phi are well mixed.
     return np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits))
 

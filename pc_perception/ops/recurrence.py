@@ -98,10 +98,12 @@ def _chunked(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: Tensor) -
     end_decay = G[..., -1].exp()[..., None, None]
     state = q.new_zeros(S, H, k.shape[-1], v.shape[-1])
     outputs = []
-    for c in range(n_chunks):
-        u = own[:, :, c] - from_state[:, :, c] @ state
-        outputs.append(q_decayed[:, :, c] @ state + reads[:, :, c] @ u)
-        state = end_decay[:, :, c] * state + k_to_end[:, :, c].mT @ u
+    # unbind, not indexing: its backward is one stack instead of one zero-filled tensor per chunk.
+    per_chunk = (t.unbind(2) for t in (own, from_state, q_decayed, reads, end_decay, k_to_end))
+    for own_c, from_state_c, q_c, reads_c, end_c, k_c in zip(*per_chunk, strict=True):
+        u = own_c - from_state_c @ state
+        outputs.append(q_c @ state + reads_c @ u)
+        state = end_c * state + k_c.mT @ u
     out = torch.stack(outputs, 2) if outputs else own
     return out.movedim(1, 3).flatten(1, 2)[:, :L]
 

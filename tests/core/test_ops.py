@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from pc_perception.ops import grouping, ground, recurrence, serialize, voxelize
+from pc_perception.ops import ground, grouping, recurrence, serialize, voxelize
 
 BACKENDS = ["torch", "numba"]
 
 
-@pytest.fixture()
+@pytest.fixture
 def cloud() -> torch.Tensor:
     generator = torch.Generator().manual_seed(3)
     return torch.rand(500, 3, generator=generator) * torch.tensor([8.0, 6.0, 2.0]) - 3.0
@@ -41,7 +41,9 @@ def test_voxelize_matches_brute_force(cloud: torch.Tensor, backend: str) -> None
     cells = [tuple(c) for c in np.floor(cloud.double().numpy() / 0.5).astype(int)]
     assert len(voxels) == len(set(cells))
     assert bool((voxels.codes.diff() > 0).all())
-    groups = {v: {cells[i] for i in torch.nonzero(voxels.inverse == v)[:, 0].tolist()} for v in range(len(voxels))}
+    groups = {
+        v: {cells[i] for i in torch.nonzero(voxels.inverse == v)[:, 0].tolist()} for v in range(len(voxels))
+    }
     assert all(len(members) == 1 for members in groups.values())
 
 
@@ -123,7 +125,9 @@ def test_height_above_ground_backends_agree(cloud: torch.Tensor) -> None:
 
 def _rule_inputs(dtype: torch.dtype, L: int = 150) -> list[torch.Tensor]:
     g = torch.Generator().manual_seed(5)
-    q, k = (torch.nn.functional.normalize(torch.randn(2, L, 3, 8, generator=g, dtype=dtype), dim=-1) for _ in "qk")
+    q, k = (
+        torch.nn.functional.normalize(torch.randn(2, L, 3, 8, generator=g, dtype=dtype), dim=-1) for _ in "qk"
+    )
     v = torch.randn(2, L, 3, 6, generator=g, dtype=dtype)
     log_decay = -torch.rand(2, L, 3, generator=g, dtype=dtype) * 2
     beta = torch.rand(2, L, 3, generator=g, dtype=dtype)

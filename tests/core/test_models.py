@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The encoder: scenes never mix, orders and resets do what they say, size T stays in its bounds."""
+
+import torch
+
+from pc_perception.inference.contract import InputContract
+from pc_perception.models.layers import GatedDeltaNet, NeighborhoodBlock, SequenceBlock
+from pc_perception.models.pyramid import build_pyramid, pack
+from pc_perception.models.scene_encoder import SceneEncoder, SceneSegmenter
+from pc_perception.ops.grouping import voxel_neighbors
+from pc_perception.ops.voxelize import voxelize
+
+from .conftest import TINY, make_cloud
+
+
+def _close(a: torch.Tensor, b: torch.Tensor) -> None:
+    torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+def test_pyramid_parents_hold_their_children() -> None:
+    xyz = torch.from_numpy(make_cloud(1).xyz)
+    pyramid, row = build_pyramid(xyz, 0.4, 4)
+    assert len(pyramid.levels) == 4
+    torch.testing.assert_close(
+        pyramid.levels[0].xyz[row].sub(xyz).abs().amax(), torch.tensor(0.0), atol=0.4, rtol=0
+    )
+    for fine, coarse in zip(pyramid.levels, pyramid.levels[1:], strict=False):
+        assert coarse.edge == 2 * fine.edge
+        assert fine.parent is not None
+        assert coarse.children is not None
+        assert int(fine.parent[-1]) == len(coarse) - 1
+        # A child lies in its parent's cube: both centroids are at most one cube apart.
+        assert float((coarse.xyz[fine.parent] - fine.xyz).abs().max()) <= coarse.edge
+        for parent in (0, len(coarse) // 2, len(coarse) - 1):
+            rows = coarse.children.index[coarse.children.starts[parent] : coarse.children.starts[parent + 1]]
+            assert bool((fine.parent[rows] == parent).all())
+        assert sorted(fine.orders[1].tolist()) == list(range(len(fine)))
+
+
+def test_packed_scenes_equal_scenes_alone() -> None:
+    contract = InputContract(0.4, ("offset", "height", "range", "intensity"))
+    scenes = [contract.prepare(make_cloud(seed, n), 3) for seed, n in ((1, 2000), (2, 50), (3, 900))]
+    torch.manual_seed(0)
+    network = SceneSegmenter(SceneEncoder(contract.n_features, **TINY), 8).eval()
+    with torch.no_grad():
+        alone = torch.cat([network(s.features, s.pyramid) for s in scenes])
+        packed = network(torch.cat([s.features for s in scenes]), pack([s.pyramid for s in scenes]))
+    _close(packed, alone)
+
+
+@torch.no_grad()
+def test_neighborhood_block_equals_edges_written_out() -> None:
+    coords = voxelize(torch.from_numpy(make_cloud(4, 400).xyz), 1.0).coords
+    lists = voxel_neighbors(coords)
+    torch.manual_seed(0)
+    block = NeighborhoodBlock(6)
+    x, position = torch.randn(len(coords), 6), coords.float()
+    strongest = []
+    for i in range(len(coords)):
+        rows = lists.index[lists.starts[i] : lists.starts[i + 1]]
+        edges = block.edge(block.edge_norm(x[rows])) + block.position(position[rows] - position[i])
+        strongest.append(edges.amax(0))
+    y = x + block.mix(torch.relu(torch.stack(strongest)))
+    torch.testing.assert_close(block(x, position, lists), y + block.mlp(y), atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_mixer_resets_state_and_convolution() -> None:
+    torch.manual_seed(0)
+    mixer = GatedDeltaNet(16, 2, 8, 8)
+    a, b = torch.randn(70, 16), torch.randn(9, 16)
+    together = mixer(torch.cat([a, b]), (0, 70, 79))
+    _close(together[:70], mixer(a, (0, 70)))
+    _close(together[70:], mixer(b, (0, 9)))
+    # The last three tokens of the first scene lie in reach of the convolution of the second.
+    changed = a.clone()
+    changed[-3:] += 10.0
+    _close(mixer(torch.cat([changed, b]), (0, 70, 79))[70:], together[70:])
+    # Without the reset they do change what follows, so the test above can fail.
+    joined = mixer(torch.cat([a, b]), (0, 79))
+    assert float((joined[70:] - together[70:]).abs().max()) > 1e-4
+
+
+@torch.no_grad()
+def test_mixer_is_causal() -> None:
+    torch.manual_seed(0)
+    mixer = GatedDeltaNet(16, 2, 8, 8)
+    x = torch.randn(130, 16)
+    later = x.clone()
+    later[100:] += 1.0
+    before, after = mixer(x, (0, 130)), mixer(later, (0, 130))
+    _close(before[:100], after[:100])
+    assert float((before[100:] - after[100:]).abs().max()) > 1e-3
+
+
+@torch.no_grad()
+def test_sequence_block_follows_its_order() -> None:
+    torch.manual_seed(0)
+    block = SequenceBlock(16, 2, 8, 8)
+    x, order = torch.randn(50, 16), torch.randperm(50)
+    _close(block(x, order, (0, 50))[order], block(x[order], torch.arange(50), (0, 50)))
+
+
+def test_gradients_reach_every_parameter() -> None:
+    contract = InputContract(0.4, ("offset", "height", "intensity"))
+    scene = contract.prepare(make_cloud(5, 1500), 3)
+    network = SceneSegmenter(SceneEncoder(contract.n_features, **TINY), 8)
+    network(scene.features, scene.pyramid).square().sum().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert float(parameter.grad.abs().sum()) > 0, name
+
+
+def test_size_t_bounds() -> None:
+    contract = InputContract(0.2, ("offset", "height", "range", "intensity"))
+    network = SceneSegmenter(SceneEncoder(contract.n_features), 8)
+    assert network.count_parameters() <= 2_400_000
