@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures of labelled clouds: a PNG, an interactive page and a legend, all without a display."""
+
+from .html import Frame, write_html
+from .legend import LegendEntry, legend
+from .png import render_png
+
+__all__ = ["Frame", "LegendEntry", "legend", "render_png", "write_html"]

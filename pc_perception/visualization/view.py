@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -29,6 +29,7 @@ class View:
         eye, target: (3,) float64, metres.
         fov_deg: vertical opening angle.
         keep: (N,) bool, the points to draw.
+        cut: height above which a room was cut away, metres, or None.
     """
 
     kind: Kind
@@ -36,6 +37,7 @@ class View:
     target: NDArray[np.float64]
     fov_deg: float
     keep: NDArray[np.bool_]
+    cut: float | None = None
 
     def axes(self) -> NDArray[np.float64]:
         """Return the (3, 3) rows right, down, forward of the camera."""
@@ -89,21 +91,21 @@ def choose_view(
         return _behind_sensor(xyz, keep, low, high, aspect)
     if extent < _OBJECT_EXTENT:
         return _around("object", xyz, keep, 25.0, aspect)
-    keep = keep & ~_ceiling(xyz, low, high, labels, label_set)
-    return _around("room", xyz, keep, 52.0, aspect)
+    cut = float(low[2]) + _CUT_HEIGHT if high[2] - low[2] > 1.2 * _CUT_HEIGHT else None
+    below = keep & ~_ceiling(xyz, cut, labels, label_set)
+    if not below.any():
+        below, cut = keep, None
+    return replace(_around("room", xyz, below, 52.0, aspect), cut=cut)
 
 
 def _ceiling(
-    xyz: NDArray, low: NDArray, high: NDArray, labels: NDArray | None, label_set: LabelSet | None
+    xyz: NDArray, cut: float | None, labels: NDArray | None, label_set: LabelSet | None
 ) -> NDArray[np.bool_]:
-    if high[2] - low[2] < 1.2 * _CUT_HEIGHT:
-        cut = np.zeros(len(xyz), dtype=bool)
-    else:
-        with np.errstate(invalid="ignore"):
-            cut = xyz[:, 2] > low[2] + _CUT_HEIGHT
+    with np.errstate(invalid="ignore"):
+        above = xyz[:, 2] > (np.inf if cut is None else cut)
     if labels is not None and label_set is not None and "ceiling" in label_set.classes:
-        cut |= labels == label_set.classes.index("ceiling")
-    return cut
+        above |= labels == label_set.classes.index("ceiling")
+    return above
 
 
 def _principal_direction(xy: NDArray) -> NDArray[np.float64]:
