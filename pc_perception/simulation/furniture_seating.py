@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.random import Generator
 
@@ -90,7 +92,7 @@ def shell_chair(rng: Generator) -> list[Assembly]:
         ]
         if rng.random() < 0.3:
             corners = [(rear, y, 0.0), (rear * 0.7, y, seat_z), (front, y, seat_z), (front, y, 0.0)]
-        for p, q in zip(corners[:-1], corners[1:], strict=True):
+        for p, q in pairwise(corners):
             a.rod("legs", p, q, 0.013, a.second)
         if rng.random() < 0.5:
             a.box("arm", (depth * 0.7, 0.05, 0.025), (0, y, seat_z + 0.2), a.third)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.random import Generator
 
@@ -29,7 +31,7 @@ def shelf(rng: Generator) -> list[Assembly]:
         a.box("divider", (depth, board, levels[-1] - levels[0]), (0, 0, levels[0]))
     filled = rng.uniform(0.2, 1.0)
     books = Assembly(SMALL, rng)
-    for z, above in zip(levels[:-1], levels[1:], strict=True):
+    for z, above in pairwise(levels):
         if rng.random() < filled:
             _fill_board(books, rng, (depth, width - 2 * board), z + board, above - z - board)
     a.surface(height, depth, width)
@@ -175,7 +177,7 @@ def metal_rack(rng: Generator) -> list[Assembly]:
     levels = np.linspace(0.1, height - 0.05, int(rng.integers(3, 6)))
     for z in levels:
         a.box("board", (depth, width, 0.03), (0, 0, z), a.second)
-    for z, above in zip(levels[:-1], levels[1:], strict=True):
+    for z, above in pairwise(levels):
         if rng.random() < 0.8:
             _fill_board(boxes, rng, (depth, width * 0.95), z + 0.03, above - z - 0.03)
     return [a, boxes] if boxes.parts else [a]

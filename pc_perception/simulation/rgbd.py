@@ -88,7 +88,7 @@ class RgbdCamera:
     def _measure(
         self, depth: NDArray, hits: Hits, rays: NDArray, raycaster: Raycaster, rng: Generator
     ) -> NDArray[np.float32]:
-        shape = depth.shape
+        shape = (self.camera.height, self.camera.width)
         z = self._fray(depth, rng)
         missing = (z < self.near_m) | (z > self.far_m) | self._unlit(z)
         cos = np.abs(np.einsum("ij,ij->i", hits.normal, rays[:, 3:])) / np.linalg.norm(rays[:, 3:], axis=1)
@@ -149,7 +149,7 @@ def cloud_of(frame: CameraFrame, frame_id: str = OPTICAL_FRAME) -> PointCloud:
         },
         frame_id,
         frame.stamp_ns,
-        frame.depth.shape,
+        (frame.depth.shape[0], frame.depth.shape[1]),
     )
 
 

@@ -6,17 +6,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.random import Generator
 from numpy.typing import NDArray
 
 from pc_perception import geometry
 from pc_perception.simulation import furniture_fixtures as fixtures
 from pc_perception.simulation import furniture_objects as things
-from pc_perception.simulation import furniture_seating as seating
 from pc_perception.simulation import furniture_storage as storage
-from pc_perception.simulation import furniture_tables as tables
-from pc_perception.simulation.furniture_assembly import FLOOR, WALL, Assembly
-from pc_perception.simulation.room_layout import Builder, Layout
+from pc_perception.simulation.furniture_assembly import WALL, Assembly
+from pc_perception.simulation.room_layout import Layout
+from pc_perception.simulation.room_plans import KIND_SHARES, ROOM_KINDS, furnish
 from pc_perception.simulation.room_shell import (
     Wall,
     beams_and_columns,
@@ -26,20 +24,6 @@ from pc_perception.simulation.room_shell import (
     walls_of,
 )
 from pc_perception.simulation.scene import Scene
-
-ROOM_KINDS = (
-    "office",
-    "living",
-    "bedroom",
-    "kitchen",
-    "meeting",
-    "hallway",
-    "lounge",
-    "lab",
-    "bathroom",
-    "storage",
-)
-_SHARES = (0.14, 0.17, 0.18, 0.11, 0.11, 0.09, 0.08, 0.06, 0.03, 0.03)
 
 
 @dataclass(frozen=True)
@@ -61,39 +45,6 @@ class RoomScene(Scene):
     tops: NDArray = field(default_factory=lambda: np.zeros((0, 3)))
 
 
-# What stands in each kind of room: (builder, fewest, most, where). "wall" has its back to a wall.
-_PLANS: dict[str, tuple[tuple[str, int, int], ...]] = {
-    "office": (("workplace", 1, 5), ("shelf", 0, 3), ("cabinet", 0, 3), ("table_set", 0, 1), ("seat", 0, 2)),
-    "living": (
-        ("sofa_group", 1, 2),
-        ("shelf", 0, 2),
-        ("cabinet", 0, 3),
-        ("table_set", 0, 1),
-        ("armchair", 0, 2),
-    ),
-    "bedroom": (
-        ("bed_group", 1, 2),
-        ("cabinet", 1, 3),
-        ("workplace", 0, 1),
-        ("shelf", 0, 2),
-        ("armchair", 0, 1),
-    ),
-    "kitchen": (("kitchen", 1, 3), ("fridge", 0, 2), ("table_set", 0, 2), ("shelf", 0, 1), ("bar", 0, 1)),
-    "meeting": (("big_table", 1, 2), ("cabinet", 0, 2), ("seat", 0, 4), ("shelf", 0, 1)),
-    "hallway": (("cabinet", 0, 2), ("bench", 0, 2), ("seat", 0, 1), ("shelf", 0, 1)),
-    "lounge": (
-        ("sofa_group", 1, 2),
-        ("table_set", 0, 3),
-        ("bar", 0, 1),
-        ("cabinet", 0, 2),
-        ("armchair", 0, 3),
-    ),
-    "lab": (("workplace", 1, 4), ("rack", 1, 3), ("kitchen", 0, 2), ("cabinet", 0, 3), ("seat", 0, 3)),
-    "bathroom": (("bathroom", 2, 4), ("cabinet", 0, 1)),
-    "storage": (("rack", 1, 4), ("cabinet", 0, 3), ("table_set", 0, 1), ("shelf", 0, 3)),
-}
-
-
 def make_room(seed: int, kind: str | None = None) -> RoomScene:
     """Make one furnished room; the same seed gives the same room.
 
@@ -105,9 +56,9 @@ def make_room(seed: int, kind: str | None = None) -> RoomScene:
         ValueError: there is no such kind.
     """
     rng = np.random.default_rng([seed, 0x0F00])
-    drawn = str(rng.choice(ROOM_KINDS, p=_SHARES))
+    drawn = str(rng.choice(ROOM_KINDS, p=KIND_SHARES))
     kind = kind or drawn
-    if kind not in _PLANS:
+    if kind not in ROOM_KINDS:
         raise ValueError(f"no room kind '{kind}'; there are {', '.join(ROOM_KINDS)}")
     plan = floor_plan(rng, kind)
     height = float(rng.uniform(2.2, 3.3))
@@ -121,13 +72,14 @@ def make_room(seed: int, kind: str | None = None) -> RoomScene:
     for wall in walls:
         shell += build_wall(wall, height, rng, paint)
     shell += beams_and_columns(plan, height, rng, paint)
-    _furnish(layout, kind)
+    furnish(layout, kind)
     _hang(layout, height)
     _litter(layout)
     lights = _lamps(layout, height)
     tops = [geometry.transform(T, np.array([[t.x, t.y, t.z]]))[0] for T, t in layout.tops if t.z < 1.2]  # type: ignore[attr-defined]
-    return RoomScene.build(
-        [*shell, *layout.objects],
+    numbered = Scene.build([*shell, *layout.objects], "simulation_room").objects
+    return RoomScene(
+        numbered,
         "simulation_room",
         ambient=float(rng.uniform(0.3, 0.7)),
         sky_rgb=tuple(rng.uniform(0.3, 1.0, 3).tolist()),
@@ -172,120 +124,6 @@ def _openings(layout: Layout, height: float) -> None:
 
 def _cut(wall: Wall, y: float, width: float, z: float, tall: float) -> None:
     wall.openings.append((y - width / 2, y + width / 2, z, z + tall))
-
-
-def _furnish(layout: Layout, kind: str) -> None:
-    rng = layout.rng
-    area = float(np.ptp(layout.plan[:, 0]) * np.ptp(layout.plan[:, 1]))
-    fill = rng.uniform(0.5, 1.4) * np.clip(area / 14.0, 0.6, 2.5)
-    for name, fewest, most in _PLANS[kind]:
-        for _ in range(max(fewest, round(rng.uniform(fewest, most + 0.5) * fill))):
-            _GROUPS[name](layout)
-    for _ in range(int(rng.integers(0, 3 + int(area / 8)))):  # rooms hold odd things too
-        name = str(rng.choice(list(_GROUPS)))
-        if kind != "hallway" or name in ("cabinet", "seat", "shelf"):
-            _GROUPS[name](layout)
-    if rng.random() < 0.25 and layout.objects:
-        rug = Assembly(FLOOR, rng)
-        low, high = layout.plan.min(0), layout.plan.max(0)
-        size = rng.uniform(0.25, 0.6) * (high - low)
-        rug.box("floor", (*size, 0.012), (*rng.uniform(low + size / 2, high - size / 2), 0.0))
-        layout.objects.append(rug.make(np.eye(4), is_thing=False))
-
-
-def _chair(rng: Generator) -> list[Assembly]:
-    build: Builder = (seating.dining_chair, seating.shell_chair, seating.office_chair, seating.armchair)[
-        int(rng.choice(4, p=[0.45, 0.25, 0.22, 0.08]))
-    ]
-    return build(rng)
-
-
-def _same_chairs(rng: Generator) -> Builder:
-    """Draw a build of chair and keep it, as chairs at one table mostly look alike."""
-    seed = int(rng.integers(2**32))
-    return lambda _: _chair(np.random.default_rng(seed))
-
-
-def _around(layout: Layout, found: tuple[NDArray, int, NDArray] | None, share: float) -> None:
-    """Put chairs around a table, facing it, pushed in or pulled out, a few turned away."""
-    if found is None:
-        return
-    T, claim, size = found
-    rng = layout.rng
-    chairs = _same_chairs(rng)
-    for axis, sign in ((0, 1), (0, -1), (1, 1), (1, -1)):
-        along = size[1 - axis]
-        n = max(1, int(along / rng.uniform(0.55, 0.85)))
-        for k in range(n):
-            if rng.random() > share:
-                continue
-            out = sign * (size[axis] / 2 + rng.uniform(-0.12, 0.35))
-            side = (k + 0.5) / n * along - along / 2 + rng.normal(0, 0.05)
-            offset = (out, side) if axis == 0 else (side, out)
-            yaw = (np.pi if sign > 0 else 0.0) if axis == 0 else -sign * np.pi / 2
-            layout.beside(T, claim, offset, yaw + rng.normal(0, 0.25), chairs)
-
-
-def _workplace(layout: Layout) -> None:
-    rng = layout.rng
-    found = layout.along_wall(tables.desk) if rng.random() < 0.75 else layout.free(tables.desk)
-    if found is not None and rng.random() < 0.9:
-        T, claim, size = found
-        build = seating.office_chair if rng.random() < 0.75 else _chair
-        x = size[0] / 2 + rng.uniform(-0.1, 0.4)
-        layout.beside(T, claim, (x, rng.normal(0, size[1] / 8)), np.pi + rng.normal(0, 0.5), build)
-
-
-def _sofa_group(layout: Layout) -> None:
-    rng = layout.rng
-    found = layout.along_wall(seating.sofa) if rng.random() < 0.75 else layout.free(seating.sofa)
-    if found is not None and rng.random() < 0.7:
-        T, claim, size = found
-        layout.beside(
-            T, claim, (size[0] / 2 + rng.uniform(0.5, 0.8), rng.normal(0, 0.15)), 0.0, tables.coffee_table
-        )
-        if rng.random() < 0.4:
-            layout.beside(T, claim, (0.0, size[1] / 2 + 0.35), 0.0, tables.side_table)
-
-
-def _bed_group(layout: Layout) -> None:
-    found = layout.along_wall(seating.bed)
-    if found is None:
-        return
-    T, claim, size = found
-    for side in (-1, 1):
-        if layout.rng.random() < 0.6:
-            layout.beside(
-                T, claim, (-size[0] / 2 + 0.25, side * (size[1] / 2 + 0.36)), 0.0, storage.nightstand
-            )
-
-
-def _wall(build: Builder):  # type: ignore[no-untyped-def]
-    return lambda layout: layout.along_wall(build)
-
-
-def _either(build: Builder):  # type: ignore[no-untyped-def]
-    return lambda layout: layout.along_wall(build) if layout.rng.random() < 0.5 else layout.free(build)
-
-
-_GROUPS = {
-    "workplace": _workplace,
-    "sofa_group": _sofa_group,
-    "bed_group": _bed_group,
-    "table_set": lambda layout: _around(layout, layout.free(tables.table), layout.rng.uniform(0.3, 1.0)),
-    "big_table": lambda layout: _around(layout, layout.free(tables.table), layout.rng.uniform(0.6, 1.0)),
-    "bar": lambda layout: _around(layout, layout.free(tables.bar_table), 0.3),
-    "shelf": _wall(storage.shelf),
-    "cabinet": _wall(storage.cabinet),
-    "kitchen": _wall(storage.kitchen_run),
-    "fridge": _wall(storage.fridge),
-    "rack": _wall(storage.metal_rack),
-    "bathroom": _wall(storage.bathroom),
-    "armchair": _either(seating.armchair),
-    "seat": _either(_chair),
-    "bench": _either(seating.bench),
-    "stool": _either(seating.stool),
-}
 
 
 def _hang(layout: Layout, height: float) -> None:
