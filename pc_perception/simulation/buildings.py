@@ -25,7 +25,7 @@ def building(rng: np.random.Generator, width: float, depth: float, height: float
     if glazed:
         inside = rng.uniform(0.3, 2.5)
         inner = tuple(max(c - 2 * inside, 0.3) for c in core[:2])
-        pieces.append(Piece("window", "glass", box(core, middle)))
+        pieces.append(Piece("window", "pane", box(core, middle)))
         pieces.append(Piece("interior", "interior", box((*inner, core[2] - 0.2), middle)))
         pieces.append(Piece("wall", "wall", _walls(rng, width, depth, height, foot, recess, n_floors, style)))
     else:

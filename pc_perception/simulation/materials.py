@@ -61,6 +61,7 @@ _GREYS = ((0.12, 0.12, 0.13), (0.3, 0.3, 0.31), (0.5, 0.5, 0.48), (0.7, 0.69, 0.
 _EARTH = ((0.35, 0.27, 0.2), (0.5, 0.42, 0.3), (0.28, 0.24, 0.2), (0.6, 0.55, 0.45))
 _GREENS = ((0.13, 0.25, 0.08), (0.25, 0.35, 0.12), (0.35, 0.4, 0.18), (0.45, 0.36, 0.15))
 _WALLS = ((0.75, 0.7, 0.6), (0.55, 0.3, 0.22), (0.85, 0.84, 0.8), (0.4, 0.42, 0.45), (0.6, 0.5, 0.35))
+_PANES = ((0.1, 0.12, 0.13), (0.2, 0.25, 0.27))
 _PAINTS = (
     (0.05, 0.05, 0.06),
     (0.9, 0.9, 0.9),
@@ -77,8 +78,8 @@ RECIPES: dict[str, Recipe] = {
     "asphalt": Recipe(_GREYS, (0.06, 0.4), roughness=(0.001, 0.008)),
     "concrete": Recipe(_GREYS + _EARTH[3:], (0.1, 0.55), roughness=(0.001, 0.007), textures=(0, 2)),
     "marking": Recipe(((0.85, 0.85, 0.82), (0.8, 0.65, 0.15)), (0.3, 0.8), retro=(0.0, 0.2)),
-    "grass": Recipe(_GREENS + _EARTH[:2], (0.1, 0.6), roughness=(0.01, 0.05)),
-    "soil": Recipe(_EARTH, (0.08, 0.45), roughness=(0.006, 0.04)),
+    "grass": Recipe(_GREENS + _EARTH[:2], (0.1, 0.6), roughness=(0.003, 0.022)),
+    "soil": Recipe(_EARTH, (0.08, 0.45), roughness=(0.002, 0.016)),
     "leaf": Recipe(_GREENS, (0.1, 0.65), transmission=(0.0, 0.35), roughness=(0.005, 0.05)),
     "bark": Recipe(_EARTH, (0.08, 0.5), roughness=(0.004, 0.025)),
     "wall": Recipe(_WALLS, (0.1, 0.65), roughness=(0.0, 0.012), textures=(0, 1, 2)),
@@ -87,14 +88,12 @@ RECIPES: dict[str, Recipe] = {
     "wood": Recipe(_EARTH + _WALLS, (0.1, 0.6), roughness=(0.0, 0.01), textures=(1,)),
     "metal": Recipe(_GREYS + _PAINTS, (0.06, 0.6), gloss=(0.0, 0.6)),
     "paint": Recipe(_PAINTS, (0.02, 0.6), gloss=(0.2, 0.85), roughness=(0.0, 0.01)),
-    "glass": Recipe(
-        ((0.1, 0.12, 0.13), (0.2, 0.25, 0.27)),
-        (0.02, 0.25),
-        gloss=(0.6, 0.95),
-        transmission=(0.35, 0.95),
-    ),
+    # Panes of vehicles: most light goes through or away, little comes back.
+    "glass": Recipe(_PANES, (0.0, 0.08), gloss=(0.6, 0.95), transmission=(0.3, 0.95)),
+    # Windows of buildings: curtains, blinds and coatings return more.
+    "pane": Recipe(_PANES, (0.0, 0.35), gloss=(0.3, 0.95), transmission=(0.0, 0.9), roughness=(0, 0.03)),
     "rubber": Recipe(_GREYS[:1], (0.03, 0.2), roughness=(0.002, 0.015)),
-    "interior": Recipe(_GREYS + _EARTH, (0.04, 0.4), roughness=(0.005, 0.05)),
+    "interior": Recipe(_GREYS + _EARTH, (0.02, 0.3), roughness=(0.005, 0.05)),
     "cloth": Recipe(_PAINTS + _EARTH + _GREYS, (0.06, 0.7), roughness=(0.003, 0.02)),
     "skin": Recipe(((0.75, 0.57, 0.46), (0.45, 0.3, 0.22), (0.28, 0.18, 0.13)), (0.2, 0.6)),
     "plastic": Recipe(_PAINTS + _WALLS, (0.08, 0.65), gloss=(0.0, 0.5)),

@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from pc_perception.simulation import street_traffic as traffic
+from pc_perception.simulation.overlap import without_overlaps
 from pc_perception.simulation.scene import Scene, SceneObject
 from pc_perception.simulation.street_blocks import Density, fill_block
 from pc_perception.simulation.street_ground import block_ground, carriageway, markings, median_strip
@@ -47,7 +48,7 @@ def make_street(seed: int, length_m: float = 20.0, speed: float = 8.0) -> Scene:
     objects += traffic.pedestrians(street, blocks, crossings, rng)
     sun = rng.normal(size=3) * [1, 1, 0.3] + [0, 0, 1]
     return Scene.build(
-        objects,
+        without_overlaps(objects),
         "simulation_street",
         sun=sun / np.linalg.norm(sun),
         ambient=float(rng.uniform(0.35, 0.7)),

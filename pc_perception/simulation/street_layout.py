@@ -6,7 +6,9 @@ Street coordinates: ``s`` metres along the centre line, ``t`` metres to its left
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,14 +44,26 @@ class Street:
 
     def road_height(self, s: ArrayLike, t: ArrayLike) -> NDArray:
         """Height of the carriageway, metres: hills, cross fall, crown and bumps."""
+        if isinstance(s, float) and isinstance(t, float):
+            return self._height_at(s, t)  # type: ignore[return-value]
         s, t = np.asarray(s, float), np.asarray(t, float)
         z = self.cross_slope * t - self.crown * np.minimum(np.abs(t), self.half_width)
-        for a, ks, kt, phase in (*self.hills, *self.bumps):
+        for a, ks, kt, phase in self._waves:
             z = z + a * np.sin(ks * s + kt * t + phase)
         return z
 
+    def _height_at(self, s: float, t: float) -> float:
+        """``road_height`` of one place; things are placed one by one, and arrays of one are slow."""
+        z = self.cross_slope * t - self.crown * min(abs(t), self.half_width)
+        return z + sum(a * math.sin(ks * s + kt * t + phase) for a, ks, kt, phase in self._waves)
+
+    @cached_property
+    def _waves(self) -> list[list[float]]:
+        return np.concatenate([self.hills, self.bumps]).tolist()
+
     def pose(self, s: float, t: float, yaw: float = 0.0, z: float | None = None) -> NDArray:
         """(4, 4) pose of an upright thing at (s, t), turned by ``yaw`` from the street's direction."""
+        s, t = float(s), float(t)
         x, y = self.to_world(s, t)
         psi = float(np.interp(s, self.s, self.heading)) + yaw
         T = np.eye(4)
@@ -60,17 +74,17 @@ class Street:
 
     def tilted_pose(self, s: float, t: float, yaw: float = 0.0, z: float | None = None) -> NDArray:
         """Like ``pose``, but standing square on the sloping ground."""
+        s, t = float(s), float(t)
         T = self.pose(s, t, yaw, z)
-        d = 1.0
-        c, n = np.cos(yaw), np.sin(yaw)
-        h = self.road_height(np.array([s + d * c, s - d * c, s - d * n, s + d * n]),
-                             np.array([t + d * n, t - d * n, t + d * c, t - d * c]))  # fmt: skip
-        ahead, left = (h[0] - h[1]) / (2 * d), (h[2] - h[3]) / (2 * d)
-        x_axis = T[:3, :3] @ np.array([1, 0, ahead])
-        x_axis /= np.linalg.norm(x_axis)
-        z_axis = np.cross(x_axis, T[:3, :3] @ np.array([0, 1, left]))
-        z_axis /= np.linalg.norm(z_axis)
-        T[:3, :3] = np.stack([x_axis, np.cross(z_axis, x_axis), z_axis], 1)
+        c, n = math.cos(yaw), math.sin(yaw)
+        h = self._height_at
+        ahead = (h(s + c, t + n) - h(s - c, t - n)) / 2
+        left = (h(s - n, t + c) - h(s + n, t - c)) / 2
+        x_axis = T[:3, :3] @ (1, 0, ahead) / math.hypot(1, ahead)
+        z_axis = T[:3, :3] @ (-ahead, -left, 1) / math.sqrt(1 + ahead**2 + left**2)
+        y_axis = np.cross(z_axis, x_axis)
+        y_axis /= np.linalg.norm(y_axis)
+        T[:3, :3] = np.stack([x_axis, y_axis, np.cross(x_axis, y_axis)], 1)
         return T
 
 

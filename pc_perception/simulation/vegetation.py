@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from pc_perception.simulation.shapes import Mesh, join, tube
+from pc_perception.simulation.shapes import Mesh, box, ellipsoid, join, tube
 from pc_perception.simulation.template import Piece, Template
 
 N_TREES, N_BUSHES, N_HEDGES = 64, 32, 24
@@ -93,7 +93,10 @@ def bush(number: int) -> Template:
     radii = np.array([rng.uniform(0.4, 0.8), rng.uniform(0.4, 0.8), rng.uniform(0.3, 0.75)])
     points = _clumped(n, int(rng.integers(5, 25)), radii, np.array([0, 0, radii[2] * 0.8]), 0.45, rng)
     points[:, 2] = np.abs(points[:, 2])
-    return Template([Piece("crown", "leaf", leaves(points, rng.uniform(0.06, 0.26, n), rng), _BUSH)])
+    # Dense plants hide a core that no beam gets through.
+    core = ellipsoid(radii * rng.uniform(0.3, 0.8), (0, 0, radii[2] * 0.8), 7, 4)
+    mesh = leaves(points, rng.uniform(0.06, 0.26, n), rng)
+    return Template([Piece("crown", "leaf", join([mesh, core] if number % 3 else [mesh]), _BUSH)])
 
 
 @cache
@@ -109,4 +112,6 @@ def hedge(number: int) -> Template:
     face = np.sign(points[np.arange(n), axis]) * 0.5
     points[near, axis[near]] = face[near] + rng.normal(0, 0.05, int(near.sum()))
     points[:, 2] = np.abs(points[:, 2] + 0.5)
-    return Template([Piece("crown", "leaf", leaves(points * size, rng.uniform(0.1, 0.3, n), rng), _BUSH)])
+    mesh = leaves(points * size, rng.uniform(0.1, 0.3, n), rng)
+    core = box(size * [1, rng.uniform(0.4, 0.85), 0.9], (0, 0, 0.45 * size[2]))
+    return Template([Piece("crown", "leaf", join([mesh, core] if number % 4 else [mesh]), _BUSH)])
