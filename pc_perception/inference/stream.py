@@ -212,7 +212,7 @@ class SweepSegmenter:
 def _without_ego(cloud: PointCloud, ego_box: tuple[float, ...] | None) -> PointCloud:
     if ego_box is None:
         return cloud
-    low, high = np.float32(ego_box[:3]), np.float32(ego_box[3:])
+    low, high = np.asarray(ego_box[:3], np.float32), np.asarray(ego_box[3:], np.float32)
     inside = ((cloud.xyz >= low) & (cloud.xyz <= high)).all(1)
     return replace(cloud, xyz=np.where(inside[:, None], np.float32(np.nan), cloud.xyz))
 
