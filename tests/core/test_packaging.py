@@ -81,6 +81,13 @@ def test_package_xml_and_setup_agree() -> None:
     assert (ROOT / "resource" / "pc_perception").read_bytes() == b""
 
 
+def test_only_the_four_packages_are_installed() -> None:
+    packages = ast.unparse(next(k.value for k in setup_call().keywords if k.arg == "packages"))
+    assert "include=" in packages
+    assert "tests" not in packages
+    assert "launch" not in packages
+
+
 def test_data_files_are_inside_the_package() -> None:
     package = resources.files("pc_perception")
     assert (package / "label_sets" / "street8.yaml").is_file()
@@ -101,7 +108,6 @@ def test_constraints_pin_what_is_required() -> None:
 
 def test_launch_folder_does_not_shadow_ros() -> None:
     assert not (ROOT / "launch" / "__init__.py").exists()
-    assert not (ROOT / "tests" / "__init__.py").exists()
 
 
 def test_no_catch_all_modules_and_no_giants() -> None:

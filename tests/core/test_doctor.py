@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The doctor's verdicts: what is there, what is missing, what is there and does not load."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pc_perception import doctor
+from pc_perception.doctor import Finding
+
+
+@pytest.fixture(scope="module")
+def findings() -> list[Finding]:
+    return doctor.diagnose()
+
+
+def test_everything_is_looked_for_once(findings: list[Finding]) -> None:
+    names = [f.name for f in findings]
+    assert len(set(names)) == len(names)
+    asked = {"python", "torch", "CUDA", "numba", "triton", "spconv", "pointnet2_ops", "open3d", "ROS 2"}
+    assert asked <= set(names)
+    assert {"mmengine-lite", "nuscenes-devkit", "laspy", "rosbags", "mcap", "tensorboard"} <= set(names)
+
+
+def test_what_the_tests_run_on_is_found(findings: list[Finding]) -> None:
+    import torch
+
+    by_name = {f.name: f for f in findings}
+    assert by_name["torch"].verdict == "ok"
+    assert torch.__version__ in by_name["torch"].found
+    assert (by_name["CUDA"].verdict == "ok") == torch.cuda.is_available()
+    assert by_name["python"].found == sys.version.split()[0]
+
+
+def test_the_table_and_the_json_hold_every_finding(findings: list[Finding]) -> None:
+    table = doctor.format_table(findings)
+    assert all(f.name in table and f.install in table for f in findings)
+    parsed = json.loads(doctor.format_json(findings))["findings"]
+    assert [Finding(**f) for f in parsed] == findings
+
+
+def only(findings: Iterator[Finding], name: str) -> Finding:
+    return next(f for f in findings if f.name == name)
+
+
+def test_a_missing_package_comes_with_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    finding = only(doctor._open3d(), "open3d")
+    assert finding.verdict == "missing"
+    assert finding.install.startswith("pip install open3d")
+    assert doctor._torch_facts() is None
+    assert only(doctor._torch(None), "torch").install == 'pip install "torch>=2.4,<2.14"'
+
+
+def test_a_missing_system_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    reason = "OSError: libusb-1.0.so.0: cannot open shared object file"
+    monkeypatch.setattr(doctor, "find_spec", lambda name: object())
+    monkeypatch.setattr(doctor, "_probe", lambda code: (False, reason))
+    monkeypatch.setattr(doctor, "_SYSTEM_LIBRARIES", {"libnot-there-1.0.so.0": "libusb-1.0-0"})
+    monkeypatch.setattr(sys, "platform", "linux")
+    finding = only(doctor._open3d(), "open3d")
+    assert (finding.verdict, finding.found) == ("broken", reason)
+    assert finding.install == "sudo apt-get install -y libusb-1.0-0"
+    assert "broken: open3d" in doctor.format_table([finding])
+
+
+def test_a_gpu_without_a_gpu_build_is_pointed_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/" + name)
+    facts = {"version": "2.13.0+cpu", "cuda": None, "names": [], "threads": 2, "usable": False}
+    finding = only(doctor._torch(facts), "CUDA")
+    assert finding.verdict == "note"
+    assert finding.install == "pip install --force-reinstall torch==2.13.0"
+    finding = only(doctor._torch({**facts, "cuda": "12.6", "names": ["H200"], "usable": True}), "CUDA")
+    assert (finding.verdict, finding.found) == ("ok", "12.6: H200")
+
+
+def test_ros_of_another_python_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROS_DISTRO", "jazzy")
+    monkeypatch.setattr(doctor, "_probe", lambda code: (False, "No module named 'rclpy._rclpy_pybind11'"))
+    finding = only(doctor._ros(), "ROS 2")
+    assert finding.verdict == "broken"
+    assert "rclpy._rclpy_pybind11" in finding.found
+
+
+def test_the_interpreter_of_ros2_run_is_compared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: str(Path(sys.executable).parent / name))
+    assert doctor._run_interpreter().verdict == "ok"
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: str(tmp_path / name))
+    assert doctor._run_interpreter().verdict == "note"
+
+
+def test_a_probe_reports_the_last_line() -> None:
+    assert doctor._probe("print('a'); print('b')") == (True, "b")
+    worked, answer = doctor._probe("raise OSError('libx is not here')")
+    assert not worked
+    assert answer == "OSError: libx is not here"
