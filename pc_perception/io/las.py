@@ -37,9 +37,10 @@ def read_las(path: Path) -> PointCloud:
     laspy = _laspy()
     try:
         data = laspy.read(str(path))
+        fields: dict[str, NDArray] = {}
         xyz, frame = shift_origin(np.stack([data.x, data.y, data.z], axis=1))
         names = set(data.point_format.dimension_names)
-        fields = {"intensity": np.asarray(data.intensity).astype(np.float32)}
+        fields["intensity"] = np.asarray(data.intensity).astype(np.float32)
         if {"red", "green", "blue"} <= names:
             fields["rgb"] = to_rgb(np.stack([data.red, data.green, data.blue], axis=1))
         fields["label"] = np.asarray(data.classification).astype(np.int32)

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Depth images with their camera and colour images to organised clouds (REP-118 encodings)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pc_perception.cloud import PointCloud
+from pc_perception.geometry import unproject
+from pc_perception.io.pointcloud2 import header_of
+
+DEPTH_ENCODINGS = ("16UC1", "mono16", "32FC1")
+_CHANNELS = {"rgb8": (0, 1, 2), "bgr8": (2, 1, 0), "rgba8": (0, 1, 2), "bgra8": (2, 1, 0), "mono8": (0, 0, 0)}
+_WIDTHS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
+_SLOP_NS = 40_000_000  # more than a frame at 30 Hz is another picture
+
+
+def _pixels(msg: Any, dtype: np.dtype, channels: int) -> NDArray:
+    """Return (height, width, channels) of an uncompressed image message, row padding left out."""
+    height, width, step = int(msg.height), int(msg.width), int(msg.step)
+    data = np.frombuffer(msg.data, np.uint8)
+    row = width * channels * dtype.itemsize
+    if height <= 0 or width <= 0 or step < row or len(data) < (height - 1) * step + row:
+        raise ValueError(
+            f"the image says {height} x {width} '{msg.encoding}' with {step} bytes a row, it has {len(data)}"
+        )
+    strides = (step, channels * dtype.itemsize, dtype.itemsize)
+    return np.ndarray((height, width, channels), dtype, data, 0, strides)
+
+
+def depth_image(msg: Any) -> NDArray[np.float32]:
+    """Return (height, width) float32 metres of a sensor_msgs/Image; no depth is zero or NaN.
+
+    Raises:
+        ValueError: the encoding is not one of depth, or the data is too short.
+    """
+    order = ">" if msg.is_bigendian else "<"
+    if msg.encoding in ("16UC1", "mono16"):
+        return _pixels(msg, np.dtype(order + "u2"), 1)[..., 0].astype(np.float32) * np.float32(0.001)
+    if msg.encoding == "32FC1":
+        return _pixels(msg, np.dtype(order + "f4"), 1)[..., 0].astype(np.float32)
+    raise ValueError(f"the image is encoded as '{msg.encoding}'; depth is {', '.join(DEPTH_ENCODINGS)}")
+
+
+def color_image(msg: Any) -> NDArray[np.uint8]:
+    """Return (height, width, 3) uint8 red, green, blue of an Image or CompressedImage.
+
+    Raises:
+        ValueError: the encoding is not known or the picture is damaged.
+    """
+    if not hasattr(msg, "encoding"):
+        return _decode_picture(bytes(msg.data))
+    if msg.encoding not in _CHANNELS:
+        raise ValueError(f"the image is encoded as '{msg.encoding}'; colour is {', '.join(_CHANNELS)}")
+    pixels = _pixels(msg, np.dtype(np.uint8), _WIDTHS[msg.encoding])
+    return np.ascontiguousarray(pixels[..., _CHANNELS[msg.encoding]])
+
+
+def _decode_picture(data: bytes) -> NDArray[np.uint8]:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError("compressed images need Pillow: pip install pillow") from error
+    try:
+        with Image.open(BytesIO(data)) as picture:
+            return np.asarray(picture.convert("RGB"))
+    except (OSError, ValueError, SyntaxError) as error:  # SyntaxError: a broken PNG, says Pillow
+        raise ValueError(f"the compressed image cannot be decoded: {error}") from error
+
+
+def cloud_from_depth(depth: Any, info: Any, color: Any | None = None) -> PointCloud:
+    """Return the organised cloud of a depth image, in the camera's optical frame.
+
+    The points have z forward, so ``_optical`` is appended to a frame name that does not say so.
+
+    Args:
+        depth: sensor_msgs/Image with depth.
+        info: the sensor_msgs/CameraInfo of the same camera and size.
+        color: Image or CompressedImage registered to the depth, same size; None leaves ``rgb`` out.
+
+    Raises:
+        ValueError: encodings, sizes or intrinsics do not fit.
+    """
+    frame, stamp_ns = header_of(depth)
+    metres = depth_image(depth)
+    K = np.asarray(info.k if hasattr(info, "k") else info.K, np.float64).reshape(3, 3)
+    if not (np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0):
+        raise ValueError("the camera_info has no intrinsics: its focal lengths are not positive")
+    if (int(info.height), int(info.width)) != metres.shape and int(info.height) > 0:
+        raise ValueError(
+            f"the camera_info is for {info.height} x {info.width} pixels, the depth {metres.shape}"
+        )
+    fields: dict[str, NDArray] = {}
+    if color is not None:
+        rgb = color_image(color)
+        if rgb.shape[:2] != metres.shape:
+            raise ValueError(f"the colour image has {rgb.shape[:2]} pixels, the depth {metres.shape}")
+        fields["rgb"] = rgb.reshape(-1, 3)
+    if not frame.endswith(("_optical", "_optical_frame")):
+        frame = f"{frame}_optical"
+    return PointCloud(unproject(K, metres), fields, frame, stamp_ns, (metres.shape[0], metres.shape[1]))
+
+
+class RgbdPairing:
+    """Turn a stream of depth, camera_info and colour messages into clouds, paired by header stamp."""
+
+    def __init__(self, with_color: bool) -> None:
+        self._with_color = with_color
+        self._info: Any = None
+        self._colors: deque[tuple[int, Any]] = deque(maxlen=30)
+        self._waiting: deque[tuple[int, int, Any]] = deque(maxlen=30)
+
+    def add_info(self, msg: Any) -> None:
+        self._info = msg
+
+    def add_color(self, msg: Any) -> None:
+        self._colors.append((header_of(msg)[1], msg))
+
+    def add_depth(self, bag_stamp_ns: int, msg: Any) -> None:
+        self._waiting.append((bag_stamp_ns, header_of(msg)[1], msg))
+
+    def ready(self, finished: bool = False) -> Iterator[tuple[int, Any, Any, Any]]:
+        """Yield (bag stamp, depth, info, colour or None) of every depth image whose partners are there.
+
+        Raises:
+            ValueError: the stream is over and there was no camera_info.
+        """
+        while self._waiting:
+            bag_stamp_ns, stamp_ns, depth = self._waiting[0]
+            newest = self._colors[-1][0] if self._colors else -1
+            if not finished and (self._info is None or (self._with_color and newest < stamp_ns)):
+                return
+            if self._info is None:
+                raise ValueError("there are depth images but no camera_info for them")
+            self._waiting.popleft()
+            gap, color = min(((abs(s - stamp_ns), m) for s, m in self._colors), default=(0, None), key=_first)
+            yield bag_stamp_ns, depth, self._info, color if gap <= _SLOP_NS else None
+
+
+def _first(pair: tuple[int, Any]) -> int:
+    return pair[0]
