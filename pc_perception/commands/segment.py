@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pc-perception segment``: label a file, a folder of clouds or a recording."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from pc_perception.cloud import PointCloud
+from pc_perception.inference.model_choice import choose_model
+from pc_perception.inference.model_file import load_model
+from pc_perception.inference.segmenter import SegmentationResult, Segmenter
+from pc_perception.inference.sensor_check import mismatches
+from pc_perception.inference.stream import SweepOptions, SweepSegmenter
+
+from .sinks import Sink, open_sink
+from .sources import Source, open_source
+
+MAX_PICTURED = 40
+"""Clouds kept in memory for the picture and the page; of a longer source the first ones are shown."""
+
+
+@dataclass
+class Report:
+    """What a run did, for the table and for ``--json``."""
+
+    clouds: int = 0
+    points: int = 0
+    seconds: float = 0.0
+    labels: Counter[str] = field(default_factory=Counter)
+
+    def add(self, cloud: PointCloud, result: SegmentationResult) -> None:
+        """Count one result."""
+        self.clouds += 1
+        self.points += len(cloud)
+        self.labels.update(result.label_set.count(result.labels))
+
+    def as_json(self, sweeps: SweepSegmenter | None, model: str) -> dict[str, Any]:
+        """Return the object that ``--json`` prints."""
+        timing = sweeps.timing if sweeps and self.clouds else None
+        latency = {f"p{q}": round(timing.percentile("total", q), 3) if timing else None for q in (50, 99)}
+        return {
+            "clouds": self.clouds,
+            "points": self.points,
+            "seconds": round(self.seconds, 3),
+            "latency_ms": latency,
+            "labels": dict(self.labels),
+            "model": model,
+            "device": str(sweeps.model.device) if sweeps else "",
+        }
+
+
+def run(
+    path: Path,
+    *,
+    model: str | None = None,
+    device: str = "auto",
+    topic: str | None = None,
+    columns: int | None = None,
+    out: Path | None = None,
+    picture: Path | None = None,
+    html: Path | None = None,
+    as_json: bool = False,
+    options: SweepOptions | None = None,
+) -> None:
+    """Label every cloud of ``path``; see the command's help for the arguments.
+
+    Raises:
+        FileNotFoundError, ValueError: with one sentence. What was labelled before is on disk.
+    """
+    source = open_source(path, topic, columns)
+    # The output's form is checked before hours of work; a model that was named loads before reading.
+    sink: Any = open_sink(out, source) if out else nullcontext()
+    segmenter = load_model(model, device) if model else None
+    run_state = _Run(segmenter, model or "", device, options, keep=bool(picture or html))
+    start = time.perf_counter()
+    try:
+        with sink as writer:
+            run_state.consume(source, writer, show_progress=not as_json)
+    finally:
+        run_state.report.seconds = time.perf_counter() - start
+        if run_state.report.clouds:
+            _pictures(run_state, picture, html, title=path.name)
+            _print(run_state, out, as_json)
+    if not run_state.report.clouds:
+        raise ValueError(f"'{path}' holds no cloud")
+
+
+class _Run:
+    """The loop over clouds and what it leaves behind."""
+
+    def __init__(
+        self, segmenter: Segmenter | None, name: str, device: str, options: SweepOptions | None, keep: bool
+    ) -> None:
+        self.report, self.name, self.device, self.options = Report(), name, device, options
+        self.sweeps = SweepSegmenter(segmenter, options) if segmenter else None
+        self.keep = keep
+        self.kept: list[tuple[str, PointCloud, SegmentationResult]] = []
+
+    def consume(self, source: Source, writer: Sink | None, show_progress: bool) -> None:
+        """Label all clouds; a folder's damaged file is reported at the end, the others are labelled."""
+        total = None if source.is_bag else len(source.files)
+        bar = tqdm(total=total, unit="cloud", disable=None if show_progress and total != 1 else True)
+        with bar:
+            for item in source.clouds():
+                sweeps = self._sweeps_for(item.cloud)
+                result = sweeps(item.cloud)
+                if writer is not None:
+                    writer.write(item.name, item.cloud, result)
+                self.report.add(item.cloud, result)
+                if self.keep and len(self.kept) < MAX_PICTURED:
+                    self.kept.append((item.name, item.cloud, result))
+                bar.update()
+
+    def _sweeps_for(self, cloud: PointCloud) -> SweepSegmenter:
+        if self.sweeps is None:
+            self.name, reason = choose_model(cloud)
+            print(f"model '{self.name}': {reason} (--model overrides)", file=sys.stderr)
+            self.sweeps = SweepSegmenter(load_model(self.name, self.device), self.options)
+        if not self.report.clouds:
+            for sentence in mismatches(cloud, self.sweeps.model.contract.seen):
+                print(f"unlike the training data: {sentence}", file=sys.stderr)
+        return self.sweeps
+
+
+def _pictures(run_state: _Run, picture: Path | None, html: Path | None, title: str) -> None:
+    if not run_state.kept:
+        return
+    names, clouds, results = zip(*run_state.kept, strict=True)
+    label_set = results[0].label_set
+    if picture:
+        from pc_perception.visualization.png import render_png
+
+        render_png(picture, list(clouds), [r.labels for r in results], label_set, title=title)
+    if html:
+        from pc_perception.visualization.html import Frame, write_html
+
+        frames = [Frame(c, r.labels, r.confidence, caption=n) for n, c, r in run_state.kept]
+        write_html(html, frames, label_set, title=title)
+
+
+def _print(run_state: _Run, out: Path | None, as_json: bool) -> None:
+    report, sweeps = run_state.report, run_state.sweeps
+    if as_json:
+        print(json.dumps(report.as_json(sweeps, run_state.name)))
+        return
+    assert sweeps is not None
+    width = max(map(len, report.labels), default=5)
+    for name, count in report.labels.most_common():
+        print(f"  {name:<{width}}  {count:>12,}  {100 * count / max(report.points, 1):5.1f} %")
+    p50, p99 = (sweeps.timing.percentile("total", q) for q in (50, 99))
+    where = f", written to {out}" if out else " (nothing written: --out names a file or folder)"
+    print(
+        f"{report.clouds} cloud(s), {report.points:,} points in {report.seconds:.1f} s; "
+        f"per cloud p50 {p50:.0f} ms, p99 {p99:.0f} ms on {sweeps.model.device}{where}"
+    )
