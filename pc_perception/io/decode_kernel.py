@@ -123,18 +123,24 @@ def _decode_adjacent(data, height, width, row_step, step, x, out, index):
     flat, kept, none = out.reshape(-1), 0, np.float32(0)
     for row in range(height):
         at, i, end = row * row_step, row * width, (row + 1) * width
-        while i < end:
-            # Four at once: most neighbours are finite together, and kept never runs ahead of i.
-            if i + 4 <= end and _copy_four(data, at, step, x, none, flat, 4 * kept):
+        # Four at once: most neighbours are finite together, and kept never runs ahead of i.
+        while i + 4 <= end:
+            if _copy_four(data, at, step, x, none, flat, 4 * kept):
                 for j in range(4):
                     index[np.uint64(kept + j)] = i + j
-                kept, i, at = kept + 4, i + 4, at + 4 * step
-                continue
-            for j in range(i, min(i + 4, end)):
-                index[np.uint64(kept)] = j
-                kept += _copy_one(data, at, step, x, none, flat, 4 * kept)
-                at += step
+                kept += 4
+                at += 4 * step
+            else:
+                for j in range(i, i + 4):
+                    index[np.uint64(kept)] = j
+                    kept += _copy_one(data, at, step, x, none, flat, 4 * kept)
+                    at += step
             i += 4
+        while i < end:
+            index[np.uint64(kept)] = i
+            kept += _copy_one(data, at, step, x, none, flat, 4 * kept)
+            at += step
+            i += 1
     return kept
 
 
@@ -144,24 +150,29 @@ def _decode_xyz_w(data, height, width, row_step, step, x, w, w_type, out, index)
     flat, kept = out.reshape(-1), 0
     for row in range(height):
         at, i, end = row * row_step, row * width, (row + 1) * width
-        while i < end:
-            if i + 4 <= end:
-                fourth = (
-                    _load(data, at + w, w_type),
-                    _load(data, at + step + w, w_type),
-                    _load(data, at + 2 * step + w, w_type),
-                    _load(data, at + 3 * step + w, w_type),
-                )
-                if _copy_four_w(data, at, step, x, fourth, flat, 4 * kept):
-                    for j in range(4):
-                        index[np.uint64(kept + j)] = i + j
-                    kept, i, at = kept + 4, i + 4, at + 4 * step
-                    continue
-            for j in range(i, min(i + 4, end)):
-                index[np.uint64(kept)] = j
-                kept += _copy_one_w(data, at, step, x, (_load(data, at + w, w_type),), flat, 4 * kept)
-                at += step
+        while i + 4 <= end:
+            fourth = (
+                _load(data, at + w, w_type),
+                _load(data, at + step + w, w_type),
+                _load(data, at + 2 * step + w, w_type),
+                _load(data, at + 3 * step + w, w_type),
+            )
+            if _copy_four_w(data, at, step, x, fourth, flat, 4 * kept):
+                for j in range(4):
+                    index[np.uint64(kept + j)] = i + j
+                kept += 4
+                at += 4 * step
+            else:
+                for j in range(i, i + 4):
+                    index[np.uint64(kept)] = j
+                    kept += _copy_one_w(data, at, step, x, (_load(data, at + w, w_type),), flat, 4 * kept)
+                    at += step
             i += 4
+        while i < end:
+            index[np.uint64(kept)] = i
+            kept += _copy_one_w(data, at, step, x, (_load(data, at + w, w_type),), flat, 4 * kept)
+            at += step
+            i += 1
     return kept
 
 

@@ -100,6 +100,8 @@ def _convert(name: str, values: NDArray, stamp_ns: int) -> NDArray:
 
 
 def _to_ring(values: NDArray) -> NDArray[np.uint16]:
+    if values.dtype == np.uint16:
+        return values
     if values.dtype.kind == "f":
         values = np.nan_to_num(values, nan=0.0)
     return np.clip(values, 0, 65535).astype(np.uint16)
@@ -125,6 +127,8 @@ def earliest_stamp_ns(times: NDArray) -> int:
 
 def _to_time(values: NDArray, stamp_ns: int) -> NDArray[np.float32]:
     """Return seconds after the stamp: integers are nanoseconds, floats seconds, unless since the epoch."""
+    if values.dtype == np.float32:
+        return values  # cannot hold a time since the epoch to better than a minute
     unit = _epoch_unit(values)
     with np.errstate(over="ignore", invalid="ignore"):
         if values.dtype.kind in "iu":
