@@ -141,28 +141,27 @@ def camera_ring(
     height: int = 450,
     fov_deg: float = 70.0,
     mount_height_m: float = 1.6,
-) -> dict[str, tuple[PinholeCamera, NDArray]]:
-    """Make a ring of cameras around a vehicle, named as nuScenes names its six.
+) -> list[tuple[str, PinholeCamera, NDArray]]:
+    """Make a ring of cameras around a vehicle, as ``drive.simulate_drive`` takes it.
 
     Returns:
-        name -> (camera, T_base_camera of the optical frame). With other counts than six the names are
-        ``CAM_0`` ... counter-clockwise from the front.
+        (name, camera, T_base_camera of the optical frame) for each. Six are named as nuScenes names its
+        own; others ``CAM_0`` ... counter-clockwise from the front.
+
+    Raises:
+        ValueError: there is not at least one camera.
     """
+    if n_cameras < 1:
+        raise ValueError(f"a ring needs at least one camera, got {n_cameras}")
     yaws_deg = [360.0 * k / n_cameras for k in range(n_cameras)]
     names = [f"CAM_{k}" for k in range(n_cameras)]
     if n_cameras == 6:
-        names = [
-            "CAM_FRONT",
-            "CAM_FRONT_LEFT",
-            "CAM_BACK_LEFT",
-            "CAM_BACK",
-            "CAM_BACK_RIGHT",
-            "CAM_FRONT_RIGHT",
-        ]
+        names = ["CAM_FRONT", "CAM_FRONT_LEFT", "CAM_BACK_LEFT"]
+        names += ["CAM_BACK", "CAM_BACK_RIGHT", "CAM_FRONT_RIGHT"]
         yaws_deg = [0.0, 55.0, 110.0, 180.0, -110.0, -55.0]
     camera = PinholeCamera.from_fov(width, height, fov_deg)
-    ring = {}
+    ring = []
     for name, yaw in zip(names, np.deg2rad(yaws_deg), strict=True):
         eye = np.array([0.5 * np.cos(yaw) + 0.5, 0.4 * np.sin(yaw), mount_height_m])
-        ring[name] = (camera, look(eye, float(yaw), -0.03))
+        ring.append((name, camera, look(eye, float(yaw), -0.03)))
     return ring
