@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training state on disk: plain tensors and numbers only, so that nothing is unpickled to resume.
+
+(mmengine's own checkpoints hold its history objects, which torch's safe loader refuses.)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+NAME = "last.pth"
+FORMAT = 1
+
+
+def save_state(work_dir: str | Path, state: dict[str, Any]) -> Path:
+    """Write the state; the old file is replaced only when the new one is complete."""
+    path = Path(work_dir) / NAME
+    unfinished = path.with_suffix(".part")
+    torch.save({"format": FORMAT, **state}, unfinished)
+    unfinished.replace(path)
+    return path
+
+
+def load_state(work_dir: str | Path) -> dict[str, Any] | None:
+    """Return the state of an earlier session, or None where there is none.
+
+    Raises:
+        ValueError: the file cannot be read.
+    """
+    path = Path(work_dir) / NAME
+    if not path.is_file():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"the checkpoint '{path}' cannot be read ({error}); remove it to start anew"
+        ) from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise ValueError(f"the checkpoint '{path}' is not of this version; remove it to start anew")
+    return state

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `street` model: eight coarse outdoor classes from simulated sweeps alone.
+
+Reproduces: nothing published; the shipped model's simulation-only part.
+Command:    pc-train street_sim prepare_only=true workers=2 && pc-train street_sim threads=1 max_minutes=60
+Hardware:   one CPU core, one hour; about 2 GB of simulated sweeps on disk.
+Expected:   not measured yet.
+"""
+
+from pc_perception.inference.contract import InputContract
+from training.augment import Augmentation
+from training.methods.segmentation import Segmentation
+from training.settings import RunSettings
+
+run = RunSettings(
+    method=Segmentation(),
+    contract=InputContract(grid_m=0.2, features=("offset", "height", "range", "intensity"), max_range_m=80),
+    label_set="street8",
+    data="sim:street",
+    n_scenes=400,
+    augmentation=Augmentation(),
+    max_steps=20_000,
+    batch_size=2,
+    lr=3e-3,
+    work_dir="work_dirs/street_sim",
+    licence="trained on simulated data only",
+)

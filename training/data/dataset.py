@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What training and evaluation ask of a data set, and the parts that all of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pc_perception.cloud import PointCloud
+from pc_perception.labels import UNLABELED
+
+
+class CloudDataset(Protocol):
+    """Clouds by number.
+
+    A cloud's field ``label``, where it has one, is uint16 and already mapped to the target label set:
+    0 .. C-1, ``UNLABELED`` elsewhere. Without a target label set the field is left out.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> PointCloud:
+        """Return cloud ``index``.
+
+        Raises:
+            ValueError, OSError: it cannot be read; the message names the file.
+        """
+        ...
+
+    def name(self, index: int) -> str:
+        """Say where cloud ``index`` comes from (a file, a seed)."""
+        ...
+
+
+def with_labels(cloud: PointCloud, raw: NDArray | None, table: NDArray[np.uint16] | None) -> PointCloud:
+    """Return the cloud with its raw labels mapped to the target set.
+
+    Args:
+        raw: (N,) integer ids of the data set, or None where there are none.
+        table: (65536,) uint16 of ``labels.label_map``, or None for a cloud without labels.
+
+    Raises:
+        ValueError: the number of labels is not that of the points.
+    """
+    fields = {k: v for k, v in cloud.fields.items() if k != "label"}
+    if raw is not None and table is not None:
+        if len(raw) != len(cloud):
+            raise ValueError(f"there are {len(raw)} labels for {len(cloud)} points")
+        fields["label"] = table[np.asarray(raw).astype(np.int64) & 0xFFFF]
+    return PointCloud(cloud.xyz, fields, cloud.frame, cloud.stamp_ns, cloud.grid_shape)
+
+
+def identity_map(n_classes: int) -> NDArray[np.uint16]:
+    """Return the table of clouds whose labels are already those of the target set."""
+    table = np.full(65536, UNLABELED, dtype=np.uint16)
+    table[:n_classes] = np.arange(n_classes)
+    return table
+
+
+class Joined:
+    """Several data sets behind each other, as one."""
+
+    def __init__(self, parts: Sequence[CloudDataset]) -> None:
+        if not parts:
+            raise ValueError("no data set was given; name at least one, such as sim:street")
+        self.parts = list(parts)
+        self.starts = np.cumsum([0, *(len(p) for p in self.parts)])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def _find(self, index: int) -> tuple[CloudDataset, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        part = int(np.searchsorted(self.starts, index, side="right")) - 1
+        return self.parts[part], index - int(self.starts[part])
+
+    def __getitem__(self, index: int) -> PointCloud:
+        part, inner = self._find(index)
+        return part[inner]
+
+    def name(self, index: int) -> str:
+        """Name cloud ``index``."""
+        part, inner = self._find(index)
+        return part.name(inner)
+
+
+class Subset:
+    """The clouds of another data set with the given numbers."""
+
+    def __init__(self, whole: CloudDataset, indices: Sequence[int]) -> None:
+        self.whole, self.indices = whole, list(indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> PointCloud:
+        return self.whole[self.indices[index]]
+
+    def name(self, index: int) -> str:
+        """Name cloud ``index``."""
+        return self.whole.name(self.indices[index])
+
+
+class Picker:
+    """Which cloud is the k-th of an endless training stream: a pure function of seed and k.
+
+    Without shares, every pass over the data set is a new permutation. With shares, the data set of a
+    sample is drawn first, so that a small real set can weigh as much as a large simulated one.
+    """
+
+    def __init__(self, parts: Sequence[CloudDataset], shares: Sequence[float], seed: int) -> None:
+        self.joined, self.seed = Joined(parts), seed
+        if shares and (len(shares) != len(parts) or min(shares) < 0 or sum(shares) <= 0):
+            raise ValueError(
+                f"data_shares {tuple(shares)} must hold one number >= 0 for each of {len(parts)} data sets"
+            )
+        empty = [i for i, part in enumerate(parts) if len(part) == 0]
+        if empty:
+            raise ValueError(f"data set number {empty[0] + 1} of {len(parts)} holds no cloud")
+        self.shares = np.asarray(shares, dtype=np.float64) / sum(shares) if shares else None
+        self._pass: tuple[tuple[int, int], NDArray[np.int64]] | None = None
+
+    def pick(self, k: int) -> int:
+        """Return the number, in the joined data set, of the stream's k-th cloud."""
+        start, n = 0, len(self.joined)
+        part = 0
+        if self.shares is not None:
+            part = int(np.random.default_rng([self.seed, 1, k]).choice(len(self.shares), p=self.shares))
+            start, n = int(self.joined.starts[part]), len(self.joined.parts[part])
+        key = (part, k // n)
+        if self._pass is None or self._pass[0] != key:
+            self._pass = (key, np.random.default_rng([self.seed, 2, *key]).permutation(n))
+        return start + int(self._pass[1][k % n])

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Simulated sweeps and room scans as data sets, made once and kept on disk.
+
+    python -m training.data.simulation street --n 400 --workers 2
+
+One file per cloud, readable as any cloud file, with raw labels. Training takes the seeds from 0 up,
+evaluation those from ``HELD_OUT`` up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from pc_perception.cloud import PointCloud
+from pc_perception.io.files import read_cloud
+from pc_perception.labels import label_map
+
+from .dataset import with_labels
+
+FORMAT = 1
+"""Raise when the clouds of a seed change, so that old files are not taken for new ones."""
+HELD_OUT = 1_000_000
+SPACING_M = 9.0
+KEPT_FIELDS = ("intensity", "ring", "rgb", "label")
+
+
+def default_cache() -> Path:
+    """Return the folder that simulated clouds are kept in: ``$XDG_CACHE_HOME/pc_perception/simulation``."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "pc_perception" / "simulation"
+
+
+def street_sweeps(seed: int, n: int) -> list[PointCloud]:
+    """Drive along one random street and take a sweep every few metres, each with another sensor.
+
+    Returns:
+        ``n`` clouds as ``SpinningLidar.scan`` gives them, raw labels.
+    """
+    from pc_perception.simulation.drive import draw_mount
+    from pc_perception.simulation.lidar import SpinningLidar
+    from pc_perception.simulation.raycast import Raycaster
+    from pc_perception.simulation.street import make_street
+
+    rng = np.random.default_rng([20260201, seed])
+    speed = float(rng.uniform(2, 14))
+    scene = make_street(seed, (n + 1) * SPACING_M, speed)
+    assert scene.path is not None
+    raycaster, clouds = Raycaster(scene), []
+    for k in range(n):
+        # Mostly the 32 and 64 beams that the simulator draws by itself, some sparser and denser.
+        beams = (16, 128, None)[int(rng.choice(3, p=[0.12, 0.08, 0.8]))]
+        lidar = SpinningLidar.random(rng, beams)
+        here, ahead = scene.path(k * SPACING_M), scene.path(k * SPACING_M + 0.5)
+        velocity = (ahead[:3, 3] - here[:3, 3]) / 0.5 * speed
+        raycaster.move_to(k * SPACING_M / speed)
+        clouds.append(lidar.scan(raycaster, here @ draw_mount(rng), velocity, 0, rng))
+    return clouds
+
+
+def room_clouds(seed: int, n: int) -> list[PointCloud]:
+    """Look at one random room: one scan of the whole, the rest single RGB-D views, raw labels."""
+    from pc_perception.simulation.rgbd import rgbd_frames
+    from pc_perception.simulation.scan import scan_room
+
+    views = [cloud for cloud, _ in rgbd_frames(seed, n - 1)] if n > 1 else []
+    return [scan_room(seed), *views]
+
+
+MAKERS: dict[str, tuple[Callable[[int, int], list[PointCloud]], str]] = {
+    "street": (street_sweeps, "simulation"),
+    "room": (room_clouds, "simulation"),
+}
+
+
+class SimulatedClouds:
+    """Simulated clouds, made when first asked for and kept on disk.
+
+    Args:
+        kind: ``street`` or ``room``.
+        label_set: target preset, or None for clouds without labels.
+        n_scenes: how many streets or rooms.
+        per_scene: clouds of each.
+        seed: the scenes are those of seeds ``seed`` .. ``seed + n_scenes - 1``.
+        cache_dir: where files are kept; None for ``default_cache()``.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        label_set: str | None,
+        n_scenes: int = 200,
+        per_scene: int = 4,
+        seed: int = 0,
+        cache_dir: str | Path | None = None,
+    ) -> None:
+        if kind not in MAKERS:
+            raise ValueError(f"there is no simulation '{kind}'; choose one of {', '.join(MAKERS)}")
+        if n_scenes < 1 or per_scene < 1 or seed < 0:
+            raise ValueError(
+                f"n_scenes {n_scenes} and per_scene {per_scene} must be at least 1, seed {seed} at least 0"
+            )
+        self.kind, self.n_scenes, self.per_scene, self.seed = kind, n_scenes, per_scene, seed
+        self.table = None if label_set is None else label_map(MAKERS[kind][1], label_set)
+        self.folder = Path(cache_dir or default_cache()) / f"{kind}-{FORMAT}-{per_scene}"
+
+    def __len__(self) -> int:
+        return self.n_scenes * self.per_scene
+
+    def _file(self, index: int) -> Path:
+        scene, view = divmod(index, self.per_scene)
+        return self.folder / f"{self.seed + scene:08d}-{view}.npz"
+
+    def name(self, index: int) -> str:
+        """Name cloud ``index``."""
+        scene, view = divmod(index, self.per_scene)
+        return f"sim:{self.kind} seed {self.seed + scene} view {view}"
+
+    def __getitem__(self, index: int) -> PointCloud:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        file = self._file(index)
+        if not file.is_file():
+            make_files(self.kind, self.folder, self.per_scene, self.seed + index // self.per_scene)
+        cloud = read_cloud(file)
+        return with_labels(cloud, cloud.fields.get("label"), self.table)
+
+    def missing(self) -> list[int]:
+        """Return the seeds whose clouds are not all on disk."""
+        last = [self._file((i + 1) * self.per_scene - 1) for i in range(self.n_scenes)]
+        return [self.seed + i for i, file in enumerate(last) if not file.is_file()]
+
+    def prepare(self, workers: int = 1, progress: bool = True) -> None:
+        """Make all clouds that are missing, with ``workers`` processes (0: in this one)."""
+        seeds = self.missing()
+        make = partial(make_files, self.kind, self.folder, self.per_scene)
+        if not seeds:
+            return
+        if workers <= 1:
+            _run(map(make, seeds), len(seeds), self.kind, progress)
+            return
+        # Spawned: forked children of a process that has used OpenMP hang.
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            _run(pool.map(make, seeds), len(seeds), self.kind, progress)
+
+
+def _run(results: Iterable[None], n: int, kind: str, progress: bool) -> None:
+    from tqdm import tqdm
+
+    for _ in tqdm(results, total=n, desc=f"simulating {kind}", unit="scene", disable=not progress):
+        pass
+
+
+def make_files(kind: str, folder: Path, per_scene: int, seed: int) -> None:
+    """Make and write the clouds of one scene; files appear only complete, the last view last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for view, cloud in enumerate(MAKERS[kind][0](seed, per_scene)):
+        file = folder / f"{seed:08d}-{view}.npz"
+        unfinished = folder / f".{os.getpid()}-{file.name}"
+        arrays = {name: cloud.fields[name] for name in KEPT_FIELDS if name in cloud.fields}
+        if cloud.grid_shape is not None:
+            arrays["grid_shape"] = np.array(cloud.grid_shape)
+        with unfinished.open("wb") as stream:  # not compressed: read many times, written once
+            np.savez(stream, xyz=cloud.xyz, frame=np.array(cloud.frame), **arrays)
+        unfinished.replace(file)
+
+
+def main() -> None:
+    """Make simulated clouds in advance."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("kind", choices=sorted(MAKERS))
+    parser.add_argument("--n", type=int, default=200, help="how many streets or rooms")
+    parser.add_argument("--per-scene", type=int, default=4, help="clouds of each")
+    parser.add_argument("--seed", type=int, default=0, help=f"first seed; evaluation uses {HELD_OUT} and up")
+    parser.add_argument("--cache", default=None, help="folder (default: the user's cache)")
+    parser.add_argument("--workers", type=int, default=1, help="processes")
+    args = parser.parse_args()
+    data = SimulatedClouds(args.kind, None, args.n, args.per_scene, args.seed, args.cache)
+    data.prepare(args.workers)
+    print(f"{len(data)} clouds in {data.folder}")
+
+
+if __name__ == "__main__":
+    main()

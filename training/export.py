@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Model files out of training runs, and back into them."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pc_perception.inference.contract import InputContract
+from pc_perception.inference.model_file import ModelHeader, read_model_file, save_model
+from pc_perception.labels import load_label_set
+
+from .settings import RunSettings
+
+NAME = "model.safetensors"
+_PLACES = ("cache_dir", "work_dir", "data_root", "init", "resume", "progress", "prepare_only")
+
+
+def without_places(specs: str) -> str:
+    """Return data specs with only the last part of each path: a model file names no machine's folders."""
+    parts = (text.strip().partition(":") for text in specs.split(","))
+    return ", ".join(f"{kind}:{Path(where).name}" if where else kind for kind, _, where in parts)
+
+
+def provenance(run: RunSettings, data_names: Iterable[str]) -> dict[str, Any]:
+    """Return what the model file says about how it came about."""
+    plain = _plain(run)
+    config = {k: v for k, v in plain.items() if k not in (*_PLACES, "contract")}
+    config["data"] = without_places(run.data)
+    return {
+        "method": type(run.method).__name__,
+        "data": without_places(run.data) + (f" ({Path(run.data_root).name})" if run.data_root else ""),
+        "samples": list(data_names),
+        "seed": run.seed,
+        "data_seed": run.data_seed,
+        "init": Path(run.init).name if run.init else "",
+        "commit": commit(),
+        "config": config,
+        "licence": run.licence,
+    }
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {"name": type(value).__name__} | {
+            f.name: _plain(getattr(value, f.name)) for f in fields(value)
+        }
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    return value
+
+
+def commit() -> str:
+    """Return the commit of this checkout, ``unknown`` outside one, with ``+`` where files were changed."""
+    here = Path(__file__).parent
+    git = ["git", "-C", str(here)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+def write_model(
+    path: Path, run: RunSettings, contract: InputContract, deployable: nn.Module, story: dict[str, Any]
+) -> None:
+    """Write the model file of a run."""
+    labels = load_label_set(run.label_set) if run.method.task == "segmentation" else None
+    arguments = {k: list(v) if isinstance(v, tuple) else v for k, v in run.encoder.items()}
+    architecture = {"name": "SceneSegmenter", "arguments": arguments}
+    save_model(path, deployable, ModelHeader(run.method.task, architecture, contract, labels, story))
+
+
+def load_encoder(network: nn.Module, model: str) -> list[str]:
+    """Copy the tensors of a model file that fit into a network of the same naming.
+
+    Returns:
+        One line for each tensor of the network that was left as it was, with the reason.
+
+    Raises:
+        FileNotFoundError, ValueError: the file cannot be used, or nothing in it fits.
+    """
+    _, tensors = read_model_file(model)
+    own = network.state_dict()
+    left, fitting = [], {}
+    for name, tensor in own.items():
+        if name not in tensors:
+            left.append(f"{name}: not in the file")
+        elif tensors[name].shape != tensor.shape:
+            left.append(f"{name}: {tuple(tensors[name].shape)} in the file, {tuple(tensor.shape)} here")
+        else:
+            fitting[name] = tensors[name]
+    if not any(name.startswith("encoder.") for name in fitting):
+        raise ValueError(
+            f"nothing in '{model}' fits this encoder; use the encoder arguments it was trained with"
+        )
+    with torch.no_grad():
+        network.load_state_dict(fitting, strict=False)
+    return left

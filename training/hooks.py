@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happens around each step of mmengine's loop: schedule, averaging, saving, bad samples, progress."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.runner import IterBasedTrainLoop
+from torch import nn
+
+from .checkpoint import save_state
+from .progress import Progress, rate
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """Return the model inside a distributed wrapper."""
+    return model.module if is_model_wrapper(model) else model  # type: ignore[return-value]
+
+
+class LimitedLoop(IterBasedTrainLoop):
+    """mmengine's loop by steps that can begin anywhere, and ends by steps, by time or when told."""
+
+    def __init__(self, runner: Any, dataloader: Any, progress: Progress, first: int) -> None:
+        super().__init__(runner, dataloader, progress.max_steps or 10**9)
+        self.progress, self._iter = progress, first
+
+    def run(self) -> nn.Module:
+        """Train until a limit is reached or ``stop_training`` is set."""
+        self.progress.start()
+        self.runner.call_hook("before_train")
+        self.runner.call_hook("before_train_epoch")
+        while self.progress.fraction(self._iter) < 1 and not self.stop_training:
+            self.runner.model.train()
+            self.run_iter(next(self.dataloader_iterator))
+        self.runner.call_hook("after_train_epoch")
+        self.runner.call_hook("after_train")
+        return self.runner.model
+
+
+class StopOnSignal(Hook):
+    """End after the running step at Ctrl-C or SIGTERM; a second Ctrl-C ends at once."""
+
+    priority = "VERY_LOW"
+
+    def before_train(self, runner: Any) -> None:
+        """Listen for signals."""
+        self.stopped = False
+        try:
+            self._old = [(s, signal.signal(s, self._note)) for s in (signal.SIGINT, signal.SIGTERM)]
+        except ValueError:  # not in the main thread
+            self._old = []
+
+    def _note(self, number: int, frame: Any) -> None:
+        self.stopped = True
+        signal.signal(number, signal.default_int_handler)
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Tell the loop."""
+        if self.stopped:
+            print_log("told to stop: saving and ending here; resume=true goes on", logger="current")
+            runner.train_loop.stop_training = True
+
+    def after_train(self, runner: Any) -> None:
+        """Restore what listened before."""
+        for number, old in self._old:
+            signal.signal(number, old)
+
+
+class Schedule(Hook):
+    """Set the learning rate from the fraction of the run that is done."""
+
+    priority = "HIGHEST"
+
+    def __init__(self, progress: Progress, lr: float, warm_up: float) -> None:
+        self.progress, self.lr, self.warm_up = progress, lr, warm_up
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """Set it for the coming step."""
+        factor = rate(self.progress.fraction(batch_idx), self.warm_up)
+        for group in runner.optim_wrapper.optimizer.param_groups:
+            group["lr"] = self.lr * factor
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Let the method follow, and refuse to go on with a loss that is not a number."""
+        loss = float(outputs["loss"].detach()) if outputs else 0.0
+        if not math.isfinite(loss):
+            raise ValueError(f"the loss is {loss} at step {batch_idx}; lower lr or raise warm_up")
+        bare(runner.model).after_step(self.progress.fraction(batch_idx + 1))  # type: ignore[operator]
+
+
+class Average(Hook):
+    """Keep an exponential moving average of the weights."""
+
+    priority = "ABOVE_NORMAL"
+
+    def __init__(self, model: nn.Module, decay: float, accumulate: int) -> None:
+        self.model, self.decay, self.accumulate = (
+            copy.deepcopy(model).requires_grad_(False),
+            decay,
+            accumulate,
+        )
+        self.n = 0
+
+    @torch.no_grad()
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Move the average towards the new weights; young averages move faster."""
+        if (batch_idx + 1) % self.accumulate:
+            return
+        self.n += 1
+        keep = min(self.decay, self.n / (self.n + 9)) if self.decay else 0.0
+        own, live = self.model.state_dict(), bare(runner.model).state_dict()
+        for name, value in own.items():
+            if value.is_floating_point():
+                value.lerp_(live[name].to(value), 1 - keep)
+            else:
+                value.copy_(live[name])
+
+
+class Saver(Hook):
+    """Write the state of the run and the model file, often enough that an interruption loses little."""
+
+    priority = "LOW"
+
+    def __init__(
+        self, work_dir: str, every_s: float, every_steps: int, accumulate: int, progress: Progress,
+        average: Average, write: Callable[[nn.Module, int], None], checks: SampleCheck,
+    ) -> None:  # fmt: skip
+        self.work_dir, self.every_s, self.every_steps, self.accumulate = (
+            work_dir,
+            every_s,
+            every_steps,
+            accumulate,
+        )
+        self.progress, self.average, self.write, self.checks = progress, average, write, checks
+        self.last = time.monotonic()
+        self.saved_step = -1
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Save where it is time."""
+        step = batch_idx + 1
+        by_time = self.every_s and time.monotonic() - self.last > self.every_s
+        if (by_time or (self.every_steps and step % self.every_steps == 0)) and step % self.accumulate == 0:
+            self.save(runner, step)
+
+    def after_train(self, runner: Any) -> None:
+        """Save the end."""
+        if self.saved_step != runner.iter:
+            self.save(runner, runner.iter)
+
+    def save(self, runner: Any, step: int) -> None:
+        """Write both files."""
+        self.last, self.saved_step = time.monotonic(), step
+        if not is_main_process():
+            return
+        state = {
+            "step": step,
+            "elapsed_s": self.progress.elapsed_s,
+            "model": bare(runner.model).state_dict(),
+            "average": self.average.model.state_dict(),
+            "averaged": self.average.n,
+            "optimizer": runner.optim_wrapper.optimizer.state_dict(),
+            "rng": torch.get_rng_state(),
+            "seen": self.checks.seen,
+            "bad": self.checks.bad,
+        }
+        save_state(self.work_dir, state)
+        self.write(self.average.model, step)
+
+
+class SampleCheck(Hook):
+    """Name and count samples that could not be used; stop when they are more than 1 %."""
+
+    priority = "NORMAL"
+
+    def __init__(self, work_dir: str, share: float = 0.01) -> None:
+        self.file, self.share, self.seen, self.bad = Path(work_dir) / "bad_samples.txt", share, 0, 0
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Count the batch.
+
+        Raises:
+            ValueError: too many are bad.
+        """
+        self.seen += data_batch.n_scenes + len(data_batch.bad)
+        if not data_batch.bad:
+            return
+        self.bad += len(data_batch.bad)
+        with self.file.open("a", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in data_batch.bad)
+        for line in data_batch.bad:
+            print_log(f"bad sample skipped: {line}", logger="current", level=logging.WARNING)
+        # Two bad ones among the first few say nothing yet.
+        if self.bad > max(2, self.share * self.seen):
+            raise ValueError(
+                f"{self.bad} of {self.seen} samples could not be used (listed in '{self.file}'), more than "
+                f"{self.share:.0%}; the last: {data_batch.bad[-1]}"
+            )
+
+
+class Bar(Hook):
+    """A progress bar in the terminal, in per cent of the run's limit."""
+
+    priority = "VERY_LOW"
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def before_train(self, runner: Any) -> None:
+        """Open the bar."""
+        from tqdm import tqdm
+
+        done = 100 * self.progress.fraction(runner.iter)
+        shape = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"
+        self.bar = tqdm(total=100, initial=round(done, 2), bar_format=shape, desc="training", mininterval=1.0)
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Move it."""
+        self.bar.update(100 * self.progress.fraction(batch_idx + 1) - self.bar.n)
+        if outputs is not None and batch_idx % 10 == 0:
+            self.bar.set_postfix(
+                step=batch_idx + 1, loss=f"{float(outputs['loss'].detach()):.3f}", refresh=False
+            )
+
+    def after_train(self, runner: Any) -> None:
+        """Close it."""
+        self.bar.close()

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a training method is to the runner: samples in, a loss, and the part that becomes a model file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from torch import nn
+
+from pc_perception.cloud import PointCloud
+from pc_perception.inference.contract import InputContract
+from training.augment import Augmentation
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a method works on.
+
+    Attributes:
+        contract: the network's input.
+        n_classes: of the target label set; 0 without labels.
+        n_levels: depth of the encoder's pyramid.
+        encoder: arguments of ``SceneEncoder``.
+        augmentation: random changes of clouds.
+    """
+
+    contract: InputContract
+    n_classes: int
+    n_levels: int
+    encoder: dict[str, Any]
+    augmentation: Augmentation
+
+
+class Method(Protocol):
+    """One way to train; a frozen dataclass of its settings."""
+
+    task: ClassVar[str]
+    """``task`` of the model file it leaves: ``segmentation`` or ``encoder``."""
+
+    def sample(self, cloud: PointCloud, rng: Generator, task: Task) -> Any:
+        """Turn a cloud into one training sample; its attribute ``bad`` can be set by ``replace``.
+
+        Raises:
+            ValueError: the cloud is of no use; the message says why.
+        """
+
+    def collate(self, samples: Sequence[Any]) -> Any:
+        """Join samples to a batch with ``to(device)``, ``n_scenes`` and ``bad``."""
+
+    def build(self, task: Task, class_counts: NDArray[np.int64]) -> nn.Module:
+        """Return an mmengine ``BaseModel`` whose ``forward(batch, mode="loss")`` gives losses."""
+
+    def deployable(self, model: nn.Module) -> nn.Module:
+        """Return the part of a built model whose tensors go into the model file."""

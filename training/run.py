@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pc-train CONFIG [key=value ...]``: assemble mmengine's Runner and let it train."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .settings import RunSettings, read_config
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``pc-train``; problems are told in one line."""
+    parser = argparse.ArgumentParser(
+        prog="pc-train", description="Train a model; everything is saved in work_dir."
+    )
+    parser.add_argument(
+        "config", help="a Python file that assigns `run`, or the name of one of training/configs"
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings, e.g. max_minutes=30 lr=1e-3"
+    )
+    args = parser.parse_args(argv)
+    try:
+        run = read_config(args.config, args.overrides)
+        model = train(run)
+    except (ValueError, OSError) as error:
+        print(f"pc-train: {error}", file=sys.stderr)
+        return 1
+    print("data is ready" if run.prepare_only else f"model: {model}")
+    return 0
+
+
+def train(run: RunSettings) -> Path:
+    """Train as the settings say.
+
+    Returns:
+        Path of the model file (with ``prepare_only``, where it would be).
+
+    Raises:
+        ValueError, OSError: settings, data or checkpoint cannot be used.
+    """
+    import torch
+
+    from .data.specs import open_data
+    from .export import NAME
+
+    run.validate()
+    model = Path(run.work_dir) / NAME
+    parts = open_data(run.data, run.data_options())
+    if run.prepare_only:
+        for part in parts:
+            if hasattr(part, "prepare"):
+                part.prepare(run.workers, run.progress)
+        return model
+    if run.threads:
+        torch.set_num_threads(run.threads)
+    if run.amp and not torch.cuda.is_available():
+        raise ValueError("amp=true needs a CUDA device and none is there; leave it out on the CPU")
+    runner = assemble(run, parts)
+    runner.train()
+    return model
+
+
+def assemble(run: RunSettings, parts: Sequence[Any]) -> Any:
+    """Return mmengine's Runner for the settings, ready to train; a resumed one stands where it was."""
+    import torch
+
+    from pc_perception.labels import load_label_set
+    from pc_perception.models.scene_encoder import SceneEncoder
+
+    from .checkpoint import load_state
+    from .data.dataset import Picker
+    from .distributed import place
+    from .methods.method import Task
+    from .stream import Numbers, SampleStream, make_loader
+    from .survey import survey
+
+    rank, world = place()
+    n_classes = len(load_label_set(run.label_set)) if run.label_set else 0
+    n_levels = SceneEncoder(run.contract.n_features, **run.encoder).n_levels
+    task = Task(run.contract, n_classes, n_levels, run.encoder, run.augmentation)
+    picker = Picker(limited(parts, run.data_limit), run.data_shares, run.seed)
+    found = survey(picker, task, run.survey)
+    Path(run.work_dir).mkdir(parents=True, exist_ok=True)
+    state = load_state(run.work_dir) if run.resume else None
+    torch.manual_seed(run.seed)
+    model = run.method.build(task, found.class_counts)
+    left = _initialise(run, model, state)
+    first = 0 if state is None else int(state["step"])
+    stream = SampleStream(picker, run.method, task, run.seed)
+    loader = make_loader(stream, Numbers(run.batch_size, first, rank, world), run.workers)
+    names = [picker.joined.name(i) for i in (0, len(picker.joined) - 1)]
+    return _runner(run, model, loader, state, (found.contract, names, len(picker.joined)), left)
+
+
+def limited(parts: Sequence[Any], limit: int) -> list[Any]:
+    """Return the data sets with about ``limit`` clouds in total, spread evenly; all of them for 0."""
+    from .data.dataset import Subset
+
+    total = sum(len(p) for p in parts)
+    if not limit or total <= limit:
+        return list(parts)
+    chosen = {round(i * total / limit) for i in range(limit)}
+    out, start = [], 0
+    for part in parts:
+        out.append(Subset(part, [i - start for i in sorted(chosen) if start <= i < start + len(part)]))
+        start += len(part)
+    return [part for part in out if len(part)]
+
+
+def _initialise(run: RunSettings, model: Any, state: dict[str, Any] | None) -> list[str]:
+    """Load weights of ``init`` or of a checkpoint; return what ``init`` left as it was."""
+    from .export import load_encoder
+
+    if state is not None:
+        model.load_state_dict(state["model"])
+        return []
+    return load_encoder(run.method.deployable(model), run.init) if run.init else []
+
+
+def _runner(
+    run: RunSettings, model: Any, loader: Any, state: dict[str, Any] | None, data: tuple, left: list[str]
+) -> Any:
+    import torch
+    from mmengine.hooks import IterTimerHook, LoggerHook, RuntimeInfoHook
+    from mmengine.optim import AmpOptimWrapper, OptimWrapper
+    from mmengine.runner import Runner
+    from mmengine.visualization import TensorboardVisBackend, Visualizer
+
+    from . import hooks
+    from .distributed import launcher, wrap_settings
+    from .export import NAME, provenance, write_model
+    from .progress import Progress
+
+    contract, names, n_clouds = data
+    progress = Progress(run.max_steps, run.max_minutes, state["elapsed_s"] if state else 0.0)
+    optimizer = torch.optim.AdamW(groups(model, run.weight_decay), lr=run.lr, betas=run.betas)  # type: ignore[arg-type]
+    wrapper = AmpOptimWrapper if run.amp else OptimWrapper
+    more = {"dtype": "bfloat16"} if run.amp else {}
+    clip = {"max_norm": run.clip} if run.clip else None
+    optim = wrapper(optimizer, accumulative_counts=run.accumulate, clip_grad=clip, **more)
+    average = hooks.Average(model, run.ema, run.accumulate)
+    checks = hooks.SampleCheck(run.work_dir)
+
+    def write(averaged: Any, step: int) -> None:
+        story = provenance(run, names) | {"clouds": n_clouds, "steps": step}
+        story["minutes"] = round(progress.elapsed_s / 60, 1)
+        write_model(Path(run.work_dir) / NAME, run, contract, run.method.deployable(averaged), story)
+
+    saver = hooks.Saver(
+        run.work_dir,
+        60 * run.checkpoint_minutes,
+        run.checkpoint_steps,
+        run.accumulate,
+        progress,
+        average,
+        write,
+        checks,
+    )
+    ours = [hooks.Schedule(progress, run.lr, run.warm_up), average, checks, saver, hooks.StopOnSignal()]
+    first = 0
+    if state is not None:
+        first = int(state["step"])
+        optimizer.load_state_dict(state["optimizer"])
+        average.model.load_state_dict(state["average"])
+        average.n, checks.seen, checks.bad = int(state["averaged"]), int(state["seen"]), int(state["bad"])
+    name = f"{Path(run.work_dir).resolve().name}-{os.getpid()}-{id(model)}"
+    runner = Runner(
+        model=model,
+        work_dir=run.work_dir,
+        train_dataloader=loader,
+        train_cfg={"type": hooks.LimitedLoop, "progress": progress, "first": first},
+        optim_wrapper=optim,
+        default_hooks={
+            "runtime_info": RuntimeInfoHook(),
+            "timer": IterTimerHook(),
+            "sampler_seed": None,
+            "logger": LoggerHook(interval=run.log_steps),
+            "param_scheduler": None,
+            "checkpoint": None,
+        },
+        custom_hooks=[*ours, hooks.Bar(progress)] if run.progress and launcher() == "none" else ours,
+        launcher=launcher(),
+        log_processor={"by_epoch": False, "window_size": 20},
+        log_level="WARNING" if run.progress else "INFO",
+        visualizer=Visualizer(name=name, vis_backends=[TensorboardVisBackend(save_dir=run.work_dir)]),
+        randomness={"seed": run.seed},
+        experiment_name=name,
+        cfg=wrap_settings(),
+    )
+    for line in left:
+        runner.logger.warning(f"init={run.init}: not loaded: {line}")
+    if state is not None:
+        torch.set_rng_state(state["rng"])
+    return runner
+
+
+def groups(model: Any, weight_decay: float) -> list[dict[str, Any]]:
+    """Return the optimiser's groups: matrices decay, vectors (biases, norms) do not."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A look at some training clouds before the run: what the contract says it saw, how common classes are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pc_perception.inference.contract import InputContract
+from pc_perception.inference.sensor_check import describe, pool
+
+from .batch import IGNORE, voxel_labels
+from .data.dataset import Picker
+from .methods.method import Task
+from .methods.segmentation import standing
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found.
+
+    Attributes:
+        contract: with ``seen`` of the raw clouds.
+        class_counts: (C,) int64 voxels of each class; all ones without labels.
+    """
+
+    contract: InputContract
+    class_counts: NDArray[np.int64]
+
+
+def survey(picker: Picker, task: Task, n_clouds: int) -> Survey:
+    """Read ``n_clouds`` of the stream's clouds, evenly through its first pass.
+
+    Raises:
+        ValueError: none of them can be read.
+    """
+    n_clouds = min(n_clouds, len(picker.joined))
+    stride = max(len(picker.joined) // n_clouds, 1)
+    found, problem = [], "no cloud has a point"
+    counts = np.zeros(task.n_classes, np.int64)
+    for k in range(n_clouds):
+        try:
+            cloud = picker.joined[picker.pick(k * stride)]
+            upright_cloud = standing(cloud, task)
+            prepared = task.contract.prepare(upright_cloud, task.n_levels)
+        except (ValueError, OSError) as error:
+            problem = str(error)
+            continue
+        if not len(prepared.features):
+            continue
+        found.append(describe(upright_cloud))
+        if task.n_classes and "label" in cloud.fields:
+            target = voxel_labels(
+                np.asarray(cloud.fields["label"]), prepared.inverse, len(prepared.features), task.n_classes
+            ).numpy()
+            counts += np.bincount(target[target != IGNORE], minlength=task.n_classes)
+    if not found:
+        raise ValueError(
+            f"none of the first {n_clouds} training clouds can be used; the last problem: {problem}"
+        )
+    if task.n_classes and not counts.any():
+        raise ValueError(
+            "no point of the first training clouds has a label of the target set; check label_source"
+        )
+    return Survey(replace(task.contract, seen=pool(found)), counts)
