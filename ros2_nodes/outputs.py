@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the segmentation node publishes, apart from /diagnostics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rclpy.event_handler import PublisherEventCallbacks
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import (
+    DurabilityPolicy,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_policy_name_from_kind,
+    qos_profile_sensor_data,
+)
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import PointCloud2
+from std_msgs.msg import Float64
+from visualization_msgs.msg import MarkerArray
+
+from pc_perception.labels import LabelSet
+
+from .conversions import LabelInfo, label_info_message, legend_message
+
+LATCHED = QoSProfile(
+    depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
+)
+DEBUG_TOPICS = (
+    "cyclic_time_ms",
+    "pipeline_latency_ms",
+    *(f"processing_time/{stage}_ms" for stage in ("preprocess", "inference", "postprocess", "total")),
+)
+
+
+def sensor_qos(depth: int) -> QoSProfile:
+    """Return best effort with a short queue, as sensors publish; a fresh object, since rclpy edits it."""
+    return QoSProfile(depth=depth, reliability=qos_profile_sensor_data.reliability)
+
+
+class Outputs:
+    """The lifecycle publishers of one configured node; they send only while it is active."""
+
+    def __init__(self, node: LifecycleNode) -> None:
+        self._node = node
+        self.clouds = node.create_lifecycle_publisher(
+            PointCloud2,
+            "segmentation",
+            sensor_qos(depth=5),
+            event_callbacks=PublisherEventCallbacks(incompatible_qos=self._on_incompatible),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+        self._legend = node.create_lifecycle_publisher(MarkerArray, "legend", LATCHED)
+        self._label_info = LabelInfo and node.create_lifecycle_publisher(LabelInfo, "label_info", LATCHED)
+        self._debug = {
+            name: node.create_lifecycle_publisher(Float64, f"~/debug/{name}", sensor_qos(depth=5))
+            for name in DEBUG_TOPICS
+        }
+        self._legend_shown: tuple[LabelSet, str] | None = None
+
+    def close(self) -> None:
+        """Destroy the publishers."""
+        for publisher in (self.clouds, self._legend, self._label_info, *self._debug.values()):
+            if publisher is not None:
+                self._node.destroy_lifecycle_publisher(publisher)
+
+    @property
+    def wanted(self) -> bool:
+        """True while somebody subscribes to the labelled clouds."""
+        return self.clouds.get_subscription_count() > 0
+
+    def _on_incompatible(self, event: Any) -> None:
+        topic, policy = self.clouds.topic_name, qos_policy_name_from_kind(event.last_policy_kind)
+        self._node.get_logger().warning(
+            f"a subscriber of '{topic}' asks for a QoS that does not fit ({policy}) and gets nothing: let it "
+            f"ask for best effort, or set the parameter qos_overrides.{topic}.publisher.{policy.lower()}"
+        )
+
+    def send_label_info(self, label_set: LabelSet, threshold: float) -> None:
+        """Say which id is which class, for those who join later too."""
+        if self._label_info is not None:
+            stamp = self._node.get_clock().now().to_msg()
+            self._label_info.publish(label_info_message(label_set, threshold, stamp))
+
+    def send_legend(self, label_set: LabelSet, frame: str) -> None:
+        """Show class names and colours; sent again only when they or the frame have changed."""
+        if self._legend_shown != (label_set, frame):
+            self._legend.publish(legend_message(label_set, frame))
+            self._legend_shown = (label_set, frame)
+
+    def send_debug(self, **milliseconds: float) -> None:
+        """Publish latencies by the last part of their topic's name, to those who listen."""
+        for name, publisher in self._debug.items():
+            value = milliseconds.get(name.rsplit("/", 1)[-1].removesuffix("_ms"))
+            if value is not None and publisher.get_subscription_count():
+                publisher.publish(Float64(data=value))

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a node keeps about itself while it runs: counters, rates, the state it reports. Without ROS."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from pc_perception.inference.stream import Timing
+
+OK, WARN, ERROR = 0, 1, 2
+SUSTAINED_PERIODS = 5
+SILENCE_S = 3.0
+
+
+def limit_threads(threads: int) -> None:
+    """Set the thread count of torch and Numba, idle threads waiting without burning a core.
+
+    The environment is read when these libraries are loaded, so this comes before their import; a torch
+    that is already loaded is told as well. ``threads`` 0 leaves their own choice.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if threads > 0:
+        for library, variable in (("torch", "OMP_NUM_THREADS"), ("numba", "NUMBA_NUM_THREADS")):
+            if library not in sys.modules:
+                os.environ[variable] = str(threads)
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+class RateLimiter:
+    """Let through at most so many events per second."""
+
+    def __init__(self) -> None:
+        self._due = 0.0
+
+    def admit(self, max_rate_hz: float, now: float) -> bool:
+        """Say whether an event at ``now`` (monotonic seconds) may pass; a rate of 0 lets all pass."""
+        if max_rate_hz <= 0:
+            return True
+        period = 1.0 / max_rate_hz
+        # A tenth of slack: a sensor at exactly the limit jitters around it, and none should be lost.
+        if now < self._due - 0.1 * period:
+            return False
+        self._due = max(self._due + period, now)
+        return True
+
+
+class Report(NamedTuple):
+    """One diagnostic: 0 ok, 1 warning, 2 error; a sentence; values by name."""
+
+    level: int
+    text: str
+    values: dict[str, object]
+
+
+class Vitals:
+    """Counts what happens to sweeps and sums it up once per period."""
+
+    def __init__(self) -> None:
+        from pc_perception.inference.stream import RateMeter, Timing
+
+        self.counts: Counter[str] = Counter()
+        self.input, self.output, self.timing = RateMeter(), RateMeter(), Timing()
+        self.last_error = ""
+        self.invalid_share = 0.0
+        self.sensor: list[str] = []
+        self._before: Counter[str] = Counter()
+        self._overrun_periods = 0
+        self._last_input = time.monotonic()
+
+    def arrived(self) -> None:
+        """Note a message from the sensor."""
+        self.input.tick()
+        self.counts["received"] += 1
+        self._last_input = time.monotonic()
+
+    def failed(self, reason: str) -> None:
+        """Note a sweep that could not be labelled."""
+        self.counts["failed"] += 1
+        self.last_error = reason
+
+    def sent(self, age_ms: float, max_age_ms: float, **stages_ms: float) -> None:
+        """Note a labelled sweep, ``age_ms`` after its stamp."""
+        self.output.tick()
+        self.counts["labelled"] += 1
+        self.counts["late"] += age_ms > max_age_ms
+        self.timing.add(age=age_ms, **stages_ms)
+
+    def report(self, dropped: int) -> Report:
+        """Sum up since the last call; ``dropped`` is the total that newer sweeps replaced."""
+        self.counts["dropped"] = dropped
+        new = {name: n - self._before[name] for name, n in self.counts.items()}
+        self._before = Counter(self.counts)
+        self._overrun_periods = self._overrun_periods + 1 if new.get("late") else 0
+        level, text = self._judge(new)
+        return Report(level, text, self._values())
+
+    def _judge(self, new: dict[str, int]) -> tuple[int, str]:
+        silence = time.monotonic() - self._last_input
+        if self._overrun_periods >= SUSTAINED_PERIODS:
+            return ERROR, f"output is too old, for {self._overrun_periods} reports in a row"
+        if new.get("failed"):
+            return WARN, f"{new['failed']} sweep(s) not labelled: {self.last_error}"
+        if silence > SILENCE_S:
+            return WARN, f"no cloud for {silence:.0f} s"
+        if new.get("late"):
+            return WARN, f"{new['late']} output(s) too old"
+        if new.get("dropped"):
+            return WARN, f"{new['dropped']} sweep(s) dropped for newer ones"
+        if new.get("unheard") and not new.get("labelled"):
+            return OK, "idle: nobody listens to the output"
+        return OK, "labelling" if new.get("labelled") else "waiting"
+
+    def _values(self) -> dict[str, object]:
+        values: dict[str, object] = {
+            "input_hz": f"{self.input.hz:.2f}",
+            "output_hz": f"{self.output.hz:.2f}",
+            "invalid_points_share": f"{self.invalid_share:.4f}",
+            "last_error": self.last_error,
+        }
+        for name in ("received", "labelled", "dropped", "unheard", "limited", "failed", "late"):
+            values[name] = self.counts[name]
+        for stage in tuple(self.timing.stages):
+            values |= _summary(self.timing, stage)
+        return values
+
+
+def _summary(timing: Timing, stage: str) -> dict[str, object]:
+    return {
+        f"{stage}_ms": f"{timing.last(stage):.2f}",
+        f"{stage}_ms_p50": f"{timing.percentile(stage, 50):.2f}",
+        f"{stage}_ms_p95": f"{timing.percentile(stage, 95):.2f}",
+        f"{stage}_ms_p99": f"{timing.percentile(stage, 99):.2f}",
+    }
+
+
+def run_node(name: str, make: Callable[[], Any], args: list[str] | None = None) -> None:
+    """Run a node until it is interrupted; exit 1 with one sentence where its parameters are wrong."""
+    import rclpy
+    from rclpy.executors import ExternalShutdownException
+
+    rclpy.init(args=args)
+    try:
+        node = make()
+    except ValueError as error:
+        rclpy.logging.get_logger(name).fatal(str(error))
+        rclpy.try_shutdown()
+        sys.exit(1)
+    try:
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Transforms at the stamp of a cloud, looked up on the worker's thread."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.time import Time
+from tf2_ros import TransformException
+from tf2_ros.buffer import Buffer
+from tf2_ros.transform_listener import TransformListener
+
+from pc_perception.cloud import PointCloud
+from pc_perception.geometry import transform
+
+from .conversions import matrix
+
+
+class Transforms:
+    """A transform buffer that is filled by the node's own executor."""
+
+    def __init__(self, node: Node, timeout_s: float) -> None:
+        self._buffer = Buffer()
+        self._listener = TransformListener(self._buffer, node)
+        self.timeout_s = timeout_s
+
+    def close(self) -> None:
+        """End the subscriptions to /tf and /tf_static."""
+        self._listener.unregister()
+
+    def at_stamp(self, target: str, cloud: PointCloud) -> NDArray[np.float64]:
+        """Return T_target_cloud, (4, 4), at the cloud's stamp.
+
+        Blocks up to ``timeout_s``; never call it on the executor's thread, which fills the buffer.
+
+        Raises:
+            ValueError: there is no such transform in time.
+        """
+        stamp = Time(nanoseconds=cloud.stamp_ns)
+        try:
+            found: Any = self._buffer.lookup_transform(
+                target, cloud.frame, stamp, Duration(seconds=self.timeout_s)
+            )
+        except TransformException as error:
+            raise ValueError(
+                f"no transform from '{cloud.frame}' to '{target}' at the cloud's stamp within "
+                f"{self.timeout_s:g} s ({error}); check that /tf has both frames, or raise tf_timeout_s"
+            ) from None
+        return matrix(found)
+
+    def move(self, cloud: PointCloud, target: str) -> tuple[PointCloud, NDArray[np.float64]]:
+        """Return ``cloud`` in the frame ``target`` and (3,) where its sensor stands there.
+
+        Raises:
+            ValueError: as ``at_stamp``.
+        """
+        T_target_cloud = self.at_stamp(target, cloud)
+        return replace(cloud, xyz=transform(T_target_cloud, cloud.xyz), frame=target), T_target_cloud[:3, 3]
