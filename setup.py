@@ -79,8 +79,6 @@ setup(
         "numpy>=1.26",
         "torch>=2.4,<2.14",
         "numba>=0.59",
-        # Numba's other threading layers abort on concurrent calls (workqueue) or after a fork (omp).
-        "tbb>=2021.6; sys_platform == 'linux' and platform_machine == 'x86_64'",
         "scipy>=1.10",
         "safetensors>=0.4",
         "PyYAML>=6.0",

@@ -1,101 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Say what is installed, what that makes possible, and the line to type for what is missing.
-
-Packages are looked up, not imported, except those that are often installed and still do not load:
-torch, Open3D and rclpy are each imported in a process of their own.
-"""
+"""Say what is installed, what that makes possible, and the line to type for what is missing."""
 
 from __future__ import annotations
 
-import ctypes
 import json
-import os
-import platform
-import shutil
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from importlib import metadata, resources
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Literal
+from dataclasses import asdict
 
-Verdict = Literal["ok", "missing", "broken", "note"]
+from . import doctor_probes as probes
+from .doctor_probes import Finding
+
+__all__ = ["Finding", "diagnose", "format_json", "format_table", "run", "warm_up"]
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report.
-
-    Attributes:
-        name: what was looked for.
-        verdict: ``ok``, ``missing`` (optional and not there), ``broken`` (there and does not work) or
-            ``note`` (works, with something to know).
-        found: version, device, path or reason.
-        enables: what it is good for.
-        install: the line to type where something can be done, else empty.
-    """
-
-    name: str
-    verdict: Verdict
-    found: str
-    enables: str
-    install: str = ""
-
-
-@dataclass(frozen=True)
-class _Package:
-    module: str
-    distributions: tuple[str, ...]
-    enables: str
-    install: str
-
-
-_PACKAGES = (
-    _Package("safetensors", ("safetensors",), "model files", "pip install safetensors"),
-    _Package("rosbags", ("rosbags",), "bags (mcap, sqlite3, ROS 1) without ROS", "pip install rosbags"),
-    _Package("PIL", ("pillow",), "pictures (--picture)", "pip install pillow"),
-    _Package("laspy", ("laspy",), "las and laz files", 'pip install "laspy[lazrs]"'),
-    _Package(
-        "mmengine", ("mmengine-lite", "mmengine"), "training", 'pip install mmengine-lite "setuptools<81"'
-    ),
-    _Package("tensorboard", ("tensorboard",), "training curves", "pip install tensorboard"),
-    _Package("nuscenes", ("nuscenes-devkit",), "the nuScenes data set", "pip install nuscenes-devkit"),
-    _Package("mcap", ("mcap",), "nothing more: rosbags reads mcap", ""),
-    _Package("onnxruntime", ("onnxruntime", "onnxruntime-gpu"), "nothing yet: models run in torch", ""),
-    _Package("openvino", ("openvino",), "nothing yet: models run in torch", ""),
-)
-
-_SYSTEM_LIBRARIES = {
-    "libusb-1.0.so.0": "libusb-1.0-0",
-    "libGL.so.1": "libgl1",
-    "libEGL.so.1": "libegl1",
-    "libX11.so.6": "libx11-6",
-    "libgomp.so.1": "libgomp1",
-}
-
-_TORCH_PROBE = """
-import json, torch
-names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-print(json.dumps({"version": torch.__version__, "cuda": torch.version.cuda, "names": names,
-                  "threads": torch.get_num_threads(), "usable": torch.cuda.is_available()}))
-"""
+def run(*, warm: bool = False, as_json: bool = False) -> None:
+    """Print the report; with ``warm`` compile the CPU kernels first."""
+    seconds = warm_up() if warm else None
+    findings = diagnose()
+    if as_json:
+        print(format_json(findings))
+        return
+    print(format_table(findings))
+    if seconds is not None:
+        print(f"CPU kernels compiled or loaded from the cache in {seconds:.1f} s")
 
 
 def diagnose() -> list[Finding]:
     """Return all findings, the ones that everything else needs first; takes a few seconds."""
-    torch = _torch_facts()
+    facts = probes.torch_facts()
     return [
-        _python(),
-        *_torch(torch),
-        _numba(),
-        *_sparse(torch),
-        *_open3d(),
-        *(_package(package) for package in _PACKAGES),
-        *_ros(),
-        _shipped_models(),
+        probes.python(),
+        *probes.torch(facts),
+        probes.numba(),
+        *probes.sparse(facts),
+        *probes.open3d(),
+        *(probes.package(package) for package in probes.PACKAGES),
+        *probes.ros(),
+        probes.shipped_models(),
     ]
 
 
@@ -128,174 +69,3 @@ def format_table(findings: list[Finding]) -> str:
 def format_json(findings: list[Finding]) -> str:
     """Return the findings as one JSON object on one line."""
     return json.dumps({"findings": [asdict(f) for f in findings]})
-
-
-def _version(*distributions: str) -> str | None:
-    for name in distributions:
-        try:
-            return metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return None
-
-
-def _probe(code: str) -> tuple[bool, str]:
-    """Run ``code`` in a fresh interpreter; return whether it worked and the last line it wrote."""
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return False, "did not answer within 60 s"
-    lines = (done.stdout if done.returncode == 0 else done.stderr or done.stdout).strip().splitlines()
-    return done.returncode == 0, lines[-1] if lines else f"ended with code {done.returncode}"
-
-
-def _python() -> Finding:
-    inside = sys.prefix != sys.base_prefix
-    where = f"environment {sys.prefix}" if inside else "no virtual environment"
-    return Finding("python", "ok", platform.python_version(), where)
-
-
-def _torch_facts() -> dict | None:
-    """Return torch's version and devices, None where it is not installed, {'error': ...} where broken."""
-    if find_spec("torch") is None:
-        return None
-    worked, answer = _probe(_TORCH_PROBE)
-    return json.loads(answer) if worked else {"error": answer}
-
-
-def _torch(facts: dict | None) -> Iterator[Finding]:
-    if facts is None:
-        yield Finding("torch", "missing", "not installed", "everything", 'pip install "torch>=2.4,<2.14"')
-        return
-    if "error" in facts:
-        install = 'pip install --force-reinstall "torch>=2.4,<2.14"'
-        yield Finding("torch", "broken", facts["error"], "everything", install)
-        return
-    yield Finding("torch", "ok", f"{facts['version']}, {facts['threads']} threads", "all models")
-    if facts["usable"]:
-        yield Finding("CUDA", "ok", f"{facts['cuda']}: {', '.join(facts['names'])}", "device=cuda")
-    elif shutil.which("nvidia-smi") and facts["cuda"] is None:
-        line = f"pip install --force-reinstall torch=={facts['version'].split('+')[0]}"
-        yield Finding("CUDA", "note", "a driver is there, this torch is a CPU build", "device=cuda", line)
-    else:
-        yield Finding("CUDA", "missing", "no usable NVIDIA GPU", "device=cuda; the CPU works without")
-
-
-def _numba() -> Finding:
-    version = _version("numba")
-    if version is None:
-        return Finding("numba", "missing", "not installed", "fast CPU kernels", "pip install numba")
-    code = "import numba.np.ufunc.{0}pool"
-    layers = [name for name in ("tbb", "omp") if find_spec("numba") and _probe(code.format(name))[0]]
-    layers = [*layers, "workqueue"]
-    return Finding("numba", "ok", f"{version}, threading: {', '.join(layers)}", "fast CPU kernels")
-
-
-def _sparse(torch: dict | None) -> Iterator[Finding]:
-    cuda = (torch or {}).get("cuda") if (torch or {}).get("usable") else None
-    version = _version("triton")
-    if version:
-        yield Finding("triton", "ok", version, "GPU kernels")
-    else:
-        yield Finding(
-            "triton", "missing", "not installed", "GPU kernels", "pip install triton" if cuda else ""
-        )
-    if find_spec("spconv"):
-        found = next((d.version for d in metadata.distributions() if d.name.startswith("spconv")), "found")
-        why = "nothing yet on the GPU" if cuda else "not used: its CPU results are wrong"
-        yield Finding("spconv", "note", found, why)
-    else:
-        yield Finding("spconv", "missing", "not installed", "nothing: no shipped model needs it")
-    if find_spec("pointnet2_ops"):
-        yield Finding("pointnet2_ops", "note", "found", "not used: our own kernels replace it")
-    else:
-        yield Finding("pointnet2_ops", "missing", "not installed", "nothing: our own kernels replace it")
-
-
-def _missing_libraries() -> list[str]:
-    missing = []
-    for library, package in _SYSTEM_LIBRARIES.items():
-        try:
-            ctypes.CDLL(library)
-        except OSError:
-            missing.append(package)
-    return missing
-
-
-def _open3d() -> Iterator[Finding]:
-    enables = "the simulator, pc-perception demo"
-    if find_spec("open3d") is None:
-        cpu = sys.platform == "linux" and platform.machine() == "x86_64"
-        line = f"pip install {'open3d-cpu' if cpu else 'open3d'}"
-        yield Finding("open3d", "missing", "not installed", enables, line)
-        return
-    worked, answer = _probe("import open3d; print(open3d.__version__)")
-    if worked:
-        yield Finding("open3d", "ok", answer, enables)
-        return
-    packages = _missing_libraries() if sys.platform == "linux" else []
-    line = (
-        f"sudo apt-get install -y {' '.join(packages)}"
-        if packages
-        else "pip install --force-reinstall open3d"
-    )
-    yield Finding("open3d", "broken", answer, enables, line)
-
-
-def _package(package: _Package) -> Finding:
-    if find_spec(package.module) is None:
-        return Finding(package.distributions[0], "missing", "not installed", package.enables, package.install)
-    version = _version(*package.distributions) or "found"
-    return Finding(package.distributions[0], "ok", version, package.enables)
-
-
-def _ros() -> Iterator[Finding]:
-    distribution = os.environ.get("ROS_DISTRO")
-    enables = "live topics: ros2 launch pc_perception segment.launch.py"
-    if distribution is None:
-        installed = sorted(Path("/opt/ros").glob("*/setup.bash"))
-        if installed:
-            yield Finding("ROS 2", "note", "installed, not sourced", enables, f"source {installed[-1]}")
-        else:
-            yield Finding("ROS 2", "missing", "not installed", enables, "")
-        return
-    worked, answer = _probe("import rclpy; print(rclpy.__file__)")
-    if not worked:
-        line = f"make PYTHON=/usr/bin/python3 install   # the Python that ROS {distribution} was built for"
-        yield Finding("ROS 2", "broken", f"{distribution}: rclpy: {answer}", enables, line)
-        return
-    yield Finding("ROS 2", "ok", f"{distribution}, rclpy", enables)
-    rmw = os.environ.get("RMW_IMPLEMENTATION", "the distribution's default")
-    cyclone = "CYCLONEDDS_URI is set" if os.environ.get("CYCLONEDDS_URI") else ""
-    yield Finding("middleware", "ok", rmw, cyclone)
-    for module, why in (("vision_msgs", "label_info"), ("diagnostic_updater", "diagnostics")):
-        if find_spec(module) is None:
-            line = f"sudo apt-get install -y ros-{distribution}-{module.replace('_', '-')}"
-            yield Finding(module, "missing", "not installed", f"{why} (optional)", line)
-        else:
-            yield Finding(module, "ok", "found", why)
-    yield _run_interpreter()
-
-
-def _run_interpreter() -> Finding:
-    """Nodes start with ``env python3``: the first python3 of PATH must be this one, or see torch too."""
-    first = shutil.which("python3") or ""
-    enables = "ros2 run and ros2 launch use this Python"
-    if first and Path(first).parent.resolve() == Path(sys.executable).parent.resolve():
-        return Finding("ros2 run", "ok", first, enables)
-    line = f"source {sys.prefix}/bin/activate" if sys.prefix != sys.base_prefix else ""
-    return Finding("ros2 run", "note", f"would use {first or 'no python3'}", enables, line)
-
-
-def _shipped_models() -> Finding:
-    folder = resources.files("pc_perception") / "weights"
-    found = (
-        sorted(f.name[:-12] for f in folder.iterdir() if f.name.endswith(".safetensors"))
-        if folder.is_dir()
-        else []
-    )
-    if found:
-        return Finding("models", "ok", ", ".join(found), "pc-perception segment FILE")
-    return Finding("models", "missing", "none is shipped", "pc-perception segment FILE", "")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pc_perception import doctor
+from pc_perception import doctor_probes as probes
 from pc_perception.doctor import Finding
 
 
@@ -49,53 +50,53 @@ def only(findings: Iterator[Finding], name: str) -> Finding:
 
 
 def test_a_missing_package_comes_with_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
-    finding = only(doctor._open3d(), "open3d")
+    monkeypatch.setattr(probes, "find_spec", lambda name: None)
+    finding = only(probes.open3d(), "open3d")
     assert finding.verdict == "missing"
     assert finding.install.startswith("pip install open3d")
-    assert doctor._torch_facts() is None
-    assert only(doctor._torch(None), "torch").install == 'pip install "torch>=2.4,<2.14"'
+    assert probes.torch_facts() is None
+    assert only(probes.torch(None), "torch").install == 'pip install "torch>=2.4,<2.14"'
 
 
 def test_a_missing_system_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     reason = "OSError: libusb-1.0.so.0: cannot open shared object file"
-    monkeypatch.setattr(doctor, "find_spec", lambda name: object())
-    monkeypatch.setattr(doctor, "_probe", lambda code: (False, reason))
-    monkeypatch.setattr(doctor, "_SYSTEM_LIBRARIES", {"libnot-there-1.0.so.0": "libusb-1.0-0"})
+    monkeypatch.setattr(probes, "find_spec", lambda name: object())
+    monkeypatch.setattr(probes, "_probe", lambda code: (False, reason))
+    monkeypatch.setattr(probes, "_SYSTEM_LIBRARIES", {"libnot-there-1.0.so.0": "libusb-1.0-0"})
     monkeypatch.setattr(sys, "platform", "linux")
-    finding = only(doctor._open3d(), "open3d")
+    finding = only(probes.open3d(), "open3d")
     assert (finding.verdict, finding.found) == ("broken", reason)
     assert finding.install == "sudo apt-get install -y libusb-1.0-0"
     assert "broken: open3d" in doctor.format_table([finding])
 
 
 def test_a_gpu_without_a_gpu_build_is_pointed_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/" + name)
+    monkeypatch.setattr(probes.shutil, "which", lambda name: "/usr/bin/" + name)
     facts = {"version": "2.13.0+cpu", "cuda": None, "names": [], "threads": 2, "usable": False}
-    finding = only(doctor._torch(facts), "CUDA")
+    finding = only(probes.torch(facts), "CUDA")
     assert finding.verdict == "note"
     assert finding.install == "pip install --force-reinstall torch==2.13.0"
-    finding = only(doctor._torch({**facts, "cuda": "12.6", "names": ["H200"], "usable": True}), "CUDA")
+    finding = only(probes.torch({**facts, "cuda": "12.6", "names": ["H200"], "usable": True}), "CUDA")
     assert (finding.verdict, finding.found) == ("ok", "12.6: H200")
 
 
 def test_ros_of_another_python_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROS_DISTRO", "jazzy")
-    monkeypatch.setattr(doctor, "_probe", lambda code: (False, "No module named 'rclpy._rclpy_pybind11'"))
-    finding = only(doctor._ros(), "ROS 2")
+    monkeypatch.setattr(probes, "_probe", lambda code: (False, "No module named 'rclpy._rclpy_pybind11'"))
+    finding = only(probes.ros(), "ROS 2")
     assert finding.verdict == "broken"
     assert "rclpy._rclpy_pybind11" in finding.found
 
 
 def test_the_interpreter_of_ros2_run_is_compared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(doctor.shutil, "which", lambda name: str(Path(sys.executable).parent / name))
-    assert doctor._run_interpreter().verdict == "ok"
-    monkeypatch.setattr(doctor.shutil, "which", lambda name: str(tmp_path / name))
-    assert doctor._run_interpreter().verdict == "note"
+    monkeypatch.setattr(probes.shutil, "which", lambda name: str(Path(sys.executable).parent / name))
+    assert probes._run_interpreter().verdict == "ok"
+    monkeypatch.setattr(probes.shutil, "which", lambda name: str(tmp_path / name))
+    assert probes._run_interpreter().verdict == "note"
 
 
 def test_a_probe_reports_the_last_line() -> None:
-    assert doctor._probe("print('a'); print('b')") == (True, "b")
-    worked, answer = doctor._probe("raise OSError('libx is not here')")
+    assert probes._probe("print('a'); print('b')") == (True, "b")
+    worked, answer = probes._probe("raise OSError('libx is not here')")
     assert not worked
     assert answer == "OSError: libx is not here"
