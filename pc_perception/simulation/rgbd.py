@@ -81,15 +81,21 @@ class RgbdCamera:
         frame = self.camera.picture(
             raycaster, T_world_camera, rays, hits, rng, exposure or Exposure(), stamp_ns
         )
-        depth = self._measure(frame.depth, hits, rays, raycaster, rng)
-        frame = replace(frame, depth=depth)
+        source = self._fray(frame.depth, rng)  # masks say what the depth belongs to, so they fray with it
+        depth = self._measure(frame.depth.ravel()[source], hits, rays, raycaster, rng)
+        frame = replace(
+            frame,
+            depth=depth,
+            classes=frame.classes.ravel()[source],
+            instances=frame.instances.ravel()[source],
+            parts=frame.parts.ravel()[source],
+        )
         return cloud_of(frame), frame
 
     def _measure(
-        self, depth: NDArray, hits: Hits, rays: NDArray, raycaster: Raycaster, rng: Generator
+        self, z: NDArray, hits: Hits, rays: NDArray, raycaster: Raycaster, rng: Generator
     ) -> NDArray[np.float32]:
         shape = (self.camera.height, self.camera.width)
-        z = self._fray(depth, rng)
         missing = (z < self.near_m) | (z > self.far_m) | self._unlit(z)
         cos = np.abs(np.einsum("ij,ij->i", hits.normal, rays[:, 3:])) / np.linalg.norm(rays[:, 3:], axis=1)
         table = raycaster.materials
@@ -100,23 +106,24 @@ class RgbdCamera:
         missing |= blotches > threshold
         spread = self.noise * z * z
         z = z + spread * (0.6 * rng.standard_normal(shape, dtype=np.float32) + 0.8 * _patch(shape, rng, 3))
-        step = self.step * np.maximum(z, 0.2) ** 2
-        z = np.round(z / step) * step
-        return np.where(missing, 0.0, z).astype(np.float32)
+        # Sensors count in steps of disparity, that is of 1 / z.
+        steps = np.maximum(np.round(1.0 / (np.maximum(z, 0.05) * self.step)), 1.0)
+        return np.where(missing, 0.0, 1.0 / (steps * self.step)).astype(np.float32)
 
-    def _fray(self, depth: NDArray, rng: Generator) -> NDArray:
-        """Let depth edges wander by reading each pixel's depth from a neighbour at random."""
-        if self.edge_px == 0.0:
-            return depth
+    def _fray(self, depth: NDArray, rng: Generator) -> NDArray[np.int64]:
+        """Let depth edges wander: return for each pixel the flat index of the one whose depth it reads."""
         height, width = depth.shape
-        shift = np.rint(self.edge_px * rng.standard_normal((2, height, width), dtype=np.float32)).astype(
-            np.int32
-        )
-        v = np.clip(np.arange(height)[:, None] + np.clip(shift[0], -2, 2), 0, height - 1)
-        u = np.clip(np.arange(width)[None] + np.clip(shift[1], -2, 2), 0, width - 1)
-        other = depth[v, u]
+        own = np.arange(height * width).reshape(height, width)
+        if self.edge_px == 0.0:
+            return own
+        shift = self.edge_px * rng.standard_normal((2, height, width), dtype=np.float32)
+        shift = np.clip(np.rint(shift), -2, 2).astype(np.int64)
+        v = np.clip(np.arange(height)[:, None] + shift[0], 0, height - 1)
+        u = np.clip(np.arange(width)[None] + shift[1], 0, width - 1)
+        other = v * width + u
         # Within a surface the pixel's own depth stays; only a jump is taken over.
-        return np.where(np.abs(other - depth) > 0.03 * depth + 0.01, other, depth)
+        jump = np.abs(depth.ravel()[other] - depth) > 0.03 * depth + 0.01
+        return np.where(jump, other, own)
 
     def _unlit(self, z: NDArray) -> NDArray[np.bool_]:
         """Find pixels that the projector, ``baseline_m`` to the left, cannot see past nearer things."""

@@ -110,7 +110,8 @@ def _rays(
         ]
     else:
         n_views = int(rng.integers(2, 9)) if settings.style == "partial" else int(np.clip(area * 1.4, 12, 48))
-        camera = PinholeCamera.from_fov(136, 102, float(rng.uniform(55, 65)))
+        width = int(136 * np.clip(0.022 / settings.spacing_m, 0.4, 1.4))  # about two rays for each point kept
+        camera = PinholeCamera.from_fov(width, width * 3 // 4, float(rng.uniform(55, 65)))
         rays = [
             camera.rays(room_view(room, raycaster, rng, handheld=True, variety=0.15)) for _ in range(n_views)
         ]
@@ -122,7 +123,7 @@ def _rays(
 
 
 def _panorama(eye: NDArray, settings: ScanSettings, rng: Generator) -> NDArray[np.float32]:
-    n = 90_000
+    n = int(90_000 * np.clip(0.02 / settings.spacing_m, 0.3, 1.4) ** 2)
     z = rng.uniform(-0.92, 1.0, n)
     yaw = rng.uniform(-np.pi, np.pi, n)
     r = np.sqrt(1.0 - z * z)

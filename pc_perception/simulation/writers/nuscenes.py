@@ -91,7 +91,7 @@ class NuscenesWriter:
             stamp_us = frame.stamp_ns // 1000
             is_key = k % self.keyframe_every == 0
             if is_key:
-                row = {"token": token(name, "sample", k), "timestamp": stamp_us, "scene_token": scene}
+                row: Row = {"token": token(name, "sample", k), "timestamp": stamp_us, "scene_token": scene}
                 samples.append(row)
                 self._annotate(frame, row["token"], name, tracks)
             self._add_lidar(frame, samples[-1]["token"], name, is_key, last)

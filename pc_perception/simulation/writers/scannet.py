@@ -137,7 +137,7 @@ def _write_ply(path: Path, xyz: NDArray, rgb: NDArray, label: NDArray | None = N
 
 
 def _aggregation(name: str, raw: NDArray, instance: NDArray) -> dict:
-    groups = []
+    groups: list[dict] = []
     ids, first = np.unique(instance, return_index=True)
     for number, at in zip(ids.tolist(), first.tolist(), strict=True):
         if int(raw[at]) in NYU40:
