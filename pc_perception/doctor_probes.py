@@ -152,7 +152,7 @@ def sparse(torch: dict | None) -> Iterator[Finding]:
     if version:
         yield Finding("triton", "ok", version, "nothing yet: GPU operations run in torch")
     else:
-        yield Finding("triton", "missing", "not installed", "nothing yet: GPU operations run in torch", "")
+        yield Finding("triton", "missing", "not installed", "nothing yet: GPU operations run in torch")
     if find_spec("spconv"):
         found = next((d.version for d in metadata.distributions() if d.name.startswith("spconv")), "found")
         why = "nothing yet on the GPU" if cuda else "not used: its CPU results are wrong"

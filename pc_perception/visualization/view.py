@@ -148,7 +148,7 @@ def _behind_sensor(xyz: NDArray, keep: NDArray, low: NDArray, high: NDArray, asp
     at_origin = bool(((low[:2] < 0) & (high[:2] > 0)).all())
     middle = np.zeros(2) if at_origin else np.median(xyz[keep, :2], axis=0)
     away = np.linalg.norm(xyz[:, :2] - middle, axis=1)
-    radius = max(12.0, float(np.percentile(away[keep], 75)))
+    radius = max(20.0, float(np.percentile(away[keep], 75)))
     near = keep & (away < radius)
     heading = _principal_direction(xyz[near, :2])
     ground = float(np.percentile(xyz[near, 2], 10))
