@@ -19,7 +19,7 @@ def building(rng: np.random.Generator, width: float, depth: float, height: float
     foot = 1.5  # the building reaches below ground, since the ground is not level
     core = (depth - 2 * recess, width - 2 * recess, height + foot - 0.1)
     middle = (-depth / 2, 0, (height - foot) / 2 - 0.05)
-    n_floors = max(int(round(height / rng.uniform(2.7, 4.2))), 1)
+    n_floors = max(round(height / rng.uniform(2.7, 4.2)), 1)
     glazed = style != "garage" and not (style == "hall" and rng.random() < 0.6)
     pieces = []
     if glazed:
@@ -153,10 +153,10 @@ def _front(rng, width, height, n_floors, recess, style) -> list[Piece]:  # type:
     n = int(rng.integers(0, 9))
     if n:
         sizes = rng.uniform((0.05, 0.1, 0.1), (0.45, 1.1, 0.9), (n, 3))
-        spots = np.column_stack(
+        places = np.column_stack(
             [sizes[:, 0] / 2 - 0.02, rng.uniform(-0.47, 0.47, n) * width, rng.uniform(0.2, min(height, 6), n)]
         )
-        clutter.append(boxes(sizes, spots))
+        clutter.append(boxes(sizes, places))
     for _ in range(int(rng.integers(0, 3))):
         clutter.append(placed(cylinder(0.06, height, 6), (0.06, rng.uniform(-0.48, 0.48) * width, 0)))
     if clutter:

@@ -14,7 +14,6 @@ from pc_perception.cloud import PointCloud
 from pc_perception.geometry import inverse, pose, rotation_x, rotation_y
 from pc_perception.simulation.lidar import SpinningLidar
 from pc_perception.simulation.raycast import Raycaster
-from pc_perception.simulation.scene import Scene
 from pc_perception.simulation.street import make_street
 
 _START_NS = 1_760_000_000_000_000_000

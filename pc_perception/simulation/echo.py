@@ -82,7 +82,7 @@ def reflect(
     diffuse = materials.reflectivity[row] * (1 - 0.8 * gloss) * np.sqrt(incidence)
     mirror = 0.6 * gloss * incidence**60
     strength = diffuse + mirror + 4 * materials.retro[row] * np.sqrt(incidence)
-    strength[hits.passed] *= 0.6
+    strength[hits.passed] *= 0.35  # the pane takes its share on both ways
     labels = (hits.raw_class.copy(), hits.instance.copy(), hits.part.copy())
     if rng is not None:
         strength *= 1 + 0.12 * rng.standard_normal(len(strength), dtype=np.float32)

@@ -87,10 +87,10 @@ class SpinningLidar:
         roof = np.full(directions.shape[:2], np.inf, np.float32)
         if self.roof is not None:
             clearance, front, rear, half = self.roof
-            with np.errstate(divide="ignore"):
-                t = np.where(up < 0, -clearance / up, np.inf)
-            x, y = (np.nan_to_num(t * directions[..., k], posinf=1e9, neginf=-1e9) for k in (0, 1))
-            roof = np.where((x < front) & (x > -rear) & (np.abs(y) < half), t, np.inf).astype(np.float32)
+            t = np.where(up < -1e-3, clearance / np.maximum(-up, 1e-3), 1e9)
+            x, y = t * directions[..., 0], t * directions[..., 1]
+            inside = (t < 1e9) & (x < front) & (x > -rear) & (np.abs(y) < half)
+            roof = np.where(inside, t, np.inf).astype(np.float32)
         return directions, time, roof
 
     def scan(
@@ -126,7 +126,7 @@ class SpinningLidar:
         rays[..., :3] = np.asarray(T_world_sensor)[:3, 3] + time[:, None, None] * np.asarray(velocity)
         rays[..., 3:] = turned
         hits = raycaster.cast(rays.reshape(-1, 6), rng)
-        shape = directions.shape[:2]
+        shape = (self.n_azimuths, self.n_beams)
         found = reflect(self.echo, hits, raycaster.materials, rays[..., 3:].reshape(-1, 3), shape, rng)
         own = roof.ravel() < found.distance
         distance = np.where(own, roof.ravel(), found.distance)
@@ -134,7 +134,7 @@ class SpinningLidar:
             array[own] = 0
         keep = (distance > self.min_range_m) & (distance < self.max_range_m)
         xyz = directions.reshape(-1, 3) * np.where(keep, distance, np.nan)[:, None]
-        fields = {
+        fields: dict[str, NDArray] = {
             "intensity": found.intensity,
             "ring": np.tile(np.arange(self.n_beams, dtype=np.uint16), self.n_azimuths),
             "time": np.repeat(time, self.n_beams),

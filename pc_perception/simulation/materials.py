@@ -78,7 +78,7 @@ RECIPES: dict[str, Recipe] = {
     "asphalt": Recipe(_GREYS, (0.06, 0.4), roughness=(0.001, 0.008)),
     "concrete": Recipe(_GREYS + _EARTH[3:], (0.1, 0.55), roughness=(0.001, 0.007), textures=(0, 2)),
     "marking": Recipe(((0.85, 0.85, 0.82), (0.8, 0.65, 0.15)), (0.3, 0.8), retro=(0.0, 0.2)),
-    "grass": Recipe(_GREENS + _EARTH[:2], (0.1, 0.6), roughness=(0.003, 0.022)),
+    "grass": Recipe(_GREENS + _EARTH[:2], (0.1, 0.6), roughness=(0.004, 0.03)),
     "soil": Recipe(_EARTH, (0.08, 0.45), roughness=(0.002, 0.016)),
     "leaf": Recipe(_GREENS, (0.1, 0.65), transmission=(0.0, 0.35), roughness=(0.005, 0.05)),
     "bark": Recipe(_EARTH, (0.08, 0.5), roughness=(0.004, 0.025)),
@@ -89,7 +89,7 @@ RECIPES: dict[str, Recipe] = {
     "metal": Recipe(_GREYS + _PAINTS, (0.06, 0.6), gloss=(0.0, 0.6)),
     "paint": Recipe(_PAINTS, (0.02, 0.6), gloss=(0.2, 0.85), roughness=(0.0, 0.01)),
     # Panes of vehicles: most light goes through or away, little comes back.
-    "glass": Recipe(_PANES, (0.0, 0.08), gloss=(0.6, 0.95), transmission=(0.3, 0.95)),
+    "glass": Recipe(_PANES, (0.0, 0.08), gloss=(0.6, 0.95), transmission=(0.2, 0.95)),
     # Windows of buildings: curtains, blinds and coatings return more.
     "pane": Recipe(_PANES, (0.0, 0.35), gloss=(0.3, 0.95), transmission=(0.0, 0.9), roughness=(0, 0.03)),
     "rubber": Recipe(_GREYS[:1], (0.03, 0.2), roughness=(0.002, 0.015)),

@@ -104,16 +104,16 @@ def _bicycle(rng: np.random.Generator, motor: bool) -> list[Piece]:
 
 @cache
 def bicycle(number: int) -> Template:
-    """Make parked two-wheeler ``number`` of ``N_BICYCLES``, every fourth with a motor."""
+    """Make parked two-wheeler ``number`` of ``N_BICYCLES``, every third with a motor."""
     rng = np.random.default_rng([17, number])
-    return Template(_bicycle(rng, number % 4 == 3))
+    return Template(_bicycle(rng, number % 3 == 2))
 
 
 @cache
 def cyclist(number: int) -> Template:
-    """Make rider and two-wheeler ``number`` of ``N_CYCLISTS``, every fifth with a motor."""
+    """Make rider and two-wheeler ``number`` of ``N_CYCLISTS``, every third with a motor."""
     rng = np.random.default_rng([16, number])
-    pieces = _bicycle(rng, number % 5 == 4)
+    pieces = _bicycle(rng, number % 3 == 2)
     size = rng.uniform(0.9, 1.08)
     lean = rng.uniform(0.1, 0.35)
     hip, shoulder = (-0.22, 0, 0.95), 0.95 + 0.52 * size

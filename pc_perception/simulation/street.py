@@ -43,7 +43,7 @@ def make_street(seed: int, length_m: float = 20.0, speed: float = 8.0) -> Scene:
         objects += fill_block(street, block, density, rng)
     objects += traffic.parked(street, blocks, rng)
     objects += traffic.moving_traffic(street, (lane, 0.0, speed), rng)
-    objects += traffic.side_roads(street, crossings, blocks[0].skew * blocks[0].side if blocks else 0.0, rng)
+    objects += traffic.side_roads(street, blocks, crossings, rng)
     objects += traffic.cyclists(street, rng)
     objects += traffic.pedestrians(street, blocks, crossings, rng)
     sun = rng.normal(size=3) * [1, 1, 0.3] + [0, 0, 1]

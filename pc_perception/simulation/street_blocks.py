@@ -42,9 +42,11 @@ class Density:
         def some(high: float, share: float) -> float:
             return float(high * rng.random() ** 1.5) if rng.random() < share else 0.0
 
+        leafy = rng.uniform(1.5, 3.0) if rng.random() < 0.4 else 1.0
+        hedges = rng.uniform(0, 0.5) if leafy == 1.0 else rng.uniform(0.3, 0.8)
         return cls(
-            some(14, 0.75), some(9, 0.8), some(18, 0.8), rng.uniform(1.5, 6), some(7, 0.9), some(9, 0.85),
-            some(6, 0.5), some(8, 0.3), rng.uniform(0, 0.6), rng.uniform(0, 0.5),
+            some(16, 0.75), some(10, 0.8) * leafy, some(20, 0.8) * leafy, rng.uniform(1.5, 6), some(7, 0.9),
+            some(9, 0.85), some(6, 0.5), some(8, 0.3), rng.uniform(0, 0.6) / leafy, hedges,
         )  # fmt: skip
 
 
@@ -67,7 +69,7 @@ class Edge:
 
     def pose(self, u: float, inset: float, yaw: float = 0.0, sink: float = 0.0) -> NDArray:
         """(4, 4) pose of a thing whose x axis looks at the road, turned by ``yaw``."""
-        s, t = self.spot(u, inset)
+        s, t = (float(v) for v in self.spot(u, inset))
         b = self.block
         local = s - b.skew * abs(t)
         z = float(self.street.road_height(s, t) + b.lift(local, abs(t), b.inset(s, t))) - sink
@@ -114,7 +116,8 @@ def _buildings(edge: Edge, rng: np.random.Generator) -> list[SceneObject]:
     }[block.style]
     base = rng.uniform(*setback)
     tight = rng.random() < 0.6
-    out, u = [], (walk + 1 if edge.edge == 0 else walk + 14) + rng.uniform(0, 4)
+    out: list[SceneObject] = []
+    u = (walk + 1 if edge.edge == 0 else walk + 14) + rng.uniform(0, 4)
     while True:
         width = rng.uniform(*sizes[0])
         if u + width > edge.length - (walk if edge.edge == 0 and 1 in block.open_edges else 0):
@@ -139,7 +142,7 @@ def _kerbside(
     """Things in the verge or along the kerb."""
     block = edge.block
     line = 0.15 + max(block.verge / 2, 0.45)
-    out = []
+    out: list[SceneObject] = []
 
     def put(template, raw_class, u, inset, yaw=0.0, scale=(1.0, 1.0, 1.0), **more) -> None:  # type: ignore[no-untyped-def]
         out.append(instance(template, raw_class, edge.pose(u, inset, yaw), rng, scale, **more))

@@ -39,7 +39,8 @@ def carriageway(street: Street, rng: np.random.Generator) -> SceneObject:
     inner = np.linspace(-street.half_width - 1, street.half_width + 1, 15)
     outer = np.arange(street.half_width + 4, street.half_extent + 1, 5.0)
     t = np.concatenate([-outer[::-1], inner, outer])
-    grid = _world(street, *np.meshgrid(s, t, indexing="ij"), 0.0)
+    grid_s, grid_t = np.meshgrid(s, t, indexing="ij")
+    grid = _world(street, grid_s, grid_t, 0.0)
     vertices, triangles = grid_surface(grid)
     return _surface(ROAD, vertices, triangles, draw_material("asphalt", rng))
 
@@ -110,7 +111,8 @@ def block_ground(street: Street, block: Block, rng: np.random.Generator) -> list
     deepest = min(block.s_high - block.s_low, block.t_high - block.t_low) / 2 - 0.2
     insets = [0.0, rng.uniform(0.01, 0.06), 0.15]
     insets += [verge] if block.verge else []
-    insets += [walk, *(walk + d for d in (0.6, 2.0, 4.5, 8, 13, 20, 30, 42) if walk + d < deepest), deepest]
+    insets += [walk] if block.sidewalk else []
+    insets += [*(walk + d for d in (0.6, 2.0, 4.5, 8, 13, 20, 30, 42) if walk + d < deepest), deepest]
     s, t, is_drive = _rings(block, np.array(insets))
     lift = block.lift(s, t, np.array(insets)[:, None])
     lift[0] = -0.15
@@ -123,12 +125,12 @@ def block_ground(street: Street, block: Block, rng: np.random.Generator) -> list
     plot = _pick(rng, block.style)
     quads = np.empty((n - 1, m), np.int64)
     between = is_drive & np.roll(is_drive, -1)
-    verge_class = TERRAIN if rng.random() < 0.75 else SIDEWALK
+    verge_class = TERRAIN if rng.random() < 0.75 or not block.sidewalk else SIDEWALK
     for i, inset in enumerate(insets[:-1]):
         if inset < 0.1:
-            quads[i] = KERB
+            quads[i] = KERB if block.sidewalk else TERRAIN
         elif inset < verge - 0.01:
-            quads[i] = np.where(between, SIDEWALK, verge_class)
+            quads[i] = np.where(between, SIDEWALK if block.sidewalk else ROAD, verge_class)
         elif inset < walk - 0.01:
             quads[i] = SIDEWALK
         else:

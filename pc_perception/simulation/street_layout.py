@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,10 +44,10 @@ class Street:
         x, y = np.interp(s, self.s, self.x), np.interp(s, self.s, self.y)
         return x - t * np.sin(psi), y + t * np.cos(psi)
 
-    def road_height(self, s: ArrayLike, t: ArrayLike) -> NDArray:
+    def road_height(self, s: ArrayLike, t: ArrayLike) -> Any:
         """Height of the carriageway, metres: hills, cross fall, crown and bumps."""
         if isinstance(s, float) and isinstance(t, float):
-            return self._height_at(s, t)  # type: ignore[return-value]
+            return self._height_at(s, t)
         s, t = np.asarray(s, float), np.asarray(t, float)
         z = self.cross_slope * t - self.crown * np.minimum(np.abs(t), self.half_width)
         for a, ks, kt, phase in self._waves:
@@ -113,14 +115,20 @@ class Block:
     open_edges: tuple[int, ...]
     skew: float
 
-    def inset(self, s: ArrayLike, t: ArrayLike) -> NDArray:
+    def inset(self, s: ArrayLike, t: ArrayLike) -> Any:
         """Distance from the kerb line inwards, metres (negative on the road)."""
-        s, t = np.asarray(s, float), np.abs(np.asarray(t, float))
-        s = s - self.skew * t
-        return np.minimum.reduce([s - self.s_low, self.s_high - s, t - self.t_low, self.t_high - t])
+        if isinstance(s, float) and isinstance(t, float):
+            across, along = abs(t), s - self.skew * abs(t)
+            return min(along - self.s_low, self.s_high - along, across - self.t_low, self.t_high - across)
+        across = np.abs(np.asarray(t, float))
+        along = np.asarray(s, float) - self.skew * across
+        sides = (along - self.s_low, self.s_high - along, across - self.t_low, self.t_high - across)
+        return np.minimum.reduce(np.broadcast_arrays(*sides))
 
-    def lift(self, s: ArrayLike, t: ArrayLike, inset: ArrayLike) -> NDArray:
+    def lift(self, s: ArrayLike, t: ArrayLike, inset: ArrayLike) -> Any:
         """Height above the carriageway's surface, metres."""
+        if isinstance(s, float) and isinstance(t, float) and isinstance(inset, float):
+            return self._lift_at(s, t, inset)
         inset = np.asarray(inset, float)
         edge = self.verge + self.sidewalk
         share = np.clip((inset - edge) / self.bank_run, 0, 1)
@@ -130,10 +138,21 @@ class Block:
             z = z + uneven * a * np.sin(ks * np.asarray(s) + kt * np.asarray(t) + phase)
         return np.maximum(z, 0.03)  # the carriageway runs on below
 
+    def _lift_at(self, s: float, t: float, inset: float) -> float:
+        """``lift`` of one place, without arrays of one."""
+        edge = self.verge + self.sidewalk
+        share = min(max((inset - edge) / self.bank_run, 0.0), 1.0)
+        z = self.kerb + 0.02 * min(max(inset, 0.0), edge) + self.bank * share * share * (3 - 2 * share)
+        uneven = min(max((inset - edge) / 1.5, 0.0), 1.0)
+        if uneven:
+            waves = self.ruggedness.tolist()
+            z += uneven * sum(a * math.sin(ks * s + kt * t + phase) for a, ks, kt, phase in waves)
+        return max(z, 0.03)
+
 
 def make_street_line(rng: np.random.Generator, length: float) -> Street:
     """Draw a street of at least ``length`` metres, with its ends far behind them."""
-    margin = 110.0
+    margin = 92.0
     s = np.arange(-margin, length + margin + 2.0, 2.0)
     kappa_max = 0.0 if rng.random() < 0.45 else rng.uniform(1 / 400, 1 / 70)
     kappa = np.zeros_like(s)
@@ -159,10 +178,15 @@ def make_street_line(rng: np.random.Generator, length: float) -> Street:
     )  # fmt: skip
 
 
-def _waves(rng: np.random.Generator, n: int, amplitude: tuple, length: tuple) -> NDArray:
-    k = 2 * np.pi / rng.uniform(*length, n)
+def _waves(
+    rng: np.random.Generator, n: int, amplitude: tuple[float, float], length: tuple[float, float]
+) -> NDArray:
+    """(n, 4) random plane waves: amplitude, wave number in s and t, phase."""
+    k = 2 * np.pi / rng.uniform(length[0], length[1], n)
     angle = rng.uniform(0, 2 * np.pi, n)
-    return np.stack([rng.uniform(*amplitude, n), k * np.cos(angle), k * np.sin(angle), angle * 3], 1)
+    return np.stack(
+        [rng.uniform(amplitude[0], amplitude[1], n), k * np.cos(angle), k * np.sin(angle), angle * 3], 1
+    )
 
 
 def make_blocks(
@@ -178,8 +202,8 @@ def make_blocks(
         cuts = [c for c in crossings if rng.random() < 0.75]
         edges = [(first, 0.0), *cuts, (last, 0.0)]
         walk, verge = _bands(rng, town)
-        kerb = rng.uniform(0.08, 0.2) if rng.random() < 0.92 else rng.uniform(0.0, 0.05)
-        for (a, wa), (b, wb) in zip(edges[:-1], edges[1:], strict=True):
+        kerb = rng.uniform(0.08, 0.2) if walk and rng.random() < 0.92 else rng.uniform(0.0, 0.05)
+        for (a, wa), (b, wb) in pairwise(edges):
             low, high = a + wa, b - wb
             if high - low < 25:
                 continue
@@ -191,7 +215,7 @@ def make_blocks(
             bank = rng.uniform(-0.3, 0.4) if steep < 0.75 else rng.uniform(0.5, 3.0)
             if style in ("urban", "commercial"):
                 bank *= 0.15
-            rugged = _waves(rng, 4, (0.005, 0.08 if style != "urban" else 0.012), (2.5, 16))
+            rugged = _waves(rng, 4, (0.005, 0.1 if style != "urban" else 0.012), (2.5, 16))
             out.append(
                 Block(
                     low, high, street.half_width, street.half_extent, side, rng.uniform(2, 7), kerb, verge,
@@ -202,7 +226,9 @@ def make_blocks(
 
 
 def _bands(rng: np.random.Generator, town: str) -> tuple[float, float]:
-    """Draw the widths of sidewalk and verge."""
+    """Draw the widths of sidewalk and verge; a country road has neither sidewalk nor kerb."""
+    if town in ("suburban", "park", "industrial") and rng.random() < 0.2:
+        return 0.0, rng.uniform(1.0, 3.5)
     walk = rng.uniform(1.5, 4.5) if town in ("urban", "commercial") else rng.uniform(1.1, 2.6)
     has_verge = rng.random() < (0.2 if town == "urban" else 0.6)
     return walk, rng.uniform(0.5, 3.5) if has_verge else 0.0

@@ -45,7 +45,7 @@ def moving_traffic(
 
     Vehicles of the ego's lane keep its speed, so that nothing ever drives through anything.
     """
-    busy, heavy = rng.uniform(8, 70) * (rng.random() < 0.9), rng.uniform(0.03, 0.25)
+    busy, heavy = rng.uniform(10, 100), rng.uniform(0.03, 0.16)
     jam = rng.random() < 0.3
     out = []
     for side in (-1, 1):
@@ -137,10 +137,11 @@ def _lot(edge: Edge, share: float, rng: np.random.Generator) -> list[SceneObject
 
 
 def side_roads(
-    street: Street, crossings: Crossings, skew: float, rng: np.random.Generator
+    street: Street, blocks: list[Block], crossings: Crossings, rng: np.random.Generator
 ) -> list[SceneObject]:
     """Vehicles that wait on side roads, clear of the main road."""
-    out = []
+    out: list[SceneObject] = []
+    skew = blocks[0].skew * blocks[0].side if blocks else 0.0
     for s, width in crossings:
         for side in (-1, 1):
             t = street.half_width + rng.uniform(4, 8)
@@ -150,6 +151,8 @@ def side_roads(
                 if t + length > street.half_extent - 5:
                     break
                 tt = side * (t + length / 2)
+                if any(b.side == side and b.inset(s + skew * tt, tt) > -width for b in blocks):
+                    break  # the side road ends at this side's block
                 T = street.tilted_pose(s + side * width / 2 + skew * tt, tt, -side * np.pi / 2 - 0.8 * skew)
                 out.append(instance(template, raw_class, T, rng, scale))
                 t += length + rng.uniform(1, 15)

@@ -126,7 +126,7 @@ def _cargo(kind, x0, x1, width, floor, rng) -> Mesh:  # type: ignore[no-untyped-
 
 
 def _wheels(axles, width, radius) -> Mesh:  # type: ignore[no-untyped-def]
-    shape = join([torus(radius * 0.75, radius * 0.25, 12, 5), box((radius * 1.2, 0.15, radius * 1.2))])
+    shape = join([torus(radius * 0.75, radius * 0.25, 10, 4), box((radius * 1.2, 0.15, radius * 1.2))])
     return join(placed(shape, (x, s * (width / 2 - 0.18), radius)) for x in axles for s in (-1, 1))
 
 
@@ -168,13 +168,14 @@ def bus(number: int) -> Template:
         [(x, s * (width / 2 - 0.6), belt + 0.05) for x in rows for s in (-1, 1)],
     )
     radius = rng.uniform(0.42, 0.52)
+    mirrors = [(half + 0.1, s * (width / 2 + 0.15), top - 0.3) for s in (-1, 1)]
     return Template(
         [
             Piece("body", "paint", join(body)),
             Piece("glass", "glass", glass),
             Piece("interior", "interior", seats),
             Piece("wheel", "rubber", _wheels([half * 0.55, -half * 0.5], width + 0.1, radius)),
-            Piece("mirror", "paint", boxes([(0.12, 0.25, 0.4)] * 2, [(half + 0.1, s * (width / 2 + 0.15), top - 0.3) for s in (-1, 1)])),
+            Piece("mirror", "paint", boxes([(0.12, 0.25, 0.4)] * 2, mirrors)),
             Piece("plate", "sign", box((0.02, 0.5, 0.15), (-half - 0.01, 0, 0.7))),
         ]
     )  # fmt: skip

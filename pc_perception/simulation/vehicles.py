@@ -82,11 +82,11 @@ def car(number: int) -> Template:
 def _lower_body(length, width, belt, sill, axles, wheel, nose, has_boot) -> Mesh:  # type: ignore[no-untyped-def]
     """Loft from bumper to bumper with a sloping hood, rounded shoulders and wheel arches."""
     half = length / 2
-    x = [-half, -half + 0.08, -half + 0.35]
+    stations = [-half, -half + 0.08, -half + 0.35]
     for axle in sorted(axles):
-        x += [axle - wheel - 0.06, axle - wheel * 0.75, axle + wheel * 0.75, axle + wheel + 0.06]
-    x += [half - 0.3, half - 0.08, half]
-    x = np.sort(np.array(x))
+        stations += [axle - wheel - 0.06, axle - wheel * 0.75, axle + wheel * 0.75, axle + wheel + 0.06]
+    stations += [half - 0.3, half - 0.08, half]
+    x = np.sort(np.array(stations))
     low = np.full(len(x), sill)
     for axle in axles:
         low[np.abs(x - axle) < wheel * 0.8] = 2 * wheel + 0.02
@@ -103,7 +103,7 @@ def _lower_body(length, width, belt, sill, axles, wheel, nose, has_boot) -> Mesh
     rings[:, :, 0] = x[:, None]
     rings[:, :, 1] = narrow[:, None] * -y
     rings[:, :, 2] = low[:, None] + (high - low)[:, None] * frac
-    return loft(rings[:, ::-1])
+    return loft(rings)
 
 
 def _cabin(x0, x1, roof, width_low, width_high, belt, height, rng) -> tuple[Mesh, Mesh]:  # type: ignore[no-untyped-def]
@@ -137,7 +137,7 @@ def _wheels(axles, width, radius) -> Mesh:  # type: ignore[no-untyped-def]
     for x in axles:
         for side in (-1, 1):
             out.append(
-                placed(torus(radius * 0.78, radius * 0.22, 12, 5), (x, side * (width / 2 - 0.12), radius))
+                placed(torus(radius * 0.78, radius * 0.22, 10, 4), (x, side * (width / 2 - 0.12), radius))
             )
     return join(out)
 
