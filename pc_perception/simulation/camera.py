@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.random import Generator
@@ -65,17 +66,19 @@ class PinholeCamera:
         K = np.array([[f, 0.0, (width - 1) / 2], [0.0, f, (height - 1) / 2], [0.0, 0.0, 1.0]])
         return cls(width, height, K)
 
-    def rays(self, T_world_camera: NDArray) -> NDArray[np.float32]:
-        """(H * W, 6) rays in the world whose parameter is depth: direction has unit z in the camera."""
-        v, u = np.mgrid[0 : self.height, 0 : self.width].astype(np.float32)
-        rays = np.empty((self.height * self.width, 6), dtype=np.float32)
+    @cached_property
+    def directions(self) -> NDArray[np.float32]:
+        """(H * W, 3) ray directions in the optical frame, row-major, with z = 1."""
+        v, u = np.mgrid[0 : self.height, 0 : self.width]
         x = (u.ravel() - self.K[0, 2]) / self.K[0, 0]
         y = (v.ravel() - self.K[1, 2]) / self.K[1, 1]
-        R = T_world_camera[:3, :3].astype(np.float32)
+        return np.stack([x, y, np.ones_like(x)], axis=1).astype(np.float32)
+
+    def rays(self, T_world_camera: NDArray) -> NDArray[np.float32]:
+        """(H * W, 6) rays in the world whose parameter is depth: direction has unit z in the camera."""
+        rays = np.empty((self.height * self.width, 6), dtype=np.float32)
         rays[:, :3] = T_world_camera[:3, 3]
-        rays[:, 3:] = (
-            x[:, None].astype(np.float32) * R[:, 0] + y[:, None].astype(np.float32) * R[:, 1] + R[:, 2]
-        )
+        np.matmul(self.directions, T_world_camera[:3, :3].T.astype(np.float32), out=rays[:, 3:])
         return rays
 
     def render(

@@ -84,7 +84,7 @@ def scan_room(
     chosen = _one_per_cell(measured, settings.spacing_m)
     keep, points, measured = keep[chosen], points[chosen], measured[chosen]
     light = shade(room, raycaster.materials, points, hits, keep)
-    light *= 1.0 + 0.12 * _waves(points, rng, 2.0)[:, :1]  # exposure drifts while one walks
+    light *= 1.0 + np.float32(0.12) * _waves(points, rng, 2.0)[:, :1]  # exposure drifts while one walks
     return PointCloud(
         measured,
         {
@@ -100,7 +100,7 @@ def scan_room(
 def _rays(
     room: RoomScene, raycaster: Raycaster, settings: ScanSettings, rng: Generator
 ) -> NDArray[np.float32]:
-    """(R, 6) unit rays of all views, in random order."""
+    """(R, 6) unit rays of all views."""
     area = float(np.prod(room.plan.max(0) - room.plan.min(0)))
     if settings.style == "tripod":
         n_views = int(np.clip(area / 9.0, 2, 7))
@@ -117,9 +117,9 @@ def _rays(
         ]
     out = np.concatenate(rays)
     # Within a pixel rays go anywhere, or views would leave their rows and columns on flat walls.
-    out[:, 3:] += rng.normal(0.0, 0.004, (len(out), 3)).astype(np.float32)
-    out[:, 3:] /= np.linalg.norm(out[:, 3:], axis=1, keepdims=True)
-    return out[rng.permutation(len(out))]
+    out[:, 3:] += np.float32(0.014) * (rng.random((len(out), 3), dtype=np.float32) - np.float32(0.5))
+    out[:, 3:] /= np.sqrt(np.einsum("ij,ij->i", out[:, 3:], out[:, 3:]))[:, None]
+    return out
 
 
 def _panorama(eye: NDArray, settings: ScanSettings, rng: Generator) -> NDArray[np.float32]:
@@ -136,12 +136,12 @@ def _panorama(eye: NDArray, settings: ScanSettings, rng: Generator) -> NDArray[n
 def _kept(
     rays: NDArray, hits: Hits, settings: ScanSettings, raycaster: Raycaster, rng: Generator
 ) -> NDArray[np.int64]:
-    """Choose the hits that a depth sensor would return: in range, not grazing, not on mirrors."""
+    """Choose the hits that a depth sensor would return: in range, not grazing, not on mirrors; mixed."""
     cos = np.abs(np.einsum("ij,ij->i", rays[:, 3:], hits.normal))
     gloss = raycaster.materials.gloss[hits.material]
     chance = np.clip(cos / 0.25, 0.0, 1.0) * (1.0 - 0.5 * gloss**3)
     seen = (hits.distance < settings.far_m) & (hits.distance > 0.3)
-    return np.flatnonzero(seen & (rng.random(len(rays), dtype=np.float32) < chance))
+    return rng.permutation(np.flatnonzero(seen & (rng.random(len(rays), dtype=np.float32) < chance)))
 
 
 def _disturb(points: NDArray, rays: NDArray, settings: ScanSettings, rng: Generator) -> NDArray[np.float32]:

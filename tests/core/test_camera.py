@@ -83,7 +83,7 @@ def test_the_same_generator_gives_the_same_picture(raycaster):
 
 def test_a_ring_looks_all_around_with_nuscenes_names():
     ring = camera_ring(6, 80, 45)
-    assert [name for name, _, _ in ring][0] == "CAM_FRONT"
+    assert next(name for name, _, _ in ring) == "CAM_FRONT"
     ahead = {name: T[:3, 2] for name, _, T in ring}
     assert ahead["CAM_FRONT"][0] > 0.99
     assert ahead["CAM_BACK"][0] < -0.99

@@ -107,7 +107,7 @@ def test_boxes_hold_their_points_and_instances_keep_their_track(nusc, drive):
         world = transform(T_world_lidar, frame.cloud.xyz.astype(np.float64))
         centers = np.array([b.T_world_box[:3, 3] for b in frame.boxes])
         boxes = [(nusc.get("sample_annotation", key), nusc.get_box(key)) for key in sample["anns"]]
-        for note, box in boxes:
+        for _, box in boxes:
             apart = np.linalg.norm(centers - box.center, axis=1)
             assert apart.min() < 1e-6
             assert np.allclose(box.wlh, np.asarray(frame.boxes[apart.argmin()].size)[[1, 0, 2]])
