@@ -147,9 +147,12 @@ def test_numba_rule_equals_the_recurrence() -> None:
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_rule_gradient() -> None:
-    inputs = [t.requires_grad_() for t in _rule_inputs(torch.float64, L=70)]
-    chunked = torch.autograd.grad(recurrence.gated_delta_rule(*inputs).square().sum(), inputs)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_rule_gradient(backend: str) -> None:
+    inputs = [t.requires_grad_() for t in _rule_inputs(torch.float64, L=150)]
+    chunked = torch.autograd.grad(
+        recurrence.gated_delta_rule(*inputs, backend=backend).square().sum(), inputs
+    )
     stepped = torch.autograd.grad(recurrence.gated_delta_rule_reference(*inputs).square().sum(), inputs)
     for a, b in zip(chunked, stepped, strict=True):
         torch.testing.assert_close(a, b)
