@@ -8,7 +8,8 @@ import numpy as np
 from pc_perception.simulation import street_traffic as traffic
 from pc_perception.simulation.overlap import without_overlaps
 from pc_perception.simulation.scene import Scene, SceneObject
-from pc_perception.simulation.street_blocks import Density, fill_block
+from pc_perception.simulation.street_blocks import fill_block
+from pc_perception.simulation.street_edge import Density
 from pc_perception.simulation.street_ground import block_ground, carriageway, markings, median_strip
 from pc_perception.simulation.street_layout import make_blocks, make_street_line
 

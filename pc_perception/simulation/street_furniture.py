@@ -175,7 +175,7 @@ def thing(number: int) -> Template:
 
 @cache
 def fence(number: int) -> Template:
-    """Make 4 m of fence ``number`` of ``N_FENCES`` along y: pickets, rails, mesh, boards or a jersey barrier."""
+    """Make 4 m of fence ``number`` of ``N_FENCES`` along y: pickets, rails, mesh, boards, a barrier or a wall."""
     rng = np.random.default_rng([9, number])
     form = number % 6
     height = rng.uniform(0.8, 2.1)
@@ -199,5 +199,18 @@ def fence(number: int) -> Template:
         return Template([Piece("rail", "metal", join([rails, post]))])
     if form == 4:
         return Template([Piece("panel", "wood", join([box((0.04, 4, height), (0, 0, height / 2)), post]))])
+    if number % 12 == 11:
+        cap = box((0.36, 4, 0.08), (0, 0, height))
+        pillars = boxes([(0.4, 0.4, height + 0.45)] * 2, [(0, y, height / 2 - 0.1) for y in (-1.9, 1.9)])
+        return Template(
+            [
+                Piece(
+                    "wall",
+                    "wall",
+                    join([box((0.25, 4, height + 0.3), (0, 0, height / 2 - 0.15)), cap, pillars]),
+                    _WALL,
+                )
+            ]
+        )
     barrier = [box((0.5, 4, 0.2), (0, 0, 0.1)), box((0.25, 4, 0.85), (0, 0, 0.42))]
     return Template([Piece("wall", "concrete", join(barrier), _WALL)])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pc_perception.simulation import people, trucks, vehicles
 from pc_perception.simulation.scene import SceneObject
-from pc_perception.simulation.street_blocks import Edge
+from pc_perception.simulation.street_edge import Edge
 from pc_perception.simulation.street_layout import Block, Street
 from pc_perception.simulation.template import Template, instance
 
