@@ -168,7 +168,8 @@ def declare(node: Any, parameters: Sequence[Parameter], apply: Callable[[], None
         try:
             node.declare_parameter(p.name, p.default, descriptor)
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-            raise ValueError(str(error)) from None
+            reason = str(error).partition("Reason: ")[2] or str(error)
+            raise ValueError(reason.removesuffix(f": {p.name}")) from None
     if apply is not None:
         on_change(node, apply)
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections import Counter
@@ -158,5 +159,7 @@ def run_node(name: str, make: Callable[[], Any], args: list[str] | None = None) 
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
+        # Ctrl-C comes from the terminal and again from launch; the second must not cut the end short.
+        signal.signal(signal.SIGINT, lambda *_: None)
         node.destroy_node()
         rclpy.try_shutdown()

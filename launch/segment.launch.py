@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Label a live sensor, a bag, or (with no argument) a simulated sensor, and show it in RViz."""
+
+from __future__ import annotations
+
+from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
+from launch.actions import (
+    DeclareLaunchArgument,
+    ExecuteProcess,
+    LogInfo,
+    OpaqueFunction,
+    RegisterEventHandler,
+)
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import LifecycleNode, Node
+from launch_ros.event_handlers import OnStateTransition
+from launch_ros.substitutions import FindPackageShare
+
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from ros2_nodes.bag_topics import cloud_topic
+
+PACKAGE = "pc_perception"
+SHARE = FindPackageShare(PACKAGE)
+SWITCH = ["true", "false"]
+
+
+def arguments() -> list[LaunchDescriptionEntity]:
+    """Return what can be said on the command line; what is not said is left to params_file."""
+    return [
+        DeclareLaunchArgument(
+            "input",
+            default_value="",
+            description="PointCloud2 topic to label, e.g. /velodyne_points. Without it and without bag, a "
+            "simulated sensor is started.",
+        ),
+        DeclareLaunchArgument(
+            "bag",
+            default_value="",
+            description="rosbag2 bag (folder, .mcap or .db3) to play with its own clock; input says which "
+            "of its topics, without it the cloud topic with most messages is taken.",
+        ),
+        DeclareLaunchArgument(
+            "model",
+            default_value="",
+            description="Shipped model (street, room) or path of a .safetensors model file; empty: what "
+            "params_file says (street).",
+        ),
+        DeclareLaunchArgument(
+            "device",
+            default_value="",
+            description="auto, cpu, cuda or cuda:N; empty: what params_file says (auto).",
+        ),
+        DeclareLaunchArgument(
+            "threads",
+            default_value="",
+            description="CPU threads of the model, 0 lets torch choose; empty: what params_file says (0).",
+        ),
+        DeclareLaunchArgument(
+            "namespace", default_value="", description="Namespace of the nodes and topics."
+        ),
+        DeclareLaunchArgument(
+            "params_file",
+            default_value=PathJoinSubstitution([SHARE, "config", "segment.yaml"]),
+            description="YAML file with the parameters of segment_node.",
+        ),
+        DeclareLaunchArgument(
+            "use_sim_time",
+            default_value="false",
+            choices=SWITCH,
+            description="Take the time from /clock; always so with bag.",
+        ),
+        DeclareLaunchArgument(
+            "autostart",
+            default_value="true",
+            choices=SWITCH,
+            description="Configure and activate segment_node at start; false leaves that to a manager.",
+        ),
+        DeclareLaunchArgument(
+            "rviz", default_value="true", choices=SWITCH, description="Open RViz where it is installed."
+        ),
+        DeclareLaunchArgument(
+            "rviz_frame",
+            default_value="",
+            description="Fixed frame of RViz; empty: odom for the simulated sensor, the clouds' own frame for a "
+            "bag, else base_link.",
+        ),
+        DeclareLaunchArgument(
+            "log_level",
+            default_value="info",
+            choices=["debug", "info", "warn", "error", "fatal"],
+            description="Least severe messages that the nodes print.",
+        ),
+    ]
+
+
+def compose(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Return the actions that the arguments ask for."""
+
+    def said(name: str) -> str:
+        return LaunchConfiguration(name).perform(context)
+
+    topic, bag, simulated = said("input"), said("bag"), not said("input") and not said("bag")
+    frame = "odom" if simulated else "base_link"
+    if bag:
+        topic, frame = cloud_topic(bag, topic)
+    overrides: dict[str, object] = {name: said(name) for name in ("model", "device") if said(name)}
+    if said("threads"):
+        overrides["threads"] = int(said("threads"))
+    if said("autostart") == "false":
+        overrides["autostart"] = False
+    sim_time = {"use_sim_time": True} if bag or said("use_sim_time") == "true" else {}
+    common = {
+        "package": PACKAGE,
+        "namespace": said("namespace"),
+        "output": "screen",
+        "ros_arguments": ["--log-level", said("log_level")],
+    }
+    segment = LifecycleNode(
+        executable="segment_node",
+        name="segment_node",
+        parameters=[said("params_file"), overrides | sim_time],
+        remappings=[("points", topic)] if topic else [],
+        **common,
+    )
+    actions: list[LaunchDescriptionEntity] = [segment]
+    if simulated:
+        sensor = Node(executable="simulated_sensor_node", name="simulated_sensor_node", **common)
+        actions += [LogInfo(msg="no input and no bag given: labelling a simulated sensor"), sensor]
+    if bag:
+        told = LogInfo(msg=f"playing '{bag}', labelling its topic '{topic}'")
+        play = ExecuteProcess(cmd=["ros2", "bag", "play", bag, "--clock", "--delay", "1"], output="screen")
+        # Only then: a short bag would be over before the model is loaded.
+        ready = OnStateTransition(target_lifecycle_node=segment, goal_state="active", entities=[told, play])
+        actions.insert(0, RegisterEventHandler(ready))
+    if said("rviz") == "true":
+        actions.append(rviz(said("rviz_frame") or frame, said("namespace"), topic, sim_time))
+    return actions
+
+
+def rviz(frame: str, namespace: str, topic: str, sim_time: dict[str, bool]) -> LaunchDescriptionEntity:
+    """Return RViz with our configuration, or one line where it is not installed."""
+    try:
+        get_package_share_directory("rviz2")
+    except PackageNotFoundError:
+        return LogInfo(msg="rviz2 is not installed: install it (ros-<distro>-rviz2), or say rviz:=false")
+    return Node(
+        package="rviz2",
+        executable="rviz2",
+        namespace=namespace,
+        arguments=["-d", PathJoinSubstitution([SHARE, "rviz", "segment.rviz"]), "-f", frame],
+        parameters=[sim_time],
+        remappings=[("points", topic)] if topic else [],
+        output="log",
+    )
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Return the arguments and, once they are known, the nodes."""
+    return LaunchDescription([*arguments(), OpaqueFunction(function=compose)])

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Find the point clouds of a rosbag2 bag before it is played."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+CLOUD_TYPE = "sensor_msgs/msg/PointCloud2"
+
+
+def cloud_topic(bag: str | Path, topic: str = "") -> tuple[str, str]:
+    """Return which topic of a bag to label, and the frame of its first cloud.
+
+    Args:
+        bag: folder of a bag, or one of its .mcap or .db3 files.
+        topic: the one to take; empty takes the cloud topic with most messages.
+
+    Raises:
+        FileNotFoundError: there is no such bag.
+        ValueError: it cannot be read, or has no such topic.
+    """
+    path = Path(bag)
+    if not path.exists():
+        raise FileNotFoundError(f"no bag '{bag}': give a rosbag2 folder or its .mcap or .db3 file")
+    from rosbag2_py import Info
+
+    try:
+        metadata = Info().read_metadata(str(path), _storage(path))
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"'{bag}' is not a readable rosbag2 bag ({error}); for other recordings use `pc-perception segment`"
+        ) from None
+    counts = {
+        t.topic_metadata.name: t.message_count
+        for t in metadata.topics_with_message_count
+        if t.topic_metadata.type == CLOUD_TYPE and t.message_count
+    }
+    chosen = topic or max(counts, key=lambda name: counts[name], default="")
+    if chosen not in counts:
+        raise ValueError(
+            f"'{bag}' has no clouds ({CLOUD_TYPE}) on '{chosen or 'any topic'}'; it has them on "
+            f"{sorted(counts) or 'none'}"
+        )
+    return chosen, _first_frame(path, chosen)
+
+
+def _storage(path: Path) -> str:
+    return {".mcap": "mcap", ".db3": "sqlite3"}.get(path.suffix, "")
+
+
+def _first_frame(path: Path, topic: str) -> str:
+    from rclpy.serialization import deserialize_message
+    from rosbag2_py import ConverterOptions, SequentialReader, StorageFilter, StorageOptions
+    from sensor_msgs.msg import PointCloud2
+
+    reader = SequentialReader()
+    reader.open(StorageOptions(uri=str(path), storage_id=_storage(path)), ConverterOptions("cdr", "cdr"))
+    reader.set_filter(StorageFilter(topics=[topic]))
+    return deserialize_message(reader.read_next()[1], PointCloud2).header.frame_id
