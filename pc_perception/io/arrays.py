@@ -13,7 +13,9 @@ fields; ``frame``, ``stamp_ns`` and ``grid_shape`` are kept. It holds several cl
 
 from __future__ import annotations
 
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -35,6 +37,23 @@ from pc_perception.io.records import (
 
 Columns = int | Sequence[str] | None
 
+# What numpy, zipfile and zlib let through on damaged archives; AttributeError: it is a plain .npy.
+_ZIP_ERRORS = (
+    ValueError,
+    EOFError,
+    OSError,
+    KeyError,
+    AttributeError,
+    TypeError,
+    SyntaxError,
+    NotImplementedError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
 
 def read_npy(path: Path, columns: Columns = None) -> PointCloud:
     """Return the cloud of a .npy file.
@@ -43,11 +62,10 @@ def read_npy(path: Path, columns: Columns = None) -> PointCloud:
         ValueError: it is not an array of at least three columns, or is truncated.
     """
     try:
-        values = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+        with path.open("rb") as stream:
+            values = np.lib.format.read_array(stream, allow_pickle=False)
+    except (ValueError, EOFError, OSError, SyntaxError, MemoryError) as error:  # SyntaxError: its header
         raise ValueError(f"the .npy file cannot be read: {error}") from error
-    if isinstance(values, np.lib.npyio.NpzFile):
-        raise ValueError("this is an .npz archive; rename it")
     return cloud_from_array(values, columns)
 
 
@@ -84,9 +102,9 @@ def _names_for(values: NDArray) -> tuple[str, ...]:
 
 def _load_npz(path: Path) -> dict[str, NDArray]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, KeyError, AttributeError) as error:
+    except _ZIP_ERRORS as error:
         raise ValueError(f"the .npz file cannot be read: {error}") from error
 
 
@@ -104,6 +122,21 @@ def read_npz(path: Path, columns: Columns = None) -> PointCloud:
     if key is None:
         raise ValueError(f"it has no array 'xyz' or 'points'; its arrays are {sorted(arrays)}")
     return _with_extras(cloud_from_array(arrays.pop(key), columns), arrays)
+
+
+def looks_like_cloud(path: Path) -> bool:
+    """Tell from the header of a .npy or .npz file, without its data, whether clouds are inside."""
+    try:
+        with path.open("rb") as stream:
+            if path.suffix.lower() == ".npz":
+                names = zipfile.ZipFile(stream).namelist()
+                return "xyz.npy" in names or "points.npy" in names
+            version = np.lib.format.read_magic(stream)
+            reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else None
+            shape, _, dtype = (reader or np.lib.format.read_array_header_2_0)(stream)
+    except _ZIP_ERRORS:
+        return False
+    return dtype.names is not None or (len(shape) == 2 and shape[1] in COLUMN_NAMES)
 
 
 def _with_extras(cloud: PointCloud, arrays: dict[str, NDArray]) -> PointCloud:

@@ -22,8 +22,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from pc_perception.cloud import PointCloud
 from pc_perception.io import arrays, bins, las, pcd, ply, s3dis
 
@@ -163,16 +161,6 @@ def _is_cloud(path: Path) -> bool:
         return False
     if suffix == ".bin":
         return not path.name.endswith("_lidarseg.bin")
-    if suffix == ".npy":
-        try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, OSError):
-            return False
-        return array.dtype.names is not None or (array.ndim == 2 and array.shape[1] in bins.COLUMN_NAMES)
-    if suffix == ".npz":
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                return "xyz" in archive.files or "points" in archive.files
-        except (ValueError, OSError):
-            return False
+    if suffix in (".npy", ".npz"):
+        return arrays.looks_like_cloud(path)
     return True

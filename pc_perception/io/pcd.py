@@ -105,7 +105,7 @@ def _parse_header(entries: dict[str, list[str]]) -> _Header:
 
 
 def _column(header: _Header, k: int, values: NDArray) -> NDArray:
-    return values.reshape(header.n_points, -1)[:, 0] if header.counts[k] == 1 else values
+    return values.reshape(header.n_points) if header.counts[k] == 1 else values
 
 
 def _kept(header: _Header) -> list[int]:
