@@ -150,8 +150,10 @@ def _relight(rgb: NDArray[np.uint8], strength: float, rng: Generator) -> NDArray
     values = rgb.astype(np.float32) / 255
     gain = rng.uniform(1 - strength, 1 + strength) * rng.uniform(1 - strength / 3, 1 + strength / 3, 3)
     contrast = rng.uniform(1 - strength, 1 + strength)
-    mean = values.mean(0, keepdims=True) if len(values) else 0.5
-    values = ((values - mean) * contrast + mean) * gain.astype(np.float32)
+    if not len(values):
+        return rgb
+    mean = values.mean(0, keepdims=True)
+    values = ((values - mean) * np.float32(contrast) + mean) * gain.astype(np.float32)
     if rng.random() < 0.1 * strength / 0.3:
         values[:] = values.mean(1, keepdims=True)
     values += 0.03 * strength * rng.standard_normal(values.shape, dtype=np.float32)

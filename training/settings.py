@@ -31,7 +31,7 @@ class RunSettings:
         data: ``KIND:WHERE`` (``training/data/specs.py``), several separated by commas.
         data_shares: how often each data set is drawn from; empty: every cloud equally often.
         data_limit: use only this many clouds, spread evenly over the data; 0 for all.
-        data_root, version, label_source, sequences, topic: see ``DataOptions``.
+        data_root, version, split, label_source, sequences, topic: see ``DataOptions``.
         n_scenes, per_scene, data_seed, cache_dir: of simulated data, see ``DataOptions``.
         max_steps: batches; 0 for no limit.
         max_minutes: training time; 0 for no limit. The schedule follows whichever is further.
@@ -66,6 +66,7 @@ class RunSettings:
     data_limit: int = 0
     data_root: str = ""
     version: str = ""
+    split: str = ""
     label_source: str = ""
     sequences: tuple[str, ...] = ()
     topic: str = ""
@@ -126,6 +127,7 @@ class RunSettings:
             label_set=self.label_set or None,
             root=self.data_root,
             version=self.version,
+            split=self.split,
             label_source=self.label_source,
             sequences=self.sequences,
             topic=self.topic,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pc_perception.cloud import PointCloud
-from pc_perception.labels import UNLABELED
+from pc_perception.labels import UNLABELED, label_map, load_label_set
 
 
 class CloudDataset(Protocol):
@@ -53,9 +53,20 @@ def with_labels(cloud: PointCloud, raw: NDArray | None, table: NDArray[np.uint16
     return PointCloud(cloud.xyz, fields, cloud.frame, cloud.stamp_ns, cloud.grid_shape)
 
 
-def identity_map(n_classes: int) -> NDArray[np.uint16]:
-    """Return the table of clouds whose labels are already those of the target set."""
+def label_table(source: str, target: str | None) -> NDArray[np.uint16] | None:
+    """Return the (65536,) table from raw ids of ``source`` to the preset ``target``.
+
+    An empty ``source`` means that labels are already the target's; no ``target`` means no labels: None.
+
+    Raises:
+        ValueError: there is no such preset or map.
+    """
+    if target is None:
+        return None
+    if source:
+        return label_map(source, target)
     table = np.full(65536, UNLABELED, dtype=np.uint16)
+    n_classes = len(load_label_set(target))
     table[:n_classes] = np.arange(n_classes)
     return table
 

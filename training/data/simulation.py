@@ -10,7 +10,6 @@ evaluation those from ``HELD_OUT`` up.
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -21,21 +20,14 @@ import numpy as np
 
 from pc_perception.cloud import PointCloud
 from pc_perception.io.files import read_cloud
-from pc_perception.labels import label_map
 
-from .dataset import with_labels
+from .dataset import label_table, with_labels
+from .plain_files import cache_root, write_plain
 
 FORMAT = 1
 """Raise when the clouds of a seed change, so that old files are not taken for new ones."""
 HELD_OUT = 1_000_000
 SPACING_M = 9.0
-KEPT_FIELDS = ("intensity", "ring", "rgb", "label")
-
-
-def default_cache() -> Path:
-    """Return the folder that simulated clouds are kept in: ``$XDG_CACHE_HOME/pc_perception/simulation``."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "pc_perception" / "simulation"
 
 
 def street_sweeps(seed: int, n: int) -> list[PointCloud]:
@@ -74,10 +66,7 @@ def room_clouds(seed: int, n: int) -> list[PointCloud]:
     return [scan_room(seed), *views]
 
 
-MAKERS: dict[str, tuple[Callable[[int, int], list[PointCloud]], str]] = {
-    "street": (street_sweeps, "simulation"),
-    "room": (room_clouds, "simulation"),
-}
+MAKERS: dict[str, Callable[[int, int], list[PointCloud]]] = {"street": street_sweeps, "room": room_clouds}
 
 
 class SimulatedClouds:
@@ -89,7 +78,7 @@ class SimulatedClouds:
         n_scenes: how many streets or rooms.
         per_scene: clouds of each.
         seed: the scenes are those of seeds ``seed`` .. ``seed + n_scenes - 1``.
-        cache_dir: where files are kept; None for ``default_cache()``.
+        cache_dir: where files are kept; None for the user's cache.
     """
 
     def __init__(
@@ -108,8 +97,10 @@ class SimulatedClouds:
                 f"n_scenes {n_scenes} and per_scene {per_scene} must be at least 1, seed {seed} at least 0"
             )
         self.kind, self.n_scenes, self.per_scene, self.seed = kind, n_scenes, per_scene, seed
-        self.table = None if label_set is None else label_map(MAKERS[kind][1], label_set)
-        self.folder = Path(cache_dir or default_cache()) / f"{kind}-{FORMAT}-{per_scene}"
+        self.table = label_table("simulation", label_set)
+        self.folder = (
+            (Path(cache_dir) if cache_dir else cache_root()) / "simulation" / f"{kind}-{FORMAT}-{per_scene}"
+        )
 
     def __len__(self) -> int:
         return self.n_scenes * self.per_scene
@@ -159,17 +150,9 @@ def _run(results: Iterable[None], n: int, kind: str, progress: bool) -> None:
 
 
 def make_files(kind: str, folder: Path, per_scene: int, seed: int) -> None:
-    """Make and write the clouds of one scene; files appear only complete, the last view last."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for view, cloud in enumerate(MAKERS[kind][0](seed, per_scene)):
-        file = folder / f"{seed:08d}-{view}.npz"
-        unfinished = folder / f".{os.getpid()}-{file.name}"
-        arrays = {name: cloud.fields[name] for name in KEPT_FIELDS if name in cloud.fields}
-        if cloud.grid_shape is not None:
-            arrays["grid_shape"] = np.array(cloud.grid_shape)
-        with unfinished.open("wb") as stream:  # not compressed: read many times, written once
-            np.savez(stream, xyz=cloud.xyz, frame=np.array(cloud.frame), **arrays)
-        unfinished.replace(file)
+    """Make and write the clouds of one scene, the last view last."""
+    for view, cloud in enumerate(MAKERS[kind](seed, per_scene)):
+        write_plain(folder / f"{seed:08d}-{view}.npz", cloud)
 
 
 def main() -> None:

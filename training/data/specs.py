@@ -28,6 +28,7 @@ class DataOptions:
         label_source: id space of raw labels (``labels.label_map``); empty takes the data set's own; for
             folders and bags it must be given unless their labels are already those of ``label_set``.
         sequences: SemanticKITTI sequences; empty takes all that have labels.
+        split: official nuScenes split, ``train``, ``val`` ...; empty takes all scenes.
         topic: of a bag; empty takes its only one.
         n_scenes, per_scene, seed, cache_dir: see ``simulation.SimulatedClouds``.
     """
@@ -37,6 +38,7 @@ class DataOptions:
     version: str = ""
     label_source: str = ""
     sequences: tuple[str, ...] = ()
+    split: str = ""
     topic: str = ""
     n_scenes: int = 200
     per_scene: int = 4
@@ -80,7 +82,7 @@ def open_one(spec: str, options: DataOptions) -> CloudDataset:
     if kind == "bag":
         from .bag import BagClouds
 
-        return BagClouds(where, options.label_set, options.label_source, options.topic)
+        return BagClouds(where, options.label_set, options.label_source, options.topic, options.cache_dir)
     if kind == "folder":
         from .folder import FolderClouds
 
@@ -88,7 +90,7 @@ def open_one(spec: str, options: DataOptions) -> CloudDataset:
     if kind == "nuscenes":
         from .nuscenes import NuScenesClouds
 
-        return NuScenesClouds(where, options.label_set, options.version, options.label_source)
+        return NuScenesClouds(where, options.label_set, options.version, options.label_source, options.split)
     from .semantickitti import SemanticKittiClouds
 
     return SemanticKittiClouds(where, options.label_set, options.sequences)

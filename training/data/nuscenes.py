@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""nuScenes-format data through nuscenes-devkit: keyframes of LIDAR_TOP with lidarseg."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pc_perception.cloud import PointCloud
+from pc_perception.io.files import read_cloud
+from pc_perception.io.label_files import read_labels
+
+from .dataset import label_table, with_labels
+
+
+class NuScenesClouds:
+    """LIDAR_TOP keyframes in the order of their scenes and stamps.
+
+    Args:
+        root: the data set's folder, which holds ``v1.0-...``, ``samples`` and ``lidarseg``.
+        label_set: target preset, or None: then keyframes without labels are used too.
+        version: name of the tables' folder; empty where there is only one.
+        label_source: ``nuscenes32`` (the default) or another id space whose labels lie in
+            ``lidarseg_NAME`` instead of ``lidarseg`` (``pandaset43``).
+        split: ``train``, ``val``, ``mini_train`` ... of the official lists; empty for all scenes.
+
+    Raises:
+        FileNotFoundError, ValueError: tables or labels are missing.
+        ImportError: nuscenes-devkit is not installed.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        label_set: str | None,
+        version: str = "",
+        label_source: str = "",
+        split: str = "",
+    ) -> None:
+        self.root = Path(root)
+        source = label_source or "nuscenes32"
+        self.table = label_table(source, label_set)
+        self.label_folder = "lidarseg" if source == "nuscenes32" else f"lidarseg_{source}"
+        self.version = version or self._only_version()
+        self.frames = self._read_tables(split)
+        if label_set is not None:
+            self.frames = [frame for frame in self.frames if self._labels(frame[1]).is_file()]
+        if not self.frames:
+            raise ValueError(f"'{root}' has no keyframe with labels in '{self.label_folder}'")
+
+    def _only_version(self) -> str:
+        found = sorted(p.name for p in self.root.glob("v1.0-*") if p.is_dir())
+        if len(found) != 1:
+            raise ValueError(
+                f"'{self.root}' has the tables {found or 'of no version'}; say which: version=v1.0-..."
+            )
+        return found[0]
+
+    def _read_tables(self, split: str) -> list[tuple[str, str, str]]:
+        """(scene, sample_data token, file) of every LIDAR_TOP keyframe."""
+        try:
+            from nuscenes import NuScenes
+            from nuscenes.utils.splits import create_splits_scenes
+        except ImportError as error:
+            raise ImportError(
+                "nuScenes data needs nuscenes-devkit; install with: pip install 'pc_perception[nuscenes]'"
+            ) from error
+
+        if not (self.root / self.version).is_dir():
+            raise FileNotFoundError(f"there are no tables '{self.root / self.version}'")
+        tables = NuScenes(self.version, str(self.root), verbose=False)
+        lists = create_splits_scenes()
+        if split and split not in lists:
+            raise ValueError(f"there is no split '{split}'; choose one of {', '.join(lists)}")
+        frames = []
+        for scene in tables.scene:
+            if split and scene["name"] not in lists[split]:
+                continue
+            token = scene["first_sample_token"]
+            while token:
+                sample = tables.get("sample", token)
+                data = tables.get("sample_data", sample["data"]["LIDAR_TOP"])
+                frames.append((scene["name"], data["token"], data["filename"]))
+                token = sample["next"]
+        return frames
+
+    def _labels(self, token: str) -> Path:
+        folder = self.root / self.label_folder
+        versioned = folder / self.version
+        return (versioned if versioned.is_dir() else folder) / f"{token}_lidarseg.bin"
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def name(self, index: int) -> str:
+        """Name keyframe ``index``."""
+        scene, _, file = self.frames[index]
+        return f"{scene} {Path(file).name}"
+
+    def __getitem__(self, index: int) -> PointCloud:
+        _, token, file = self.frames[index]
+        cloud = read_cloud(self.root / file, 5)
+        raw = None if self.table is None else read_labels(self._labels(token), len(cloud))[0]
+        return with_labels(cloud, raw, self.table)
