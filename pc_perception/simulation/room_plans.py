@@ -15,6 +15,8 @@ from pc_perception.simulation import furniture_tables as tables
 from pc_perception.simulation.furniture_assembly import FLOOR, Assembly
 from pc_perception.simulation.room_layout import Builder, Layout
 
+Found = tuple[NDArray, int, NDArray] | None  # pose, claim and footprint of what was placed
+
 ROOM_KINDS = (
     "office",
     "living",
@@ -96,7 +98,7 @@ def _same_chairs(rng: Generator) -> Builder:
     return lambda _: _chair(np.random.default_rng(seed))
 
 
-def _around(layout: Layout, found: tuple[NDArray, int, NDArray] | None, share: float) -> None:
+def _around(layout: Layout, found: Found, share: float) -> None:
     """Put chairs around a table, facing it, pushed in or pulled out, a few turned away."""
     if found is None:
         return
@@ -116,6 +118,15 @@ def _around(layout: Layout, found: tuple[NDArray, int, NDArray] | None, share: f
             layout.beside(T, claim, offset, yaw + rng.normal(0, 0.25), chairs)
 
 
+def _fitted(place: Callable[[Builder], Found], build: Builder) -> Found:
+    """Draw pieces until one fits, as people buy what their room has space for."""
+    for _ in range(4):
+        found = place(build)
+        if found is not None:
+            return found
+    return None
+
+
 def _workplace(layout: Layout) -> None:
     rng = layout.rng
     found = layout.along_wall(tables.desk) if rng.random() < 0.75 else layout.free(tables.desk)
@@ -128,7 +139,7 @@ def _workplace(layout: Layout) -> None:
 
 def _sofa_group(layout: Layout) -> None:
     rng = layout.rng
-    found = layout.along_wall(seating.sofa) if rng.random() < 0.75 else layout.free(seating.sofa)
+    found = _fitted(layout.along_wall if rng.random() < 0.75 else layout.free, seating.sofa)
     if found is not None and rng.random() < 0.7:
         T, claim, size = found
         layout.beside(
@@ -139,7 +150,7 @@ def _sofa_group(layout: Layout) -> None:
 
 
 def _bed_group(layout: Layout) -> None:
-    found = layout.along_wall(seating.bed)
+    found = _fitted(layout.along_wall, seating.bed)
     if found is None:
         return
     T, claim, size = found
@@ -162,8 +173,12 @@ _GROUPS: dict[str, Callable[[Layout], object]] = {
     "workplace": _workplace,
     "sofa_group": _sofa_group,
     "bed_group": _bed_group,
-    "table_set": lambda layout: _around(layout, layout.free(tables.table), layout.rng.uniform(0.3, 1.0)),
-    "big_table": lambda layout: _around(layout, layout.free(tables.table), layout.rng.uniform(0.6, 1.0)),
+    "table_set": lambda layout: _around(
+        layout, _fitted(layout.free, tables.table), layout.rng.uniform(0.3, 1.0)
+    ),
+    "big_table": lambda layout: _around(
+        layout, _fitted(layout.free, tables.table), layout.rng.uniform(0.6, 1.0)
+    ),
     "bar": lambda layout: _around(layout, layout.free(tables.bar_table), 0.3),
     "shelf": _wall(storage.shelf),
     "cabinet": _wall(storage.cabinet),
