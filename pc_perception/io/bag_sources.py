@@ -146,6 +146,8 @@ def scan_sqlite(path: Path) -> Iterator[McapChannel | tuple[McapChannel, int, by
     """
     connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
     try:
+        # Without it SQLite refuses a file shorter than its header says before reading one page.
+        connection.execute("PRAGMA writable_schema=ON")
         channels: dict[int, McapChannel] = {}
         for number, name, msgtype in connection.execute("SELECT id, name, type FROM topics"):
             channels[number] = McapChannel(name, msgtype, "", "ros2msg", {})
