@@ -134,7 +134,7 @@ class _Run:
 def _pictures(run_state: _Run, picture: Path | None, html: Path | None, title: str) -> None:
     if not run_state.kept:
         return
-    names, clouds, results = zip(*run_state.kept, strict=True)
+    _, clouds, results = zip(*run_state.kept, strict=True)
     label_set = results[0].label_set
     if picture:
         from pc_perception.visualization.png import render_png
