@@ -49,7 +49,7 @@ def car(number: int) -> Template:
     wheel = rng.uniform(0.29, 0.36) + 0.04 * (kind in ("suv", "pickup", "van"))
     axles = (length * rng.uniform(0.29, 0.34), -length * rng.uniform(0.26, 0.32))
     nose = rng.uniform(0.05, 0.25)
-    body = _lower_body(length, width, belt, sill, axles, wheel, nose, boot > 0.06)
+    body = _lower_body(length, width, belt, sill, axles, wheel, nose, boot > 0.06, rng.uniform(0.08, 0.26))
     roof = (x_boot + rear, x_hood - screen)
     taper = rng.uniform(0.08, 0.2)
     glass, shell = _cabin(x_boot, x_hood, roof, width - 0.1, width - 0.1 - 2 * taper, belt, height, rng)
@@ -79,7 +79,7 @@ def car(number: int) -> Template:
     return Template(pieces)
 
 
-def _lower_body(length, width, belt, sill, axles, wheel, nose, has_boot) -> Mesh:  # type: ignore[no-untyped-def]
+def _lower_body(length, width, belt, sill, axles, wheel, nose, has_boot, round_off) -> Mesh:  # type: ignore[no-untyped-def]
     """Loft from bumper to bumper with a sloping hood, rounded shoulders and wheel arches."""
     half = length / 2
     stations = [-half, -half + 0.08, -half + 0.35]
@@ -96,7 +96,7 @@ def _lower_body(length, width, belt, sill, axles, wheel, nose, has_boot) -> Mesh
     high = belt - nose * hood**1.5 - (0.12 if has_boot else 0.05) * tail
     high[[0, -1]] -= [0.12, 0.18]
     low = np.minimum(low, high - 0.06)
-    narrow = width / 2 * (1 - 0.12 * np.clip((np.abs(x) - half + 0.6) / 0.6, 0, 1) ** 2)
+    narrow = width / 2 * (1 - round_off * np.clip((np.abs(x) - half + 0.8) / 0.8, 0, 1) ** 2)
     y = np.array([-0.93, -1.0, -1.0, -0.94, 0.94, 1.0, 1.0, 0.93])
     frac = np.array([0.0, 0.12, 0.82, 1.0, 1.0, 0.82, 0.12, 0.0])
     rings = np.empty((len(x), 8, 3), np.float32)
@@ -107,29 +107,41 @@ def _lower_body(length, width, belt, sill, axles, wheel, nose, has_boot) -> Mesh
 
 
 def _cabin(x0, x1, roof, width_low, width_high, belt, height, rng) -> tuple[Mesh, Mesh]:  # type: ignore[no-untyped-def]
-    """Glass house (a loft from belt to roof) and the roof with its pillars."""
-    z = (belt - 0.03, height - 0.06)
-    low = [(x0, -width_low / 2), (x1, -width_low / 2), (x1, width_low / 2), (x0, width_low / 2)]
-    high = [
-        (roof[0], -width_high / 2),
-        (roof[1], -width_high / 2),
-        (roof[1], width_high / 2),
-        (roof[0], width_high / 2),
+    """Glass house with bent panes, and the domed roof with its pillars."""
+    share = np.array([0.0, 0.3, 0.65, 1.0])
+    z = belt - 0.03 + (height - belt - 0.04) * share
+    back = x0 + (roof[0] - x0) * share ** rng.uniform(0.7, 1.2)
+    front = x1 + (roof[1] - x1) * share ** rng.uniform(0.7, 1.05)
+    width = width_low + (width_high - width_low) * share ** rng.uniform(1.0, 1.8)
+    cut = rng.uniform(0.08, 0.25)
+    rings = np.stack([_round_ring(*row, cut) for row in zip(back, front, width, z, strict=True)])
+    dome = rng.uniform(0.02, 0.07)
+    run = roof[1] - roof[0]
+    top = [(0.0, 1.015, -dome - 0.03), (0.06, 0.97, -0.6 * dome), (0.22, 0.8, -0.15 * dome), (0.4, 0.4, 0.0)]
+    roof_rings = [
+        _round_ring(roof[0] + a * run, roof[1] - a * run, f * width_high, height + dz, cut)
+        for a, f, dz in top
     ]
-    rings = [[(*p, z[0]) for p in low], [(*p, z[1]) for p in high]]
-    glass = loft(rings)
-    bulge = [
-        [(p[0] * 1.0 + e * np.sign(p[0]) * 0.04, p[1] * f, zz) for p in high]
-        for e, f, zz in ((1, 1.01, height - 0.08), (0.5, 0.98, height - 0.02), (-2, 0.85, height))
-    ]
-    thickness = rng.uniform(0.03, 0.05)
-    pillars = [tube([(*a, z[0]), (*b, z[1])], thickness, 4) for a, b in zip(low, high, strict=True)]
-    for share in (0.45,) if x1 - x0 < 2.6 else (0.35, 0.68):
+    thick = rng.uniform(0.03, 0.05)
+    pillars = [tube(rings[:, k], thick, 4) for k in (1, 4, 7, 10)]
+    for at in (0.45,) if x1 - x0 < 2.6 else (0.35, 0.68):
         for side in (-1, 1):
-            xm, xr = x0 + share * (x1 - x0), roof[0] + share * (roof[1] - roof[0])
-            path = [(xm, side * width_low / 2, z[0]), (xr, side * width_high / 2, z[1])]
-            pillars.append(tube(path, thickness * 1.4, 4))
-    return glass, join([loft(bulge), *pillars])
+            path = np.stack([back + at * (front - back), side * width / 2, z], 1)
+            pillars.append(tube(path, thick * 1.4, 4))
+    return loft(rings), join([loft(roof_rings), *pillars])
+
+
+def _round_ring(x0: float, x1: float, width: float, z: float, cut: float) -> np.ndarray:
+    """(12, 3) rectangle at height z with its corners cut twice, counter-clockwise from above."""
+    a, b = min(cut, 0.3 * (x1 - x0)), min(cut, 0.3 * width)
+    corner = np.array([(0.0, 1.0), (0.3, 0.3), (1.0, 0.0)])  # shares of the cuts along x and y
+    w = width / 2
+    lower_right = np.stack([x1 - a * corner[::-1, 0], -w + b * corner[::-1, 1]], 1)
+    upper_right = np.stack([x1 - a * corner[:, 0], w - b * corner[:, 1]], 1)
+    upper_left = np.stack([x0 + a * corner[::-1, 0], w - b * corner[::-1, 1]], 1)
+    lower_left = np.stack([x0 + a * corner[:, 0], -w + b * corner[:, 1]], 1)
+    ring = np.concatenate([lower_right, upper_right, upper_left, lower_left])
+    return np.column_stack([ring, np.full(12, z)])
 
 
 def _wheels(axles, width, radius) -> Mesh:  # type: ignore[no-untyped-def]

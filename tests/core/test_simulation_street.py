@@ -12,6 +12,7 @@ from pc_perception.geometry import in_box, transform
 from pc_perception.labels import label_map, load_label_set
 from pc_perception.simulation import people, shapes, street_furniture, trucks, vegetation, vehicles
 from pc_perception.simulation.drive import simulate_drive
+from pc_perception.simulation.echo import Echo
 from pc_perception.simulation.lidar import SpinningLidar
 from pc_perception.simulation.materials import RECIPES, draw_material
 from pc_perception.simulation.scene import PART_IDS
@@ -74,12 +75,13 @@ def test_cars_have_the_size_of_cars():
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not():
-    first, second = (list(simulate_drive(5, 3)) for _ in range(2))
+    sensor = SpinningLidar(16, 10, 360, "vlp16", echo=Echo.random(np.random.default_rng(0)))
+    first, second = (list(simulate_drive(5, 2, sensor)) for _ in range(2))
     for a, b in zip(first, second, strict=True):
         assert a.cloud.xyz.tobytes() == b.cloud.xyz.tobytes()
         assert all(a.cloud.fields[k].tobytes() == b.cloud.fields[k].tobytes() for k in a.cloud.fields)
         assert a.T_world_base.tobytes() == b.T_world_base.tobytes()
-    other = next(simulate_drive(6, 1))
+    other = next(simulate_drive(6, 1, sensor))
     assert other.cloud.xyz.tobytes() != first[0].cloud.xyz.tobytes()
 
 
@@ -191,6 +193,24 @@ def test_a_long_drive_goes_on_smoothly_into_the_next_street():
     steps = np.linalg.norm(np.diff(place, axis=0), axis=1)
     np.testing.assert_allclose(steps, 10.0, rtol=0.2)
     assert [f.stamp_ns - frames[0].stamp_ns for f in frames[:3]] == [0, 100_000_000, 200_000_000]
+
+
+def test_cameras_see_the_drive_and_leave_its_clouds_alone():
+    class Camera:
+        def render(self, raycaster, T_world_camera, rng, stamp_ns):
+            rng.random(7)
+            ahead = np.concatenate([T_world_camera[:3, 3], T_world_camera[:3, 2]]).astype(np.float32)[None]
+            return raycaster.cast(ahead).raw_class[0], stamp_ns
+
+    # Optical axis straight down: it must meet the road.
+    mount = np.array([[0.0, -1, 0, 2], [-1, 0, 0, 0], [0, 0, -1, 1.6], [0, 0, 0, 1]])
+    sensor = SpinningLidar(8, 10, 90)
+    plain = list(simulate_drive(9, 2, sensor))
+    seen = list(simulate_drive(9, 2, sensor, cameras=[("down", Camera(), mount)]))
+    for a, b in zip(plain, seen, strict=True):
+        assert b.images["down"] == (1, b.stamp_ns)
+        np.testing.assert_array_equal(b.T_base_cameras["down"], mount)
+        assert a.cloud.xyz.tobytes() == b.cloud.xyz.tobytes()
 
 
 def test_wrong_arguments_are_refused():
