@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from pc_perception.io.mcap_file import McapChannel, scan_mcap
+from pc_perception.io.mcap_scan import scan_mcap
+from pc_perception.io.mcap_writer import McapChannel
 from pc_perception.io.message_types import typestore
 from pc_perception.io.rosbag1_scan import scan_rosbag1
 

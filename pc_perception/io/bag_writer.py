@@ -16,7 +16,7 @@ from pc_perception.geometry import rotation_to_quaternion
 from pc_perception.io import label_messages
 from pc_perception.io.bag_sources import Topic
 from pc_perception.io.label_messages import set_header
-from pc_perception.io.mcap_file import McapChannel, McapWriter
+from pc_perception.io.mcap_writer import McapChannel, McapWriter
 from pc_perception.io.message_encoding import CloudMessage, encode_cloud, fill_message
 from pc_perception.io.message_types import new_message, typestore
 from pc_perception.labels import LabelSet

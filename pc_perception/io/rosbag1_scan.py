@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from pc_perception.io.mcap_file import McapChannel
+from pc_perception.io.mcap_writer import McapChannel
 
 _MAGIC = b"#ROSBAG V2.0\n"
 _MESSAGE, _CHUNK, _CONNECTION = 0x02, 0x05, 0x07
