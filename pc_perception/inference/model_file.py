@@ -168,7 +168,9 @@ def read_model_file(model: str | Path) -> tuple[ModelHeader, dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator)
+            # Copies: the tensors are maps of the file, and whoever overwrites it in place (`cp`) would
+            # otherwise kill every process that runs the model.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, KeyError, MemoryError) as error:
         raise ValueError(f"'{path}' is not a readable safetensors file ({error}); export it again") from None
     header, digest = _parse_header(path, metadata)
