@@ -4,7 +4,8 @@
 Run with ROS 2 sourced (sensor_msgs_py comes with it): ``python benchmarks/decode.py [--rounds 15]``.
 Every round makes a new cloud, runs the two in turn on poisoned memory and checks that the values are
 equal. The ratio is median(peer) / median(ours); a target is met when the lower end of its 95 % bootstrap
-interval is. Targets: >= 12x (20 bytes a point), >= 20x (22), >= 30x (48), and ours <= 2 memcpy + 30 us.
+interval is. Targets: >= 12x, in the longer run >= 20x (22 bytes a point) and >= 30x (48); and ours <= 2
+memcpy of the message + 30 us.
 """
 
 from __future__ import annotations
@@ -98,8 +99,8 @@ def _decode_rows(rounds: int, rng: np.random.Generator) -> None:
         peer, ours, copy = (np.array(times[k]) for k in ("peer", "ours", "copy"))
         ratio, low, high = _interval(peer, ours, rng)
         within = np.median(ours) <= 2 * np.median(copy) + 30
-        verdict = f">= {layout[3]:.0f}x {'met' if low >= layout[3] else 'MISSED'}, "
-        verdict += f"2 memcpy + 30 us {'met' if within else 'MISSED'}"
+        goals = {">= 12x": low >= 12, f">= {layout[3]:.0f}x": low >= layout[3], "2 memcpy + 30 us": within}
+        verdict = ", ".join(f"{goal} {'met' if met else 'missed'}" for goal, met in goals.items())
         medians = f"{np.median(peer):9.1f} {np.median(ours):9.1f} {np.median(copy):9.1f}"
         print(f"{name:22} {medians} {ratio:8.1f} ({low:5.1f}..{high:5.1f}) {verdict}")
 
@@ -111,7 +112,7 @@ def _other_rows(rounds: int, rng: np.random.Generator) -> None:
     print(f"\n{'layout':22} {'cloud_from_msg us':>18} {'labelled encode us':>19} {'memcpy out us':>14}")
     for name, layout in LAYOUTS.items():
         msg, values = _message(layout, rng)
-        cloud = PointCloud(values[:, :3])
+        cloud = PointCloud(np.ascontiguousarray(values[:, :3]))
         label = rng.integers(0, len(labels), len(cloud)).astype(np.uint16)
         confidence = rng.random(len(cloud), dtype=np.float32)
         buffer = np.empty(24 * len(cloud), np.uint8)
