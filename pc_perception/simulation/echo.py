@@ -42,7 +42,7 @@ class Echo:
     def random(cls, rng: np.random.Generator) -> Echo:
         """Draw a sensor's quality."""
         return cls(
-            rng.uniform(0.003, 0.035), rng.uniform(55, 180), float(np.exp(rng.uniform(np.log(15), np.log(250)))),
+            rng.uniform(0.003, 0.035), rng.uniform(75, 190), float(np.exp(rng.uniform(np.log(15), np.log(250)))),
             rng.uniform(0.6, 1.4), rng.uniform(0.0, 0.9), rng.uniform(0.05, 0.6), rng.uniform(0.4, 3.0),
             float(10 ** rng.uniform(-4.5, -2.7)), float(10 ** rng.uniform(-3, -1.3)),
         )  # fmt: skip

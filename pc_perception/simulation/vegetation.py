@@ -16,22 +16,16 @@ _CROWN, _TRUNK, _BUSH = 5, 6, 7
 
 
 def leaves(centers: NDArray, sizes: NDArray, rng: np.random.Generator) -> Mesh:
-    """Make one randomly turned, slightly folded quad per row of (N, 3) ``centers`` (open surfaces)."""
+    """Make one randomly turned triangle per row of (N, 3) ``centers`` (open surfaces)."""
     n = len(centers)
     u = rng.normal(size=(n, 3))
     u /= np.linalg.norm(u, axis=1, keepdims=True)
     v = np.cross(u, rng.normal(size=(n, 3)))
     v /= np.linalg.norm(v, axis=1, keepdims=True)
-    half = sizes[:, None] / 2
-    fold = 0.3 * half * np.cross(u, v)
-    corners = np.stack(
-        [-u * half - v * half, u * half - v * half + fold, u * half + v * half, -u * half + v * half + fold],
-        1,
-    )
+    reach = 0.7 * sizes[:, None]
+    corners = np.stack([-u * reach, 0.5 * u * reach + v * reach, 0.5 * u * reach - v * reach], 1)
     vertices = (centers[:, None] + corners).reshape(-1, 3).astype(np.float32)
-    first = 4 * np.arange(n, dtype=np.int32)[:, None, None]
-    triangles = (first + np.array([[0, 1, 2], [0, 2, 3]], np.int32)).reshape(-1, 3)
-    return vertices, triangles
+    return vertices, np.arange(3 * n, dtype=np.int32).reshape(-1, 3)
 
 
 def _clumped(
@@ -64,14 +58,17 @@ def tree(number: int) -> Template:
     stem_top = np.array([bend[0], bend[1], clear + 0.55 * (height - clear)])
     path = [(0, 0, -0.3), (0.3 * bend[0], 0.3 * bend[1], clear * 0.6), tuple(stem_top)]
     trunk = [tube(path, [trunk_radius * 1.25, trunk_radius, trunk_radius * 0.4], 7)]
-    n = int({"bare": 90, "palm": 160, "young": 160}.get(form, rng.integers(260, 620)))
+    n = int({"bare": 150, "palm": 400, "young": 350}.get(form, rng.integers(600, 1500)))
     center = np.array([bend[0], bend[1], middle])
     radii = np.array([width, width * rng.uniform(0.8, 1.2), (height - clear) / 2])
     points = _clumped(n, int(rng.integers(10, 40)), radii, center, rng.uniform(0.25, 0.6), rng)
     if form == "cone":
         share = np.clip((height - points[:, 2]) / (height - clear), 0.05, 1.1)
         points[:, :2] = bend + (points[:, :2] - bend) * share[:, None]
-    sizes = rng.uniform(0.1, 0.5, n) * rng.uniform(0.7, 1.4) * (0.5 if form in ("bare", "young") else 1.0)
+    sizes = rng.uniform(0.08, 0.42, n)
+    # Seen from the side, the leaves' mean projected area (0.37 size^2) covers the crown 0.8 to 3 times.
+    cover = rng.uniform(0.8, 3.0) if form not in ("bare", "young") else rng.uniform(0.15, 0.9)
+    sizes *= np.clip(np.sqrt(cover * np.pi * radii[0] * radii[2] / (0.37 * (sizes**2).sum())), 0.5, 2.2)
     for _ in range(int(rng.integers(3, 9))):
         end = points[int(rng.integers(n))]
         start = np.array([0.6 * bend[0], 0.6 * bend[1], rng.uniform(0.7, 1.1) * clear + 0.1])
@@ -89,7 +86,7 @@ def tree(number: int) -> Template:
 def bush(number: int) -> Template:
     """Make bush ``number`` of ``N_BUSHES``: a loose or dense heap of leaves on the ground, about 1 m."""
     rng = np.random.default_rng([7, number])
-    n = int(rng.integers(100, 360))
+    n = int(rng.integers(180, 560))
     radii = np.array([rng.uniform(0.4, 0.8), rng.uniform(0.4, 0.8), rng.uniform(0.3, 0.75)])
     points = _clumped(n, int(rng.integers(5, 25)), radii, np.array([0, 0, radii[2] * 0.8]), 0.45, rng)
     points[:, 2] = np.abs(points[:, 2])
@@ -103,7 +100,7 @@ def bush(number: int) -> Template:
 def hedge(number: int) -> Template:
     """Make hedge ``number`` of ``N_HEDGES``: 4 m long, cut to a box with a rough face."""
     rng = np.random.default_rng([77, number])
-    n = int(rng.integers(350, 700))
+    n = int(rng.integers(500, 1000))
     size = np.array([4.0, rng.uniform(0.5, 1.2), rng.uniform(0.7, 2.2)])
     points = rng.uniform(-0.5, 0.5, (n, 3))
     # Leaves sit near the cut faces, a few of them inside.
