@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -205,3 +206,12 @@ def markdown(parameters: Sequence[Parameter]) -> str:
             f"| `{p.name}` | {shown} | {span} | {'no' if p.read_only else 'yes'} | {p.description} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Print the tables of docs/ros2.md."""
+    sys.stdout.write(f"{markdown(SEGMENT_NODE)}\n{markdown(SIMULATED_SENSOR_NODE)}")
+
+
+if __name__ == "__main__":
+    main()

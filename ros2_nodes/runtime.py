@@ -39,7 +39,7 @@ class RateLimiter:
     """Let through at most so many events per second."""
 
     def __init__(self) -> None:
-        self._due = 0.0
+        self._due = float("-inf")
 
     def admit(self, max_rate_hz: float, now: float) -> bool:
         """Say whether an event at ``now`` (monotonic seconds) may pass; a rate of 0 lets all pass."""
@@ -49,7 +49,8 @@ class RateLimiter:
         # A tenth of slack: a sensor at exactly the limit jitters around it, and none should be lost.
         if now < self._due - 0.1 * period:
             return False
-        self._due = max(self._due + period, now)
+        on_beat = now - self._due < period
+        self._due = (self._due if on_beat else now) + period
         return True
 
 
@@ -158,6 +159,10 @@ def run_node(name: str, make: Callable[[], Any], args: list[str] | None = None) 
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except Exception:
+        if rclpy.ok():
+            raise
+        # Interrupted in the middle of a callback, under which the publishers went away.
     finally:
         # Ctrl-C comes from the terminal and again from launch; the second must not cut the end short.
         signal.signal(signal.SIGINT, lambda *_: None)

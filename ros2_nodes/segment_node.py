@@ -80,7 +80,8 @@ class SegmentNode(LifecycleNode):
             self._labeller = Labeller(self, self._values)
         except Exception as error:
             self._problem = f"cannot configure: {error}"
-            self.get_logger().error(self._problem)
+            if self.context.ok():  # else interrupted meanwhile
+                self.get_logger().error(self._problem)
             self._release()
             return FAILURE
         model = self._labeller.model

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parts of the nodes that need no ROS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ros2_nodes import parameters
+from ros2_nodes.runtime import ERROR, OK, WARN, RateLimiter, Vitals
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    ("table", "title"),
+    [(parameters.SEGMENT_NODE, "segment_node"), (parameters.SIMULATED_SENSOR_NODE, "simulated_sensor_node")],
+)
+def test_the_documentation_shows_the_parameters_as_they_are(table: tuple, title: str) -> None:
+    text = (ROOT / "docs" / "ros2.md").read_text(encoding="utf-8")
+    assert parameters.markdown(table) in text, f"run `python -m ros2_nodes.parameters` and paste {title}"
+
+
+def test_the_parameter_file_gives_every_default() -> None:
+    given = yaml.safe_load((ROOT / "launch/config/segment.yaml").read_text())["/**"]["ros__parameters"]
+    defaults = {p.name: p.default for p in parameters.SEGMENT_NODE}
+    assert given == {name: defaults[name] for name in given}
+    assert set(defaults) - set(given) == {"autostart", "diagnostics_period_s"}
+
+
+@pytest.mark.parametrize("table", [parameters.SEGMENT_NODE, parameters.SIMULATED_SENSOR_NODE])
+def test_defaults_pass_their_own_checks(table: tuple) -> None:
+    for p in table:
+        assert parameters.wrong_value(table, p.name, p.default) is None
+        assert p.description.endswith(".")
+        if p.low is not None:
+            assert p.low <= p.default <= p.high
+
+
+def test_rate_limit_keeps_the_rate_in_spite_of_jitter() -> None:
+    limiter = RateLimiter()
+    times = [i * 0.1 + (0.004 if i % 3 else -0.004) for i in range(1, 201)]
+    assert sum(limiter.admit(5.0, t) for t in times) == 100
+    assert all(limiter.admit(0.0, t) for t in times)
+
+
+def test_one_late_output_warns_and_sustained_ones_are_an_error() -> None:
+    vitals = Vitals()
+    levels = []
+    for age_ms in (100, 900, 900, 900, 900, 900, 100):
+        vitals.arrived()
+        vitals.sent(age_ms, max_age_ms=500, total=1.0)
+        levels.append(vitals.report(dropped=0).level)
+    assert levels == [OK, WARN, WARN, WARN, WARN, ERROR, OK]
+
+
+def test_drops_and_failures_are_reported_once() -> None:
+    vitals = Vitals()
+    vitals.arrived()
+    vitals.failed("the cloud has no field 'z'")
+    first, second = vitals.report(dropped=3), vitals.report(dropped=3)
+    assert (first.level, second.level) == (WARN, OK)
+    assert "the cloud has no field 'z'" in first.text
+    vitals.arrived()
+    assert vitals.report(dropped=5).text == "2 sweep(s) dropped for newer ones"
