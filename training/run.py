@@ -193,8 +193,10 @@ def _runner(
         experiment_name=name,
         cfg=wrap_settings(),
     )
-    for line in left:
-        runner.logger.warning(f"init={run.init}: not loaded: {line}")
+    if run.init and state is None:
+        loaded = len(run.method.deployable(model).state_dict()) - len(left)
+        text = f"init={run.init}: {loaded} tensors loaded, {len(left)} not loaded"
+        runner.logger.warning(": ".join([text, "; ".join(left)]) if left else text)
     if state is not None:
         torch.set_rng_state(state["rng"])
     return runner

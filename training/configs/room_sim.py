@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `room` model: nine coarse indoor classes from simulated scans and RGB-D views.
+
+Reproduces: nothing published; the shipped model.
+Command:    pc-train room_sim prepare_only=true workers=2 && pc-train room_sim threads=1 max_minutes=60
+Hardware:   one CPU core, one hour; about 3 GB of simulated clouds on disk.
+Expected:   not measured yet.
+"""
+
+from pc_perception.inference.contract import InputContract
+from training.augment import Augmentation
+from training.methods.segmentation import Segmentation
+from training.settings import RunSettings
+
+run = RunSettings(
+    method=Segmentation(),
+    contract=InputContract(
+        grid_m=0.05,
+        features=("offset", "height", "color"),
+        ground_cell_m=0.5,
+        ground_slope=0.05,
+        level_camera=True,
+    ),
+    label_set="room9",
+    data="sim:room",
+    n_scenes=400,
+    augmentation=Augmentation.for_rooms(),
+    max_steps=20_000,
+    batch_size=2,
+    lr=3e-3,
+    work_dir="work_dirs/room_sim",
+    licence="trained on simulated data only",
+)
