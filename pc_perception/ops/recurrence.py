@@ -111,7 +111,7 @@ class _RecurrentRule(torch.autograd.Function):
     def forward(ctx: Any, *inputs: Tensor) -> Tensor:
         arrays = [np.ascontiguousarray(t.detach().numpy()) for t in inputs]
         ctx.arrays = arrays if any(ctx.needs_input_grad) else None
-        return torch.from_numpy(_forward(*arrays))
+        return torch.from_numpy(_forward(*arrays))  # type: ignore[call-arg]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:

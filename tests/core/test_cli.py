@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line as a user meets it: results, one-sentence refusals, exit codes, nothing lost."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pc_perception.cli import main
+from pc_perception.cloud import PointCloud
+from pc_perception.inference.model_file import load_model
+from pc_perception.io.bags import BagReader, BagWriter
+from pc_perception.io.files import read_cloud, write_cloud
+from pc_perception.labels import UNLABELED
+
+from .conftest import make_cloud
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Call the command; return its exit code and what it printed."""
+    code = main([str(a) for a in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_a_file_gets_one_label_per_point_in_order(
+    tmp_path: Path, model_path: Path, cloud: PointCloud, capsys: pytest.CaptureFixture[str]
+) -> None:
+    xyz = cloud.xyz.copy()
+    xyz[7] = np.nan
+    write_cloud(tmp_path / "sweep.pcd", PointCloud(xyz, cloud.fields))
+    out = tmp_path / "labels.npz"
+    code, _, _ = run(capsys, "segment", tmp_path / "sweep.pcd", "--model", model_path, "--out", out)
+    assert code == 0
+    written = read_cloud(out)
+    expected = load_model(model_path, "cpu")(PointCloud(xyz, cloud.fields))
+    assert np.array_equal(written.fields["label"], expected.labels)
+    assert np.array_equal(written.fields["confidence"], expected.confidence)
+    assert written.fields["label"][7] == UNLABELED
+    np.testing.assert_array_equal(written.xyz, xyz)
+
+
+def test_json_is_the_last_line_and_complete(
+    tmp_path: Path, model_path: Path, cloud: PointCloud, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_cloud(tmp_path / "sweep.pcd", cloud)
+    code, out, _ = run(
+        capsys, "segment", tmp_path / "sweep.pcd", "--model", model_path, "--json", "--device", "cpu"
+    )
+    assert code == 0
+    report = json.loads(out.splitlines()[-1])
+    assert set(report) == {"clouds", "points", "seconds", "latency_ms", "labels", "model", "device"}
+    assert (report["clouds"], report["points"], report["device"]) == (1, len(cloud), "cpu")
+    assert set(report["latency_ms"]) == {"p50", "p99"}
+    assert sum(report["labels"].values()) == len(cloud)
+
+
+def test_a_bag_becomes_a_labelled_bag(
+    tmp_path: Path, model_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clouds = [make_cloud(i, 500 + i) for i in range(3)]
+    with BagWriter(tmp_path / "drive.mcap") as bag:
+        bag.write_transform("map", "lidar", np.eye(4), 1)
+        for i, cloud in enumerate(clouds):
+            bag.write_cloud("/points", PointCloud(cloud.xyz, cloud.fields, "lidar", 10**9 + i))
+    out = tmp_path / "labelled.mcap"
+    code, _, _ = run(capsys, "segment", tmp_path / "drive.mcap", "--model", model_path, "--out", out)
+    assert code == 0
+    model = load_model(model_path, "cpu")
+    with BagReader(out) as reader:
+        assert {"/segmentation", "/segmentation/label_info", "/segmentation/legend", "/tf"} <= set(
+            reader.topics
+        )
+        labelled = list(reader.clouds("/segmentation"))
+    assert [stamp for stamp, _ in labelled] == [10**9, 10**9 + 1, 10**9 + 2]
+    for (_, found), cloud in zip(labelled, clouds, strict=True):
+        assert np.array_equal(found.fields["label"], model(cloud).labels)
+        assert found.frame == "lidar"
+
+
+def test_a_folder_keeps_what_came_before_a_damaged_file(
+    tmp_path: Path, model_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "clouds"
+    for i in range(2):
+        write_cloud(folder / f"{i}.pcd", make_cloud(i, 300))
+    (folder / "1.pcd").write_bytes((folder / "1.pcd").read_bytes()[:-50])
+    code, _, err = run(capsys, "segment", folder, "--model", model_path, "--out", tmp_path / "out")
+    assert code == 1
+    assert "1.pcd" in err
+    assert len(read_cloud(tmp_path / "out" / "0.pcd.npz")) == 300
+
+
+def test_pictures_are_written(
+    tmp_path: Path, model_path: Path, cloud: PointCloud, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_cloud(tmp_path / "sweep.ply", cloud)
+    picture, page = tmp_path / "p.png", tmp_path / "h.html"
+    arguments = ("--model", model_path, "--picture", picture, "--html", page)
+    assert run(capsys, "segment", tmp_path / "sweep.ply", *arguments)[0] == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "<html" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["segment", "absent.pcd"], "not there"),
+        (["segment", "sweep.pcd", "--model", "absent"], "no model 'absent'"),
+        (["segment", "sweep.pcd", "--model", "MODEL", "--device", "cuda:9"], "device"),
+        (["segment", "sweep.pcd", "--model", "MODEL", "--topic", "/points"], "not a bag"),
+        (["segment", "sweep.pcd", "--model", "MODEL", "--out", "x.docx"], ".docx"),
+        (["segment", "drive.mcap", "--model", "MODEL", "--topic", "/nowhere"], "/nowhere"),
+        (["segment", "wrong.pcd", "--model", "MODEL"], "wrong.pcd"),
+        (["segment", "no_xyz.npz", "--model", "MODEL"], "no_xyz.npz"),
+        (["segment", "empty", "--model", "MODEL"], "no cloud files"),
+        (["inspect", "sweep.pcd"], "safetensors"),
+        (["simulate", "room", "x", "--format", "nuscenes"], "not as 'nuscenes'"),
+        (["simulate", "street", "x", "--count", "0"], "at least 1"),
+        (["demo", "--sweeps", "0"], "at least 1"),
+    ],
+)
+def test_refusals_are_one_sentence(
+    tmp_path: Path,
+    model_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_cloud("sweep.pcd", make_cloud(0, 100))
+    with BagWriter("drive.mcap") as bag:
+        bag.write_cloud("/points", PointCloud(np.zeros((1, 3), np.float32)))
+    Path("wrong.pcd").write_bytes(os.urandom(300))
+    np.savez("no_xyz.npz", a=np.zeros(3))
+    Path("empty").mkdir()
+    code, out, err = run(capsys, *[str(model_path) if a == "MODEL" else a for a in arguments])
+    assert code == 1
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
+    assert "Traceback" not in out + err
+
+
+def test_a_cut_bag_keeps_what_was_read(
+    tmp_path: Path, model_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = tmp_path / "drive.mcap"
+    with BagWriter(whole) as bag:
+        for i in range(40):
+            bag.write_cloud("/points", PointCloud(make_cloud(i, 5000).xyz, {}, "lidar", 10**9 + i))
+    cut = tmp_path / "cut.mcap"
+    cut.write_bytes(whole.read_bytes()[: int(0.7 * whole.stat().st_size)])
+    out = tmp_path / "labelled.mcap"
+    code, _, err = run(capsys, "segment", cut, "--model", model_path, "--out", out)
+    assert code == 1
+    assert "pc-perception:" in err
+    with BagReader(out) as reader:
+        assert 10 < len(list(reader.clouds("/segmentation"))) < 40
+
+
+def test_inspect_and_doctor_speak(model_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "inspect", model_path, "--json")
+    assert code == 0
+    assert json.loads(out)["provenance"]["method"] == "random"
+    code, out, _ = run(capsys, "doctor")
+    assert code == 0
+    assert "torch" in out
+
+
+def test_simulate_then_segment(tmp_path: Path, model_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bag = tmp_path / "drive.mcap"
+    assert run(capsys, "simulate", "street", bag, "--count", "1")[0] == 0
+    code, out, _ = run(capsys, "segment", bag, "--model", model_path, "--json")
+    assert code == 0
+    assert json.loads(out.splitlines()[-1])["clouds"] == 1
+
+
+def test_demo_leaves_its_files(tmp_path: Path, model_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "demo", "--out", tmp_path, "--sweeps", "2", "--model", model_path)
+    assert code == 0
+    for words in ("points/s", "mIoU", "message to message", "p99"):
+        assert words in out
+    assert (tmp_path / "demo.png").stat().st_size > 10_000
+    assert (tmp_path / "demo.html").exists()
+    with BagReader(tmp_path / "demo.mcap") as reader:
+        assert {"/points", "/segmentation", "/tf", "/tf_static"} <= set(reader.topics)
+        raw, labelled = list(reader.clouds("/points")), list(reader.clouds("/segmentation"))
+    assert len(raw) == len(labelled) == 2
+    assert "label" not in raw[0][1].fields
+    assert len(raw[0][1]) == len(labelled[0][1])
