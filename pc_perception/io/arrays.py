@@ -14,6 +14,7 @@ fields; ``frame``, ``stamp_ns`` and ``grid_shape`` are kept. It holds several cl
 from __future__ import annotations
 
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -37,8 +38,9 @@ from pc_perception.io.records import (
 
 Columns = int | Sequence[str] | None
 
-# What numpy, zipfile and zlib let through on damaged archives; AttributeError: it is a plain .npy.
-_ZIP_ERRORS = (
+# What numpy, zipfile and zlib let through on damaged files. SyntaxError and TokenError: an array's header,
+# which numpy reads as Python; AttributeError: it is a plain .npy.
+_LOAD_ERRORS = (
     ValueError,
     EOFError,
     OSError,
@@ -50,6 +52,7 @@ _ZIP_ERRORS = (
     RuntimeError,
     MemoryError,
     struct.error,
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )
@@ -61,12 +64,7 @@ def read_npy(path: Path, columns: Columns = None) -> PointCloud:
     Raises:
         ValueError: it is not an array of at least three columns, or is truncated.
     """
-    try:
-        with path.open("rb") as stream:
-            values = np.lib.format.read_array(stream, allow_pickle=False)
-    except (ValueError, EOFError, OSError, SyntaxError, MemoryError) as error:  # SyntaxError: its header
-        raise ValueError(f"the .npy file cannot be read: {error}") from error
-    return cloud_from_array(values, columns)
+    return cloud_from_array(load_npy(path), columns)
 
 
 def cloud_from_array(values: NDArray, columns: Columns = None) -> PointCloud:
@@ -100,11 +98,22 @@ def _names_for(values: NDArray) -> tuple[str, ...]:
     return COLUMN_NAMES[n_columns]
 
 
-def _load_npz(path: Path) -> dict[str, NDArray]:
+def load_npy(path: Path) -> NDArray:
+    """Return the array of a .npy file; ValueError where it is damaged."""
     try:
+        with path.open("rb") as stream:
+            return np.lib.format.read_array(stream, allow_pickle=False)
+    except _LOAD_ERRORS as error:
+        raise ValueError(f"the .npy file cannot be read: {error}") from error
+
+
+def load_npz(path: Path) -> dict[str, NDArray]:
+    """Return the arrays of an .npz file by name; ValueError where it is damaged."""
+    try:
+        # Opened here, because numpy leaves its own handle open when the archive is damaged.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except _ZIP_ERRORS as error:
+    except _LOAD_ERRORS as error:
         raise ValueError(f"the .npz file cannot be read: {error}") from error
 
 
@@ -114,7 +123,7 @@ def read_npz(path: Path, columns: Columns = None) -> PointCloud:
     Raises:
         ValueError: it has neither ``xyz`` nor ``points``, or holds several clouds.
     """
-    arrays = _load_npz(path)
+    arrays = load_npz(path)
     n_clouds = _count_clouds(arrays)
     if n_clouds is not None:
         raise ValueError(f"it holds {n_clouds} clouds; read them with read_clouds")
@@ -134,7 +143,7 @@ def looks_like_cloud(path: Path) -> bool:
             version = np.lib.format.read_magic(stream)
             reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else None
             shape, _, dtype = (reader or np.lib.format.read_array_header_2_0)(stream)
-    except _ZIP_ERRORS:
+    except _LOAD_ERRORS:
         return False
     return dtype.names is not None or (len(shape) == 2 and shape[1] in COLUMN_NAMES)
 
@@ -167,7 +176,7 @@ def read_npz_clouds(path: Path, columns: Columns = None) -> Iterator[PointCloud]
     Raises:
         ValueError: as ``read_npz``, or the offsets do not cut the points.
     """
-    arrays = _load_npz(path)
+    arrays = load_npz(path)
     if _count_clouds(arrays) is None:
         yield read_npz(path, columns)
         return

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import struct
 from collections.abc import Callable, Collection, Iterator
@@ -14,6 +15,8 @@ from pc_perception.io.mcap_scan import scan_mcap
 from pc_perception.io.mcap_writer import McapChannel
 from pc_perception.io.message_types import typestore
 from pc_perception.io.rosbag1_scan import scan_rosbag1
+
+_log = logging.getLogger(__name__)
 
 Scan = Callable[[Path], Iterator[McapChannel | tuple[McapChannel, int, bytes]]]
 
@@ -110,17 +113,17 @@ class CutSource:
             self.damage = str(error)
 
     def _make_types(self) -> Any:
-        from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
+        from rosbags.typesys import Stores, get_typestore
 
-        types: dict[str, Any] = {}
-        for topic in self.topics.values():
-            if topic.definition and topic.encoding == "ros2msg":
-                types.update(get_types_from_msg(topic.definition, topic.msgtype))
-            elif topic.definition:
-                for part in topic.definition.split("=" * 80 + "\n"):
-                    types.update(get_types_from_idl(part.partition("\n")[2]) if part.strip() else {})
+        known = get_typestore(Stores.ROS1_NOETIC) if self.is_ros1 else typestore()
+        types = dict(known.fielddefs)
+        for topic in self.topics.values():  # the bag's own definitions win, where they are whole
+            try:
+                types.update(_parse_definition(topic) if topic.definition else {})
+            except Exception as error:  # rosbags' parsers fail in many ways on damaged text
+                _log.warning("the definition of %s cannot be read: %s", topic.msgtype, _one_line(error))
         store = get_typestore(Stores.EMPTY)
-        store.register({**typestore().fielddefs, **types})
+        store.register(types)
         return store
 
     def messages(self, names: Collection[str]) -> Iterator[tuple[str, int, bytes]]:
@@ -137,6 +140,22 @@ class CutSource:
 
     def close(self) -> None:
         return
+
+
+def _parse_definition(topic: Topic) -> dict[str, Any]:
+    from rosbags.typesys import get_types_from_idl, get_types_from_msg
+
+    if topic.encoding == "ros2msg":
+        return get_types_from_msg(topic.definition, topic.msgtype)
+    types: dict[str, Any] = {}
+    for part in topic.definition.split("=" * 80 + "\n"):
+        types.update(get_types_from_idl(part.partition("\n")[2]) if part.strip() else {})
+    return types
+
+
+def _one_line(error: Exception) -> str:
+    """Return the first line of an error; some of rosbags' repeat the whole definition."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def scan_sqlite(path: Path) -> Iterator[McapChannel | tuple[McapChannel, int, bytes]]:
@@ -196,9 +215,9 @@ def _open_file(path: Path) -> Source:
     except Exception as whole_error:  # rosbags documents no set of errors for damaged files
         try:
             source = CutSource(path)
-        except (ValueError, OSError, sqlite3.Error) as error:
+        except Exception as error:  # as above: whatever is wrong, it is one sentence
             raise ValueError(f"'{path}' cannot be read as a bag: {error}") from whole_error
         if not source.topics:
-            reason = source.damage or str(whole_error)
+            reason = source.damage or _one_line(whole_error)
             raise ValueError(f"nothing in the bag '{path}' can be read: {reason}") from whole_error
         return source

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pc_perception.cloud import PointCloud
+from pc_perception.io.arrays import load_npy, load_npz
 
 
 def read_labels(path: str | Path, n_points: int | None = None) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -35,7 +36,7 @@ def read_labels(path: str | Path, n_points: int | None = None) -> tuple[NDArray[
         raise FileNotFoundError(f"there is no label file '{path}'")
     try:
         label, instance = _read(path)
-    except (ValueError, KeyError, EOFError, OSError) as error:
+    except (ValueError, KeyError, OSError) as error:
         raise ValueError(f"'{path}' cannot be read as labels: {error}") from error
     if n_points is not None and len(label) != n_points:
         raise ValueError(f"'{path}' has {len(label)} labels for {n_points} points")
@@ -54,12 +55,11 @@ def _read(path: Path) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     elif suffix == ".bin":
         label = np.frombuffer(path.read_bytes(), np.uint8)
     elif suffix == ".npy":
-        label = np.load(path, allow_pickle=False)
+        label = load_npy(path)
     elif suffix == ".npz":
-        with np.load(path, allow_pickle=False) as archive:
-            key = next((k for k in ("label", "labels", "data") if k in archive.files), "label")
-            label = archive[key]
-            instance = archive["instance"] if "instance" in archive.files else None
+        arrays = load_npz(path)
+        label = arrays[next((k for k in ("label", "labels", "data") if k in arrays), "label")]
+        instance = arrays.get("instance")
     else:
         raise ValueError(f"label files end in .label, .bin, .npy or .npz, not in '{suffix}'")
     label = np.asarray(label)

@@ -239,6 +239,18 @@ def test_a_flipped_byte_in_the_middle(tmp_path):
     assert 1 <= len(clouds) <= 3
 
 
+def test_damaged_message_definitions_of_known_types_do_not_matter(tmp_path):
+    path = write_drive(tmp_path / "a.mcap")
+    raw = bytearray(path.read_bytes().replace(b"uint32 width", b"uint3? width"))
+    chunk_at = 17 + int.from_bytes(raw[9:17], "little")
+    assert raw[chunk_at] == 6
+    raw[chunk_at + 33 : chunk_at + 37] = bytes(4)  # no checksum, which the format allows
+    path.write_bytes(raw[:-100])
+    clouds, error = read_all(path)
+    assert len(clouds) == 6
+    assert error is None
+
+
 @pytest.mark.parametrize("content", [b"", b"not a bag", b"\x89MCAP0\r\n", b"\x89MCAP0\r\n" + b"\xff" * 60])
 @pytest.mark.parametrize("suffix", [".mcap", ".db3", ".bag"])
 def test_what_is_no_bag_gets_one_sentence(tmp_path, content, suffix):
