@@ -105,6 +105,8 @@ def compose(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         topic, frame = cloud_topic(bag, topic)
     overrides: dict[str, object] = {name: said(name) for name in ("model", "device") if said(name)}
     if said("threads"):
+        if not said("threads").isdigit():
+            raise ValueError(f"threads must be a whole number, got '{said('threads')}'")
         overrides["threads"] = int(said("threads"))
     if said("autostart") == "false":
         overrides["autostart"] = False

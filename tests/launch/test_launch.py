@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Build with colcon in both modes, then run and launch from what was built."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from pc_perception.inference.model_file import shipped_models
+from tests.launch.conftest import Workspace
+
+pytestmark = [pytest.mark.ros, pytest.mark.slow]
+FILE = Path(__file__).with_name("launch_segment.py")
+LAUNCH = ("ros2", "launch", "pc_perception", "segment.launch.py")
+
+
+def launch_test(workspace: Workspace, **arguments: str) -> str:
+    given = json.dumps({"rviz": "false", "threads": "1", **arguments})
+    command = (sys.executable, "-m", "launch_testing.launch_test", str(FILE))
+    done = workspace.run(*command, PC_PERCEPTION_LAUNCH_TEST=given, timeout_s=200)
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"^Ran [1-9]", done.stdout, re.M), done.stdout
+    return done.stdout
+
+
+def test_an_input_and_a_bag_are_labelled(workspace: Workspace, tiny_file: Path, bag: Path) -> None:
+    # One in each build mode: they differ in transport, not in what is installed.
+    source = {"input": "/velodyne_points", "namespace": "/robot"}
+    if workspace.mode == "symlinked":
+        source = {"bag": str(bag)}
+    launch_test(workspace, model=str(tiny_file), **source)
+
+
+def test_the_clouds_of_a_bag_are_found(bag: Path) -> None:
+    from ros2_nodes.bag_topics import cloud_topic
+
+    assert cloud_topic(bag) == cloud_topic(next(bag.glob("*.mcap"))) == ("/lidar", "sensor")
+    with pytest.raises(ValueError, match=r"no clouds .* on '/camera'; it has them on \['/lidar'\]"):
+        cloud_topic(bag, "/camera")
+    with pytest.raises(FileNotFoundError, match="no bag"):
+        cloud_topic(bag / "other")
+    broken = bag.parent / "broken.mcap"
+    broken.write_bytes(b"not a bag")
+    with pytest.raises(ValueError, match="not a readable rosbag2 bag"):
+        cloud_topic(broken)
+
+
+def test_no_argument_labels_a_simulated_sensor(workspace: Workspace, tiny_file: Path) -> None:
+    pytest.importorskip("open3d", reason="the simulator casts rays with open3d")
+    # Without a shipped model the small one stands in, and all else is as without arguments.
+    launch_test(workspace, **({} if "street" in shipped_models() else {"model": str(tiny_file)}))
+
+
+def test_the_arguments_are_documented(workspace: Workspace) -> None:
+    done = workspace.run(*LAUNCH, "--show-args")
+    assert done.returncode == 0, done.stdout
+    shown = re.findall(r"^ +'(\w+)':\n +(\S.*)$", done.stdout, re.M)
+    assert {name for name, _ in shown} == {
+        *("input", "bag", "model", "device", "threads", "namespace", "params_file", "use_sim_time"),
+        *("autostart", "rviz", "rviz_frame", "log_level"),
+    }
+    described = dict(shown)
+    for name in ("use_sim_time", "autostart", "rviz"):
+        assert "Valid choices are: ['true', 'false']" in described[name]
+    assert all(len(text) > 20 for text in described.values())
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [("bag:=nowhere", "no bag 'nowhere'"), ("rviz:=maybe", "maybe"), ("threads:=two", "threads")],
+)
+def test_a_wrong_argument_ends_with_one_sentence(workspace: Workspace, argument: str, said: str) -> None:
+    done = workspace.run(*LAUNCH, argument)
+    assert done.returncode != 0
+    assert said in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_a_wrong_parameter_ends_ros2_run(workspace: Workspace) -> None:
+    done = workspace.run("ros2", "run", "pc_perception", "segment_node", "--ros-args", "-p", "device:=gpu")
+    assert done.returncode != 0
+    assert "'gpu' is not a device; use auto, cpu, cuda or cuda:N" in done.stdout
+    assert "Traceback" not in done.stdout
