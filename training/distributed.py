@@ -28,18 +28,26 @@ def place() -> tuple[int, int]:
     return distributed.get_rank(), distributed.get_world_size()
 
 
-def wrap_settings() -> dict[str, Any]:
-    """Return what mmengine's Runner needs in ``cfg`` to wrap the model."""
+def wrap(model: Any) -> Any:
+    """Return the model wrapped for several processes, where there are; on CUDA mmengine does it."""
     import torch
 
     if launcher() == "none" or torch.cuda.is_available():
-        return {}
+        return model
     from mmengine.model import MMDistributedDataParallel
 
-    class OnCpu(MMDistributedDataParallel):
-        """The wrapper without device numbers, which torch refuses for models on the CPU."""
+    # mmengine's Runner would name a device number, which torch refuses for a model on the CPU.
+    return MMDistributedDataParallel(module=model, broadcast_buffers=False)
 
-        def __init__(self, module: Any, device_ids: Any = None, **more: Any) -> None:
-            super().__init__(module=module, device_ids=None, **more)
 
-    return {"model_wrapper_cfg": {"type": OnCpu, "broadcast_buffers": False}}
+def agree(flag: bool) -> bool:
+    """Return True in every process as soon as one says so, so that all of them leave a loop together."""
+    if launcher() == "none":
+        return flag
+    import torch
+    from mmengine.device import get_device
+    from torch import distributed
+
+    raised = torch.tensor(float(flag), device=get_device())
+    distributed.all_reduce(raised, op=distributed.ReduceOp.MAX)
+    return bool(raised)

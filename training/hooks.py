@@ -21,6 +21,7 @@ from mmengine.runner import IterBasedTrainLoop
 from torch import nn
 
 from .checkpoint import save_state
+from .distributed import agree
 from .progress import Progress, rate
 
 
@@ -41,7 +42,7 @@ class LimitedLoop(IterBasedTrainLoop):
         self.progress.start()
         self.runner.call_hook("before_train")
         self.runner.call_hook("before_train_epoch")
-        while self.progress.fraction(self._iter) < 1 and not self.stop_training:
+        while not agree(self.progress.fraction(self._iter) >= 1 or self.stop_training):
             self.runner.model.train()
             self.run_iter(next(self.dataloader_iterator))
         self.runner.call_hook("after_train_epoch")

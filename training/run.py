@@ -69,6 +69,7 @@ def train(run: RunSettings) -> Path:
 def assemble(run: RunSettings, parts: Sequence[Any]) -> Any:
     """Return mmengine's Runner for the settings, ready to train; a resumed one stands where it was."""
     import torch
+    from mmengine.device import get_device
 
     from pc_perception.labels import load_label_set
     from pc_perception.models.scene_encoder import SceneEncoder
@@ -91,6 +92,7 @@ def assemble(run: RunSettings, parts: Sequence[Any]) -> Any:
     torch.manual_seed(run.seed)
     model = run.method.build(task, found.class_counts)
     left = _initialise(run, model, state)
+    model.to(get_device())  # before the optimiser and the average, which follow it
     first = 0 if state is None else int(state["step"])
     stream = SampleStream(picker, run.method, task, run.seed)
     loader = make_loader(stream, Numbers(run.batch_size, first, rank, world), run.workers)
@@ -120,20 +122,23 @@ def _initialise(run: RunSettings, model: Any, state: dict[str, Any] | None) -> l
     if state is not None:
         model.load_state_dict(state["model"])
         return []
-    return load_encoder(run.method.deployable(model), run.init) if run.init else []
+    left = load_encoder(run.method.deployable(model), run.init) if run.init else []
+    model.after_init()
+    return left
 
 
 def _runner(
     run: RunSettings, model: Any, loader: Any, state: dict[str, Any] | None, data: tuple, left: list[str]
 ) -> Any:
     import torch
+    from mmengine.config import Config
     from mmengine.hooks import IterTimerHook, LoggerHook, RuntimeInfoHook
     from mmengine.optim import AmpOptimWrapper, OptimWrapper
     from mmengine.runner import Runner
     from mmengine.visualization import TensorboardVisBackend, Visualizer
 
     from . import hooks
-    from .distributed import launcher, wrap_settings
+    from .distributed import launcher, wrap
     from .export import NAME, provenance, write_model
     from .progress import Progress
 
@@ -171,7 +176,7 @@ def _runner(
         average.n, checks.seen, checks.bad = int(state["averaged"]), int(state["seen"]), int(state["bad"])
     name = f"{Path(run.work_dir).resolve().name}-{os.getpid()}-{id(model)}"
     runner = Runner(
-        model=model,
+        model=wrap(model),
         work_dir=run.work_dir,
         train_dataloader=loader,
         train_cfg={"type": hooks.LimitedLoop, "progress": progress, "first": first},
@@ -191,7 +196,7 @@ def _runner(
         visualizer=Visualizer(name=name, vis_backends=[TensorboardVisBackend(save_dir=run.work_dir)]),
         randomness={"seed": run.seed},
         experiment_name=name,
-        cfg=wrap_settings(),
+        cfg=Config({"run": provenance(run, names)["config"]}),  # dumped into work_dir, nothing else
     )
     if run.init and state is None:
         loaded = len(run.method.deployable(model).state_dict()) - len(left)

@@ -34,7 +34,7 @@ def test_it_learns_and_the_model_file_works(make_run: MakeRun, street_folder: Pa
     model = load_model(train(run), "cpu")
     data = open_data(run.data, run.data_options())[0]
     found = evaluate(model, data)
-    assert found.miou() > 0.6  # 0.11 for one class everywhere
+    assert found.mean_iou() > 0.6  # 0.11 for one class everywhere
     header, _ = read_model_file(Path(run.work_dir) / "model.safetensors")
     assert header.contract.seen["points"][1] == pytest.approx(2380, abs=5)
     assert header.provenance["data"] == f"folder:{street_folder.name}"

@@ -15,10 +15,11 @@ import numpy as np
 
 from pc_perception.inference.model_file import load_model
 from pc_perception.inference.segmenter import Segmenter
+from pc_perception.metrics import Confusion
 from training.data.dataset import CloudDataset, Joined
 from training.data.simulation import HELD_OUT
 from training.data.specs import DataOptions, open_data
-from training.metrics import COMMON_SHARE, Confusion, mean_std
+from training.metrics import COMMON_SHARE, mean_std, n_points, unlabeled_share
 
 RULE = (
     "over all labelled points; points the model leaves unlabeled count as errors; mIoU is the mean over "
@@ -44,23 +45,23 @@ def evaluate(model: Segmenter, data: CloudDataset, limit: int = 0, progress: boo
         if "label" not in cloud.fields:
             raise ValueError(f"{data.name(i * len(data) // n)} has no labels to compare with")
         confusion.add(np.asarray(cloud.fields["label"]), model(cloud).labels)
-    if not confusion.n_points:
+    if not n_points(confusion):
         raise ValueError("no point of the data has a label of the model's label set; check label_source")
     return confusion
 
 
 def report(confusion: Confusion, classes: Sequence[str]) -> dict[str, Any]:
     """Return the figures of one model as plain values; NaN as None."""
-    iou, share = confusion.iou(), confusion.share()
+    iou, share = confusion.iou, confusion.share
     return {
-        "miou": confusion.miou(),
-        "miou_common": confusion.miou(COMMON_SHARE),
-        "accuracy": confusion.accuracy(),
-        "unlabeled": confusion.unlabeled(),
+        "miou": confusion.mean_iou(),
+        "miou_common": confusion.mean_iou(COMMON_SHARE),
+        "accuracy": confusion.accuracy,
+        "unlabeled": unlabeled_share(confusion),
         "iou": {c: None if math.isnan(v) else float(v) for c, v in zip(classes, iou, strict=True)},
         "share": {c: float(v) for c, v in zip(classes, share, strict=True)},
         "absent": [c for c, v in zip(classes, iou, strict=True) if math.isnan(v)],
-        "points": confusion.n_points,
+        "points": n_points(confusion),
     }
 
 

@@ -35,3 +35,6 @@ class TrainingModel(BaseModel):
 
     def after_step(self, fraction: float) -> None:
         """Do what the method does after each step of the optimiser; ``fraction`` of the run is done."""
+
+    def after_init(self) -> None:
+        """Spread what a model file was loaded into (``Method.deployable``) to the rest of the model."""

@@ -71,7 +71,8 @@ class Segmentation:
 
     def deployable(self, model: nn.Module) -> nn.Module:
         """Return the segmenter."""
-        return model.network  # type: ignore[return-value]
+        assert isinstance(model, SegmentationModel)
+        return model.network
 
 
 def standing(cloud: PointCloud, task: Task) -> PointCloud:
