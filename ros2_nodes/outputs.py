@@ -5,15 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import (
-    DurabilityPolicy,
-    QoSProfile,
-    ReliabilityPolicy,
-    qos_policy_name_from_kind,
-    qos_profile_sensor_data,
-)
+from rclpy.qos import qos_policy_name_from_kind
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Float64
@@ -22,20 +15,13 @@ from visualization_msgs.msg import MarkerArray
 from pc_perception.labels import LabelSet
 
 from .conversions import LabelInfo, label_info_message, legend_message
+from .qos import LATCHED, PublisherEventCallbacks, sensor_qos
 
-LATCHED = QoSProfile(
-    depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
-)
 DEBUG_TOPICS = (
     "cyclic_time_ms",
     "pipeline_latency_ms",
     *(f"processing_time/{stage}_ms" for stage in ("preprocess", "inference", "postprocess", "total")),
 )
-
-
-def sensor_qos(depth: int) -> QoSProfile:
-    """Return best effort with a short queue, as sensors publish; a fresh object, since rclpy edits it."""
-    return QoSProfile(depth=depth, reliability=qos_profile_sensor_data.reliability)
 
 
 class Outputs:

@@ -60,7 +60,7 @@ class Stopwatch:
 
 
 def load_pipeline(model: str, device: str, options: SweepOptions) -> Pipeline:
-    """Load a model and run it once or twice, so that the first live sweep is as quick as the others.
+    """Load a model and run it twice, so that the first live sweep is as quick as the others.
 
     Raises:
         FileNotFoundError, ValueError: as ``load_model``.

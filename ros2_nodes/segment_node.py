@@ -7,6 +7,7 @@ import gc
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 # OpenMP reads this when torch is loaded, which the first configure does: idle threads then sleep
@@ -15,7 +16,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import qos_policy_name_from_kind
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -24,7 +24,7 @@ from std_srvs.srv import Trigger
 
 from . import parameters
 from .conversions import status_message
-from .outputs import sensor_qos
+from .qos import SubscriptionEventCallbacks, sensor_qos
 from .runtime import ERROR, OK, Report, limit_threads, run_node
 
 if TYPE_CHECKING:
@@ -96,18 +96,28 @@ class SegmentNode(LifecycleNode):
         """Subscribe and start the worker."""
         assert self._labeller is not None
         done = super().on_activate(state)
-        self._labeller.start()
-        self._subscription = self.create_subscription(
+        try:
+            self._labeller.start()
+            self._subscription = self._subscribe(self._labeller.take)
+        except Exception as error:
+            self._problem = f"cannot activate: {error}"
+            self.get_logger().error(self._problem)
+            self._stop()
+            super().on_deactivate(state)
+            return FAILURE
+        self.get_logger().info(f"labelling '{self._subscription.topic_name}'")
+        self._problem = ""
+        return done
+
+    def _subscribe(self, take: Callable[[PointCloud2], None]) -> Any:
+        return self.create_subscription(
             PointCloud2,
             "points",
-            self._labeller.take,
+            take,
             sensor_qos(depth=1),
             event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible_publisher),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
-        self.get_logger().info(f"labelling '{self._subscription.topic_name}'")
-        self._problem = ""
-        return done
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Drop the subscription and finish the sweep at hand."""

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from rclpy.duration import Duration
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import PointCloud2
 from tf2_ros.static_transform_broadcaster import StaticTransformBroadcaster
@@ -22,6 +21,7 @@ from pc_perception.io.pointcloud2 import encode_cloud
 
 from . import parameters
 from .conversions import cloud_message, transform_message
+from .qos import sensor_qos
 from .runtime import run_node
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class SimulatedSensorNode(Node):
         self._clouds = self.create_publisher(
             PointCloud2,
             "points",
-            QoSProfile(depth=5, reliability=qos_profile_sensor_data.reliability),
+            sensor_qos(depth=5),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
         self._moving, self._mounted = TransformBroadcaster(self), StaticTransformBroadcaster(self)

@@ -99,7 +99,7 @@ class Bench:
         """Subscribe the peer and wait until a publisher is matched; messages are added to the list."""
         from rclpy.qos import QoSProfile, qos_profile_sensor_data
 
-        from ros2_nodes.outputs import LATCHED
+        from ros2_nodes.qos import LATCHED
 
         qos: QoSProfile = LATCHED if latched else qos_profile_sensor_data
         got: list[Any] = []

@@ -75,6 +75,16 @@ def test_a_model_that_cannot_be_loaded_fails_with_the_reason(
     assert reason in status.message
 
 
+def test_a_wrong_qos_override_fails_with_the_reason(bench: Bench, tiny: Path) -> None:
+    from rclpy.lifecycle import TransitionCallbackReturn
+
+    node = bench.start(tiny, active=False, **{"qos_overrides./points.subscription.reliability": "sometimes"})
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    assert node.trigger_activate() == TransitionCallbackReturn.FAILURE
+    assert state(node) == "inactive"
+    assert "sometimes" in node._problem
+
+
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [

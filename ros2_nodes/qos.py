@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Quality of service of our topics, and where rclpy keeps its events."""
+
+from __future__ import annotations
+
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+
+try:
+    from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
+
+__all__ = ["LATCHED", "PublisherEventCallbacks", "SubscriptionEventCallbacks", "sensor_qos"]
+
+LATCHED = QoSProfile(
+    depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
+)
+
+
+def sensor_qos(depth: int) -> QoSProfile:
+    """Return best effort with a short queue, as sensors publish; a fresh object, since rclpy edits it."""
+    return QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT)
