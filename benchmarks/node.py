@@ -121,13 +121,13 @@ def line(name: str, row: Row) -> str:
     tenth = max(len(row.rss_mb) // 10, 1)
     settled = row.rss_mb[WARM_UP:] or row.rss_mb
     growth = np.median(settled[-tenth:]) - np.median(settled[:tenth])
-    node = row.node
-    lost = row.sent - int(node.get("received", 0))
-    model_ms = sum(float(node.get(f"{s}_ms_p50", "nan")) for s in ("preprocess", "inference", "postprocess"))
+    lost = row.sent - int(row.node.get("received", 0))
+    shown = ("overhead_ms_p50", "overhead_ms_p99", "inference_ms_p50")
+    overhead, overhead_p99, network = (float(row.node.get(name, "nan")) for name in shown)
     return (
-        f"{name:<20}{row.sent:>6}{len(row.ages_ms):>9}{node.get('dropped', '?'):>9}{lost:>6}"
-        f"{age[0]:>9.1f}{age[1]:>9.1f}{float(node.get('overhead_ms_p50', 'nan')):>10.2f}"
-        f"{float(node.get('overhead_ms_p99', 'nan')):>8.2f}{model_ms:>9.1f}{growth:>+9.1f}{row.exit_code:>6}"
+        f"{name:<20}{row.sent:>6}{len(row.ages_ms):>9}{row.node.get('dropped', '?'):>9}{lost:>6}"
+        f"{age[0]:>9.1f}{age[1]:>9.1f}{overhead:>10.2f}{overhead_p99:>8.2f}{network:>9.1f}{growth:>+9.1f}"
+        f"{row.exit_code:>6}"
     )
 
 
@@ -147,7 +147,7 @@ def main() -> None:
     print(f"model '{arguments.model}', {points:,} points a sweep, milliseconds; RSS growth in MB")
     print(
         f"{'':<20}{'sent':>6}{'labelled':>9}{'dropped':>9}{'lost':>6}{'age p50':>9}{'p99':>9}"
-        f"{'overhead':>10}{'p99':>8}{'stages':>9}{'RSS':>9}{'exit':>6}"
+        f"{'overhead':>10}{'p99':>8}{'network':>9}{'RSS':>9}{'exit':>6}"
     )
     for rate_hz, busy in ((10.0, False), (10.0, True), (40.0, False)):
         run = Run(arguments.model, arguments.threads, sweeps)

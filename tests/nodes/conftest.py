@@ -21,7 +21,7 @@ LOOPBACK = (
     "<MaxAutoParticipantIndex>99</MaxAutoParticipantIndex><Peers><Peer Address='127.0.0.1'/></Peers>"
     "</Discovery></Domain></CycloneDDS>"
 )
-WAIT_S = 30.0
+WAIT_S = 60.0
 HAS_ROS = importlib.util.find_spec("rclpy") is not None
 
 
@@ -132,9 +132,17 @@ class Bench:
 
     def label(self, msg: Any, got: list[Any]) -> Any:
         """Send a cloud and return its labelled answer."""
-        before = len(got)
-        self.send(msg)
-        self.spin_until(lambda: len(got) > before, "a labelled cloud")
+        before, due = len(got), 0.0
+
+        def answered() -> bool:
+            nonlocal due
+            # Best effort may lose a message on a busy machine: it is sent again now and then.
+            if len(got) == before and time.monotonic() > due:
+                self.send(msg)
+                due = time.monotonic() + 5.0
+            return len(got) > before
+
+        self.spin_until(answered, "a labelled cloud")
         return got[-1]
 
     def diagnostic(
