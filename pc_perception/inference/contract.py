@@ -19,15 +19,27 @@ from pc_perception.cloud import PointCloud
 from pc_perception.labels import UNLABELED
 from pc_perception.models.pyramid import Pyramid, build_pyramid
 from pc_perception.ops.ground import height_above_ground
+from pc_perception.ops.shape import N_SHAPE, column_top, moments, shape_features
 from pc_perception.ops.voxelize import segment_mean
 
 from .upright import upright
 
-FEATURE_WIDTHS = {"offset": 3, "height": 2, "range": 1, "intensity": 2, "color": 4}
+SHAPE_LEVELS = 3
+FEATURE_WIDTHS = {
+    "offset": 3,
+    "height": 2,
+    "column": 2,
+    "shape": SHAPE_LEVELS * N_SHAPE,
+    "range": 1,
+    "intensity": 2,
+    "color": 4,
+}
 """Input features by name and how many columns each has.
 
 ``offset``: mean position inside the voxel, -0.5 .. 0.5 of its edge. ``height``: above the local ground,
-once coarse (m / 4) and once fine (m, clipped to -0.5 .. 1.5). ``range``: horizontal distance to the
+once coarse (m / 4) and once fine (m, clipped to -0.5 .. 1.5). ``column``: height of the highest point of
+the vertical column (four voxels wide) that the voxel stands in, m / 4, and how far below it the voxel is.
+``shape``: ``ops.shape.shape_features`` of the three finest levels. ``range``: horizontal distance to the
 sensor / 50 m. ``intensity``: divided by the cloud's own 95th percentile, clipped to 2, and 1 where the
 field exists. ``color``: rgb -0.5 .. 0.5, and 1 where the field exists.
 """
@@ -55,7 +67,9 @@ class InputContract:
     Attributes:
         grid_m: voxel edge.
         features: names out of ``FEATURE_WIDTHS``, in the order of the network's columns.
-        max_range_m: points further from the origin (horizontally) stay unlabeled; 0 keeps all.
+        max_range_m: points further from the origin (horizontally) stay unlabeled; 0 keeps all. Where
+            less than half of a cloud lies in range, its origin is no sensor's (a map, an airborne
+            tile): distances then count from the median point.
         ground_cell_m, ground_slope: see ``ops.ground.height_above_ground``.
         level_camera: turn clouds in optical frames upright and level them by their dominant plane.
         seen: percentiles of the training clouds (``inference/sensor_check.py``), empty when unknown.
@@ -100,7 +114,11 @@ class InputContract:
         xyz = torch.from_numpy(upright(cloud) if self.level_camera else cloud.xyz)
         seen = torch.isfinite(xyz).all(1)
         if self.max_range_m:
-            seen &= xyz[:, :2].square().sum(1) <= self.max_range_m**2
+            near = seen & (xyz[:, :2].square().sum(1) <= self.max_range_m**2)
+            if 2 * int(near.sum()) < int(seen.sum()):
+                xyz = xyz - torch.cat([xyz[seen][:, :2].median(0).values, xyz.new_zeros(1)])
+                near = seen & (xyz[:, :2].square().sum(1) <= self.max_range_m**2)
+            seen = near
         kept = seen.nonzero()[:, 0]
         everything = len(kept) == len(xyz)
         points = xyz if everything else xyz[kept]
@@ -118,6 +136,7 @@ class InputContract:
         """Average per-point features over voxels and add those of the voxels themselves."""
         center = pyramid.levels[0].xyz
         parts: dict[str, Tensor] = {}
+        height = height_above_ground(points, self.ground_cell_m, self.ground_slope)
         for name in self.features:
             if name == "offset":
                 scaled = center / self.grid_m
@@ -125,9 +144,14 @@ class InputContract:
             elif name == "range":
                 parts[name] = center[:, :2].norm(dim=1, keepdim=True) / 50
             elif name == "height":
-                height = height_above_ground(points, self.ground_cell_m, self.ground_slope)
                 mean = segment_mean(height[:, None], row, len(center))
                 parts[name] = torch.cat([mean.clamp(-10, 40) / 4, mean.clamp(-0.5, 1.5)], 1)
+            elif name == "column":
+                top = column_top(points, height, 4 * self.grid_m)
+                both = segment_mean(torch.stack([top, top - height], 1), row, len(center))
+                parts[name] = both.clamp(-10, 40) / 4
+            elif name == "shape":
+                parts[name] = _shape_columns(points, row, pyramid)
             elif name == "intensity":
                 parts[name] = _mean_or_missing(_intensity(cloud, kept), 1, row, len(center))
             elif name == "color":
@@ -171,6 +195,21 @@ class InputContract:
             return cls(features=features, level_camera=bool(data.get("level_camera")), seen=seen, **values)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"the input contract cannot be read: {error!r}") from error
+
+
+def _shape_columns(points: Tensor, row: Tensor, pyramid: Pyramid) -> Tensor:
+    """Return (M, 15) shape features of each finest voxel and of its parent and grandparent."""
+    level = pyramid.levels[0]
+    sums, ancestor = moments(points, row, len(level)), torch.arange(len(level))
+    columns = []
+    for depth in range(SHAPE_LEVELS):
+        level = pyramid.levels[min(depth, len(pyramid.levels) - 1)]
+        columns.append(shape_features(sums, level.neighbors, level.edge)[ancestor])
+        if level.parent is not None and depth + 1 < SHAPE_LEVELS:
+            n_parents = len(pyramid.levels[depth + 1])
+            sums = sums.new_zeros(n_parents, sums.shape[1]).index_add_(0, level.parent, sums)
+            ancestor = level.parent[ancestor]
+    return torch.cat(columns, 1)
 
 
 def _mean_or_missing(values: Tensor | None, width: int, row: Tensor, n_voxels: int) -> Tensor:

@@ -34,13 +34,15 @@ def resolve(device: torch.device, backend: str | None = None) -> Backend:
 
 def warm_up() -> None:
     """Compile (or load from the disk cache) every Numba kernel by running it on a few points."""
-    from . import ground, grouping, recurrence, voxelize
+    from . import ground, grouping, recurrence, shape, voxelize
 
     generator = torch.Generator().manual_seed(0)
     xyz = torch.rand(64, 3, generator=generator)
     voxels = voxelize.voxelize(xyz, 0.25, backend="numba")
     voxelize.segment_mean(xyz, voxels.inverse, len(voxels), backend="numba")
     neighborhood = grouping.voxel_neighbors(voxels.coords, backend="numba")
+    sums = shape.moments(xyz, voxels.inverse, len(voxels))
+    shape.shape_features(sums, neighborhood, 0.25, backend="numba")
     features = torch.rand(len(voxels), 8, generator=generator, requires_grad=True)
     grouping.neighbor_max(features, neighborhood, backend="numba").sum().backward()
     ground.height_above_ground(xyz, backend="numba")

@@ -31,7 +31,7 @@ def make_cloud(seed: int, n: int = 3000) -> PointCloud:
 
 
 def make_segmenter(
-    arguments: dict, features: tuple[str, ...] = ("offset", "height", "range", "intensity")
+    arguments: dict, features: tuple[str, ...] = ("offset", "height", "column", "shape", "range", "intensity")
 ) -> Segmenter:
     """A network with random weights whose logits are spread enough to make labels differ."""
     torch.manual_seed(0)

@@ -64,6 +64,11 @@ def test_clouds_of_almost_nothing(segmenter: Segmenter, n: int) -> None:
     assert result.confidence.dtype == np.float32
 
 
+def test_a_cloud_far_from_its_origin_is_seen(segmenter: Segmenter, cloud: PointCloud) -> None:
+    moved = PointCloud(cloud.xyz + np.float32([512.0, -256.0, 0.0]), cloud.fields)
+    assert (segmenter(moved).labels != UNLABELED).all()
+
+
 def test_only_nan(segmenter: Segmenter) -> None:
     result = segmenter(PointCloud(np.full((10, 3), np.nan, np.float32)))
     assert (result.labels == UNLABELED).all()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pc_perception.ops import ground, grouping, recurrence, serialize, voxelize
+from pc_perception.ops import ground, grouping, recurrence, serialize, shape, voxelize
 
 BACKENDS = ["torch", "numba"]
 
@@ -121,6 +121,37 @@ def test_height_above_ground_backends_agree(cloud: torch.Tensor) -> None:
     for backend in BACKENDS:
         assert ground.height_above_ground(lonely, backend=backend).tolist() == [0.0, 0.0]
         assert len(ground.height_above_ground(torch.zeros(0, 3), backend=backend)) == 0
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_shape_features_tell_plane_line_and_ball(backend: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(3, 4000, 3, generator=generator)
+    scales = torch.tensor([[1.0, 1.0, 0.02], [0.02, 0.02, 1.0], [1.0, 1.0, 1.0]])
+    xyz = (noise * scales[:, None] + 70.0).reshape(-1, 3)
+    row = torch.arange(3).repeat_interleave(4000)
+    alone = grouping.Neighborhood(torch.arange(4), torch.arange(3))
+    plane, post, ball = shape.shape_features(shape.moments(xyz, row, 3), alone, 0.5, backend).tolist()
+    assert plane == pytest.approx([0.0, 1.0, 0.04, 1.0, 0.04], abs=0.06)
+    assert post[0] == pytest.approx(1.0, abs=0.01)
+    assert post[4] == pytest.approx(2.0, rel=0.05)
+    assert max(ball[:2]) < 0.1
+    one_row = grouping.Neighborhood(torch.arange(2), torch.zeros(1, dtype=torch.int64))
+    two_points = shape.moments(xyz[:2], row[:2], 1)
+    assert shape.shape_features(two_points, one_row, 0.5, backend).tolist() == [[0.0] * 5]
+
+
+def test_shape_features_backends_agree(cloud: torch.Tensor) -> None:
+    voxels = voxelize.voxelize(cloud, 0.5)
+    lists = grouping.voxel_neighbors(voxels.coords)
+    sums = shape.moments(cloud, voxels.inverse, len(voxels))
+    a, b = (shape.shape_features(sums, lists, 0.5, backend) for backend in BACKENDS)
+    torch.testing.assert_close(a, b, atol=1e-4, rtol=0)
+
+
+def test_column_top() -> None:
+    xyz = torch.tensor([[0.1, 0.1, 0.0], [0.2, 0.3, 5.0], [3.0, 0.1, 1.0]])
+    assert shape.column_top(xyz, xyz[:, 2] + 1, 0.8).tolist() == [6.0, 6.0, 2.0]
 
 
 def _rule_inputs(dtype: torch.dtype, L: int = 150) -> list[torch.Tensor]:

@@ -16,11 +16,12 @@ run = RunSettings(
     method=Segmentation(),
     contract=InputContract(
         grid_m=0.05,
-        features=("offset", "height", "color"),
+        features=("offset", "height", "column", "shape", "color"),
         ground_cell_m=0.5,
         ground_slope=0.05,
         level_camera=True,
     ),
+    encoder={"widths": [32, 64, 96, 128], "local": [1, 2, 2, 2], "mixers": [0, 0, 0, 2]},
     label_set="room9",
     data="sim:room",
     n_scenes=400,

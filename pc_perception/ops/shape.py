@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Second moments of points around each voxel: how flat, how thin, how upright the place is.
+
+Covariance features after Demantké et al., "Dimensionality based scale selection in 3D LiDAR point
+clouds", 2011: they hand the network in its first layer what it would otherwise learn in thousands of steps.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+
+from .backend import resolve
+from .grouping import Neighborhood
+
+N_SHAPE = 5
+"""Columns of ``shape_features``."""
+
+
+def moments(xyz: Tensor, row: Tensor, n_rows: int) -> Tensor:
+    """Sum 1, x, y, z, xx, xy, xz, yy, yz, zz over the points of each row.
+
+    Args:
+        xyz: (N, 3) float, metres.
+        row: (N,) int64 in 0 .. n_rows - 1.
+
+    Returns:
+        (n_rows, 10) float64; sums of sums are the moments of coarser rows. O(N).
+    """
+    p = xyz.double()
+    x, y, z = p.unbind(1)
+    columns = torch.stack([torch.ones_like(x), x, y, z, x * x, x * y, x * z, y * y, y * z, z * z], 1)
+    return columns.new_zeros(n_rows, 10).index_add_(0, row, columns)
+
+
+def shape_features(
+    sums: Tensor, neighborhood: Neighborhood, edge: float, backend: str | None = None
+) -> Tensor:
+    """Describe the points of each neighbourhood by the eigenvalues l1 >= l2 >= l3 of their covariance.
+
+    Args:
+        sums: (M, 10) float64, ``moments`` of each voxel.
+        neighborhood: lists over the M voxels.
+        edge: voxel edge, metres; lengths are given in it.
+
+    Returns:
+        (M, 5) float32: linearity (l1 - l2) / l1, planarity (l2 - l3) / l1, thickness sqrt(l3) / edge,
+        |z| of the normal (1 on flat ground), standard deviation of z / edge. Zero where fewer than three
+        points lie. O(E). No gradient.
+    """
+    if resolve(sums.device, backend) == "numba":
+        return torch.from_numpy(
+            _shape(sums.numpy(), neighborhood.starts.numpy(), neighborhood.index.numpy(), 1.0 / edge)
+        )
+    lengths = neighborhood.starts.diff()
+    owner = torch.repeat_interleave(torch.arange(len(lengths), device=sums.device), lengths)
+    total = torch.zeros_like(sums).index_add_(0, owner, sums[neighborhood.index])
+    n = total[:, :1].clamp(min=1)
+    mean = total[:, 1:4] / n
+    square = (total[:, 4:] / n)[:, [0, 1, 2, 1, 3, 4, 2, 4, 5]].reshape(-1, 3, 3)
+    covariance = square - mean[:, :, None] * mean[:, None, :]
+    values, vectors = torch.linalg.eigh(covariance)
+    low, middle, high = values.clamp(min=0).unbind(1)
+    safe = high.clamp(min=1e-12)
+    out = torch.stack(
+        [
+            (high - middle) / safe,
+            (middle - low) / safe,
+            low.sqrt() / edge,
+            vectors[:, 2, 0].abs(),
+            covariance[:, 2, 2].clamp(min=0).sqrt() / edge,
+        ],
+        1,
+    )
+    return torch.where((total[:, :1] >= 3) & (high[:, None] > 1e-12), out, 0.0).float()
+
+
+@njit(cache=True, nogil=True)
+def _shape(sums: np.ndarray, starts: np.ndarray, index: np.ndarray, per_edge: float) -> np.ndarray:
+    out = np.zeros((len(starts) - 1, 5), np.float32)
+    t = np.empty(10, np.float64)
+    for i in range(len(starts) - 1):
+        t[:] = 0.0
+        for e in range(starts[i], starts[i + 1]):
+            for c in range(10):
+                t[c] += sums[index[e], c]
+        if t[0] < 3:
+            continue
+        x, y, z = t[1] / t[0], t[2] / t[0], t[3] / t[0]
+        a, d, f = t[4] / t[0] - x * x, t[7] / t[0] - y * y, t[9] / t[0] - z * z
+        b, c_, e_ = t[5] / t[0] - x * y, t[6] / t[0] - x * z, t[8] / t[0] - y * z
+        high, middle, low = _eigenvalues(a, b, c_, d, e_, f)
+        if high <= 1e-12:
+            continue
+        out[i, 0] = (high - middle) / high
+        out[i, 1] = (middle - low) / high
+        out[i, 2] = np.sqrt(low) * per_edge
+        out[i, 3] = _normal_z(a - low, b, c_, d - low, e_, f - low)
+        out[i, 4] = np.sqrt(max(f, 0.0)) * per_edge
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _eigenvalues(a: float, b: float, c: float, d: float, e: float, f: float) -> tuple[float, float, float]:
+    """Eigenvalues of the symmetric [[a b c] [b d e] [c e f]], descending, >= 0 (Smith, 1961)."""
+    q = (a + d + f) / 3
+    off = b * b + c * c + e * e
+    p = np.sqrt(max(((a - q) ** 2 + (d - q) ** 2 + (f - q) ** 2 + 2 * off) / 6, 0.0))
+    if p < 1e-15:
+        return q, q, max(q, 0.0)
+    a, d, f, b, c, e = (a - q) / p, (d - q) / p, (f - q) / p, b / p, c / p, e / p
+    half_det = (a * (d * f - e * e) - b * (b * f - e * c) + c * (b * e - d * c)) / 2
+    angle = np.arccos(min(max(half_det, -1.0), 1.0)) / 3
+    high = q + 2 * p * np.cos(angle)
+    low = q + 2 * p * np.cos(angle + 2 * np.pi / 3)
+    return high, max(3 * q - high - low, 0.0), max(low, 0.0)
+
+
+@njit(cache=True, nogil=True)
+def _normal_z(a: float, b: float, c: float, d: float, e: float, f: float) -> float:
+    """|z| of the unit null vector of a singular symmetric matrix: the longest cross product of its rows."""
+    best, share = 0.0, 0.0
+    for k in range(3):
+        if k == 0:
+            x, y, z = b * e - c * d, c * b - a * e, a * d - b * b
+        elif k == 1:
+            x, y, z = b * f - c * e, c * c - a * f, a * e - b * c
+        else:
+            x, y, z = d * f - e * e, e * c - b * f, b * e - d * c
+        length = x * x + y * y + z * z
+        if length > best:
+            best, share = length, abs(z) / np.sqrt(length)
+    return share
+
+
+def column_top(xyz: Tensor, height: Tensor, cell: float) -> Tensor:
+    """Return the greatest ``height`` in the vertical column of edge ``cell`` that each point stands in.
+
+    Args:
+        xyz: (N, 3) float32, finite, metres, z up.
+        height: (N,) float32.
+        cell: metres; enlarged where the cloud would need over 4 million columns.
+
+    Returns:
+        (N,) float32. O(N + columns). No gradient.
+    """
+    if len(xyz) == 0:
+        return height
+    low = xyz.amin(0)[:2]
+    extent = (xyz.amax(0)[:2] - low).double()
+    cell = max(cell, float((extent.prod() / 4e6).sqrt()), float(extent.max()) / 20_000)
+    ij = ((xyz[:, :2] - low) / cell).floor().to(torch.int64)
+    flat = ij[:, 0] * (int(ij[:, 1].max()) + 1) + ij[:, 1]
+    top = height.new_full((int(flat.max()) + 1,), -torch.inf).scatter_reduce_(0, flat, height, "amax")
+    return top[flat]
