@@ -111,12 +111,12 @@ class _RecurrentRule(torch.autograd.Function):
     def forward(ctx: Any, *inputs: Tensor) -> Tensor:
         arrays = [np.ascontiguousarray(t.detach().numpy()) for t in inputs]
         ctx.arrays = arrays if any(ctx.needs_input_grad) else None
-        return torch.from_numpy(_forward(*arrays))  # type: ignore[call-arg]
+        return torch.from_numpy(_forward(*arrays))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
         d_out = np.ascontiguousarray(grads[0].numpy())
-        return tuple(torch.from_numpy(g) for g in _backward(*ctx.arrays, d_out))
+        return tuple(torch.from_numpy(g) for g in _backward(*ctx.arrays, d_out))  # type: ignore[call-arg]
 
 
 @njit(cache=True, nogil=True, fastmath=True)

@@ -21,6 +21,7 @@ from training.methods.method import Task
 from training.methods.pointcsp import (
     PointCsp,
     PointCspModel,
+    assignment_information,
     dino_loss,
     geometric_loss,
     matched_voxels,
@@ -62,6 +63,14 @@ def test_dino_by_hand() -> None:
     assert float(dino_loss(student, teacher, torch.zeros(2), settings)) == pytest.approx(expected, abs=1e-6)
 
 
+def test_information_shows_both_kinds_of_collapse() -> None:
+    settings, zero = PointCsp(), torch.zeros(4)
+    each_its_own, one_for_all = torch.eye(4) * 10, torch.eye(4)[[0, 0, 0, 0]] * 10
+    assert float(assignment_information(each_its_own, zero, settings)) == pytest.approx(math.log(4), abs=1e-4)
+    assert float(assignment_information(one_for_all, zero, settings)) == pytest.approx(0, abs=1e-4)
+    assert float(assignment_information(torch.zeros(4, 4), zero, settings)) == pytest.approx(0, abs=1e-4)
+
+
 def test_geometric_loss_of_coordinates_is_zero() -> None:
     xyz = torch.rand(400, 3, generator=torch.Generator().manual_seed(0)) * 4
     level = build_pyramid(xyz, 0.4, 1)[0].levels[0]
@@ -70,13 +79,23 @@ def test_geometric_loss_of_coordinates_is_zero() -> None:
     assert float(geometric_loss(torch.zeros(len(level), 3), level, lambda d: d, choice)) > 0.1
 
 
-def test_pairs_hold_the_same_points() -> None:
-    index = [np.array([3, 5, 8, 9, 11]), np.array([5, 9, 3, 20])]
-    voxel = [np.array([0, 1, 1, 2, -1]), np.array([7, -1, 4, 5])]
-    # shared: point 3 (0, 4), point 5 (1, 7), point 9 has no voxel in the second view.
-    pairs = matched_voxels(index, voxel, np.random.default_rng(0), 10)
+def test_pairs_are_the_same_place() -> None:
+    place = [np.array([3, 5, 8, 9, 11, 5]), np.array([5, 9, 3, 20])]
+    voxel = [np.array([0, 1, 1, 2, -1, 6]), np.array([7, -1, 4, 5])]
+    # shared: place 3 (0, 4), place 5 (1, 7); place 9 has no voxel in the second view.
+    pairs = matched_voxels(place, voxel, np.random.default_rng(0), 10)
     assert sorted(map(tuple, pairs.tolist())) == [(0, 4), (1, 7)]
-    assert len(matched_voxels(index, voxel, np.random.default_rng(0), 1)) == 1
+    assert len(matched_voxels(place, voxel, np.random.default_rng(0), 1)) == 1
+
+
+def test_views_with_other_rings_still_match() -> None:
+    cloud = little_street(0)
+    cloud = cloud.with_fields(ring=(np.arange(len(cloud)) % 16).astype(np.uint16))
+    how = Augmentation(max_points=0, thin=1.0, keep=0.5)
+    found = [
+        PointCsp().sample(cloud, np.random.default_rng(s), replace(TASK, augmentation=how)) for s in range(8)
+    ]
+    assert min(len(f.pairs) for f in found) >= 50
 
 
 @pytest.mark.parametrize("seed", range(3))

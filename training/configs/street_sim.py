@@ -14,7 +14,9 @@ from training.settings import RunSettings
 
 run = RunSettings(
     method=Segmentation(),
-    contract=InputContract(grid_m=0.2, features=("offset", "height", "column", "shape", "range", "intensity"), max_range_m=80),
+    contract=InputContract(
+        grid_m=0.2, features=("offset", "height", "column", "shape", "range", "intensity"), max_range_m=80
+    ),
     encoder={"widths": [32, 64, 96, 128], "local": [1, 2, 2, 2], "mixers": [0, 0, 0, 2]},
     label_set="street8",
     data="sim:street",

@@ -3,7 +3,7 @@
 
 Source: "PointCSP: Cross-Sample Semantic Propagation and Stability Preservation", arXiv 2605.01759; the
 teacher-student frame is DINO's, arXiv 2104.14294. What is here: DINO's loss between features of the
-same points in two views (its equations 1 and 4, per voxel instead of per image), the teacher as moving average, and a
+same places in two views (its equations 1 and 4, per voxel instead of per image), the teacher as moving average, and a
 geometric loss. What is not: cross-sample propagation (CSP), its distillation (SPD), local views. Every
 sequence is reset at every scene. The paper does not say on which features its losses act; voxel
 features are chosen because segmentation needs them.
@@ -28,15 +28,19 @@ from pc_perception.cloud import PointCloud
 from pc_perception.inference.contract import Prepared
 from pc_perception.models.pyramid import Level, Pyramid, pack
 from pc_perception.models.scene_encoder import SceneEncoder
+from pc_perception.ops.voxelize import voxelize
 
 from .method import Task
 from .model import TrainingModel
 from .segmentation import MIN_POINTS, standing
 
+MAX_DRAWS = 8
+"""Views that hardly overlap after thinning are drawn anew this often."""
+
 
 @dataclass(frozen=True)
 class PairSample:
-    """Two views of one scene and which of their voxels hold the same points.
+    """Two views of one scene and which of their voxels are the same place.
 
     Attributes:
         views: both as the network takes them.
@@ -111,24 +115,27 @@ class PointCsp:
             raise ValueError(f"only {len(cloud)} finite points, at least {MIN_POINTS} are needed")
         n = task.augmentation.max_points or len(cloud)
         region = nearest(cloud, min(n, len(cloud)), rng)
-        region = region.with_fields(index=np.arange(len(region)))
-        change = replace(task.augmentation, max_points=0)
-        parts = [
-            change(
-                nearest(region, int(len(region) * rng.uniform(self.coverage[0], self.coverage[1])), rng), rng
-            )
-            for _ in range(2)
-        ]
-        views = [task.contract.prepare(part, task.n_levels) for part in parts]
-        pairs = matched_voxels(
-            [np.asarray(p.fields["index"]) for p in parts],
-            [v.inverse.numpy() for v in views],
-            rng,
-            self.max_pairs,
-        )
-        if len(pairs) < MIN_POINTS:
-            raise ValueError(f"two views share only {len(pairs)} voxels, at least {MIN_POINTS} are needed")
-        return PairSample((views[0], views[1]), torch.from_numpy(pairs))
+        # Places, not points, are matched: a sparser sensor's rings share no point with the others.
+        place = voxelize(torch.from_numpy(region.xyz), task.contract.grid_m).inverse
+        region = region.with_fields(place=place.numpy())
+        for _ in range(MAX_DRAWS):
+            views, pairs = self._views(region, rng, task)
+            if len(pairs) >= MIN_POINTS:
+                return PairSample(views, torch.from_numpy(pairs))
+        raise ValueError(f"two views share only {len(pairs)} voxels, at least {MIN_POINTS} are needed")
+
+    def _views(
+        self, region: PointCloud, rng: Generator, task: Task
+    ) -> tuple[tuple[Prepared, Prepared], NDArray[np.int64]]:
+        """Draw two views of a region and match them."""
+        change, parts, views = replace(task.augmentation, max_points=0), [], []
+        for _ in range(2):
+            n = int(len(region) * rng.uniform(self.coverage[0], self.coverage[1]))
+            parts.append(change(nearest(region, n, rng), rng))
+            views.append(task.contract.prepare(parts[-1], task.n_levels))
+        places = [np.asarray(part.fields["place"]) for part in parts]
+        pairs = matched_voxels(places, [v.inverse.numpy() for v in views], rng, self.max_pairs)
+        return (views[0], views[1]), pairs
 
     def collate(self, samples: Sequence[PairSample]) -> PairBatch:
         """Lay the scenes' views behind each other."""
@@ -162,24 +169,26 @@ def nearest(cloud: PointCloud, n: int, rng: Generator) -> PointCloud:
 
 
 def matched_voxels(
-    index: Sequence[NDArray], voxel: Sequence[NDArray], rng: Generator, most: int
+    place: Sequence[NDArray], voxel: Sequence[NDArray], rng: Generator, most: int
 ) -> NDArray[np.int64]:
-    """Pair voxels of two views that hold the same point.
+    """Pair voxels of two views that hold points from the same place.
 
     Args:
-        index: for each view the (N,) number of every point in the cloud that both were cut from.
+        place: for each view the (N,) number of the cell, in the cloud that both were cut from, of every
+            point.
         voxel: for each view the (N,) voxel of every point, -1 where it has none.
 
     Returns:
         (K, 2) int64, each voxel of the first view at most once, K at most ``most``.
     """
-    _, first, second = np.intersect1d(index[0], index[1], assume_unique=True, return_indices=True)
-    pairs = np.stack([voxel[0][first], voxel[1][second]], axis=1).astype(np.int64)
-    pairs = pairs[(pairs >= 0).all(1)]
+    seen = [v >= 0 for v in voxel]
+    firsts = [np.unique(p[s], return_index=True) for p, s in zip(place, seen, strict=True)]
+    _, a, b = np.intersect1d(firsts[0][0], firsts[1][0], assume_unique=True, return_indices=True)
+    columns = (v[s][f[1][i]] for v, s, f, i in zip(voxel, seen, firsts, (a, b), strict=True))
+    pairs = np.stack(list(columns), axis=1).astype(np.int64)
     pairs = pairs[rng.permutation(len(pairs))]
-    return pairs[np.unique(pairs[:, 0], return_index=True)[1]][
-        rng.permutation(len(np.unique(pairs[:, 0])))[:most]
-    ]
+    pairs = pairs[np.unique(pairs[:, 0], return_index=True)[1]]
+    return pairs[rng.permutation(len(pairs))[:most]]
 
 
 class ProjectionHead(nn.Module):
@@ -206,6 +215,18 @@ def dino_loss(student: Tensor, teacher: Tensor, center: Tensor, settings: PointC
     """
     target = ((teacher - center) / settings.teacher_temperature).softmax(1)
     return -(target * (student / settings.student_temperature).log_softmax(1)).sum(1).mean()
+
+
+@torch.no_grad()
+def assignment_information(teacher: Tensor, center: Tensor, settings: PointCsp) -> Tensor:
+    """Return how much a voxel's assignment tells, in nats: entropy of the mean minus mean entropy.
+
+    0 is collapse of either kind (one prototype takes all, or all voxels are assigned uniformly).
+    """
+    target = ((teacher - center) / settings.teacher_temperature).softmax(1)
+    mean = target.mean(0)
+    each = -(target * target.clamp_min(1e-12).log()).sum(1).mean()
+    return -(mean * mean.clamp_min(1e-12).log()).sum() - each
 
 
 def geometric_loss(x: Tensor, level: Level, decode: Callable[[Tensor], Tensor], choice: Tensor) -> Tensor:
@@ -257,16 +278,14 @@ class PointCspModel(TrainingModel):
         level = batch.pyramid.levels[0]
         choice = torch.rand(len(x), device=x.device)
         geometric = geometric_loss(x, level, self.decoder, choice)
-        share = ((torch.cat(teacher) - self.center) / self.settings.teacher_temperature).softmax(1).mean(0)
+        information = assignment_information(torch.cat(teacher), self.center, self.settings)
         if self.training:
             keep = self.settings.center_momentum
             self.center.lerp_(torch.cat(teacher).mean(0), 1 - keep)
-        # ln K when all prototypes are used alike, 0 when one takes all: collapse.
-        usage = -(share * share.clamp_min(1e-9).log()).sum()
         return {
             "loss_dino": (dino[0] + dino[1]) / 2,
             "loss_geo": self.settings.geo * geometric,
-            "prototype_usage": usage,
+            "information": information,
         }
 
     @torch.no_grad()
