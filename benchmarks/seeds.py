@@ -57,7 +57,14 @@ def train(kind: str, seed: int, steps: int, folder: Path, n_scenes: int) -> Path
 
 def evaluate(kind: str, models: list[Path], n_scenes: int) -> dict:
     """Return what ``pc-evaluate`` says of the models on held-out simulation."""
-    command = [sys.executable, "-m", "training.evaluate", *map(str, models), "--data", f"sim:{kind}"]
+    command = [
+        sys.executable,
+        "-m",
+        "training.evaluate.segmentation",
+        *map(str, models),
+        "--data",
+        f"sim:{kind}",
+    ]
     command += ["--n-scenes", str(n_scenes), "--per-scene", "2", "--json"]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
