@@ -8,12 +8,13 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pc_perception.inference.model_file import load_model
+from pc_perception.inference.model_file import build, load_model, read_model_file, save_model
 from pc_perception.inference.segmenter import Segmenter
 from pc_perception.metrics import Confusion
 from training.data.dataset import CloudDataset, Joined
@@ -105,6 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N")
     parser.add_argument("--threads", type=int, default=0, help="threads of torch")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--record", action="store_true", help="add the figures to the model files' provenance"
+    )
     return parser
 
 
@@ -136,12 +140,30 @@ def _run(args: argparse.Namespace) -> None:
     ]
     summary = summarise(reports, label_set.classes)
     n_clouds = min(args.limit or len(data), len(data))
+    if args.record:
+        for path, figures in zip(args.models, reports, strict=True):
+            kind, _, where = args.data.partition(":")
+            record(path, f"{kind}:{Path(where).name}, {n_clouds} clouds", figures)
     if args.json:
         names = [Path(m).name for m in args.models]
         plain = {"models": names, "data": args.data, "clouds": n_clouds, "rule": RULE}
         print(json.dumps(plain | {"each": reports, "summary": summary}))
         return
     _print(summary, reports, f"{len(models)} model(s), {n_clouds} clouds of {args.data}")
+
+
+def record(model: str, data: str, figures: dict[str, Any]) -> None:
+    """Add what was measured, and on what, to a model file's provenance (the tensors stay as they are).
+
+    Raises:
+        FileNotFoundError, ValueError: as ``read_model_file``.
+    """
+    header, tensors = read_model_file(model)
+    network = build(header)
+    network.load_state_dict(tensors, assign=True)
+    rounded = {key: round(figures[key], 4) for key in ("miou", "miou_common", "accuracy")}
+    metrics = {**header.provenance.get("metrics", {}), data: rounded}
+    save_model(model, network, replace(header, provenance={**header.provenance, "metrics": metrics}))
 
 
 def summarise(reports: Sequence[dict[str, Any]], classes: Sequence[str]) -> dict[str, Any]:
