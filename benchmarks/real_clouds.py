@@ -9,6 +9,7 @@ figure here is measured on what was trained on.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,7 +69,8 @@ def room_sets(data: Path) -> Iterator[tuple[str, str, Clouds]]:
 def table(model: str, sets: Iterator[tuple[str, str, Clouds]]) -> Iterator[str]:
     """Yield the lines of one model's table."""
     segmenter = load_model(model, "cpu")
-    trained_on = str(read_model_file(model)[0].provenance.get("data", "")).lower()
+    story = read_model_file(model)[0].provenance
+    trained_on = json.dumps({key: story[key] for key in story if key != "metrics"}).lower()
     classes = segmenter.label_set.classes
     yield f"\n### Model `{Path(model).stem}`\n"
     yield "| data | points | mIoU | mIoU, classes >= 0.5 % | accuracy | " + " | ".join(classes) + " |"
