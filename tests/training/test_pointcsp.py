@@ -24,9 +24,8 @@ from training.methods.pointcsp import (
     assignment_information,
     dino_loss,
     geometric_loss,
-    matched_voxels,
-    nearest,
 )
+from training.methods.views import matched_voxels, nearest
 from training.run import train
 from training.settings import RunSettings
 

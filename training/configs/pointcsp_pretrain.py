@@ -19,7 +19,7 @@ run = RunSettings(
     augmentation=Augmentation(max_points=12_000, thin=0.7, keep=0.4),
     max_steps=10_000,
     batch_size=2,
-    lr=2e-3,
+    lr=1e-3,
     ema=0.0,  # the teacher is already an average
     work_dir="work_dirs/pointcsp_pretrain",
 )

@@ -26,51 +26,17 @@ from torch.nn import functional
 
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.contract import Prepared
-from pc_perception.models.pyramid import Level, Pyramid, pack
+from pc_perception.models.pyramid import Level
 from pc_perception.models.scene_encoder import SceneEncoder
 from pc_perception.ops.voxelize import voxelize
 
 from .method import Task
 from .model import TrainingModel
 from .segmentation import MIN_POINTS, standing
+from .views import PairBatch, PairSample, collate_pairs, matched_voxels, nearest
 
 MAX_DRAWS = 8
 """Views that hardly overlap after thinning are drawn anew this often."""
-
-
-@dataclass(frozen=True)
-class PairSample:
-    """Two views of one scene and which of their voxels are the same place.
-
-    Attributes:
-        views: both as the network takes them.
-        pairs: (K, 2) int64, a voxel of the first view and one of the second.
-        bad: names of samples that this one replaces.
-    """
-
-    views: tuple[Prepared, Prepared]
-    pairs: Tensor
-    bad: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class PairBatch:
-    """All first views, then all second views, as one packed pyramid.
-
-    Attributes:
-        pairs: (P, 2) int64 rows of the finest level.
-    """
-
-    features: Tensor
-    pyramid: Pyramid
-    pairs: Tensor
-    n_scenes: int
-    bad: tuple[str, ...] = ()
-
-    def to(self, device: torch.device) -> PairBatch:
-        """Return the batch with all tensors on ``device``."""
-        features, pairs = self.features.to(device), self.pairs.to(device)
-        return replace(self, features=features, pairs=pairs, pyramid=self.pyramid.to(device))
 
 
 @dataclass(frozen=True)
@@ -90,9 +56,9 @@ class PointCsp:
 
     coverage: tuple[float, ...] = (0.55, 0.8)
     max_pairs: int = 2048
-    n_prototypes: int = 256
+    n_prototypes: int = 128
     student_temperature: float = 0.1
-    teacher_temperature: float = 0.05
+    teacher_temperature: float = 0.03
     center_momentum: float = 0.9
     teacher_momentum: float = 0.99
     geo: float = 0.1
@@ -139,16 +105,7 @@ class PointCsp:
 
     def collate(self, samples: Sequence[PairSample]) -> PairBatch:
         """Lay the scenes' views behind each other."""
-        views = [s.views[side] for side in (0, 1) for s in samples]
-        starts = np.cumsum([0, *(len(v.features) for v in views)])
-        shift = [[int(starts[i]), int(starts[i + len(samples)])] for i in range(len(samples))]
-        return PairBatch(
-            features=torch.cat([v.features for v in views]),
-            pyramid=pack([v.pyramid for v in views]),
-            pairs=torch.cat([s.pairs + torch.tensor(d) for s, d in zip(samples, shift, strict=True)]),
-            n_scenes=len(samples),
-            bad=tuple(name for s in samples for name in s.bad),
-        )
+        return collate_pairs(samples)
 
     def build(self, task: Task, class_counts: NDArray[np.int64]) -> PointCspModel:
         """Return student and teacher with the same random weights."""
@@ -158,37 +115,6 @@ class PointCsp:
         """Return the teacher's encoder, under the names that segmenters use."""
         assert isinstance(model, PointCspModel)
         return nn.ModuleDict({"encoder": model.teacher["encoder"]})
-
-
-def nearest(cloud: PointCloud, n: int, rng: Generator) -> PointCloud:
-    """Return the ``n`` points that are horizontally nearest to a random one."""
-    if n >= len(cloud):
-        return cloud
-    distance = np.square(cloud.xyz[:, :2] - cloud.xyz[rng.integers(len(cloud)), :2]).sum(1)
-    return cloud.select(np.sort(np.argpartition(distance, n)[:n]))
-
-
-def matched_voxels(
-    place: Sequence[NDArray], voxel: Sequence[NDArray], rng: Generator, most: int
-) -> NDArray[np.int64]:
-    """Pair voxels of two views that hold points from the same place.
-
-    Args:
-        place: for each view the (N,) number of the cell, in the cloud that both were cut from, of every
-            point.
-        voxel: for each view the (N,) voxel of every point, -1 where it has none.
-
-    Returns:
-        (K, 2) int64, each voxel of the first view at most once, K at most ``most``.
-    """
-    seen = [v >= 0 for v in voxel]
-    firsts = [np.unique(p[s], return_index=True) for p, s in zip(place, seen, strict=True)]
-    _, a, b = np.intersect1d(firsts[0][0], firsts[1][0], assume_unique=True, return_indices=True)
-    columns = (v[s][f[1][i]] for v, s, f, i in zip(voxel, seen, firsts, (a, b), strict=True))
-    pairs = np.stack(list(columns), axis=1).astype(np.int64)
-    pairs = pairs[rng.permutation(len(pairs))]
-    pairs = pairs[np.unique(pairs[:, 0], return_index=True)[1]]
-    return pairs[rng.permutation(len(pairs))[:most]]
 
 
 class ProjectionHead(nn.Module):
