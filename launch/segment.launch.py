@@ -116,6 +116,7 @@ def compose(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         "namespace": said("namespace"),
         "output": "screen",
         "ros_arguments": ["--log-level", said("log_level")],
+        "sigterm_timeout": "20",  # on a busy machine the end of a sweep takes its time
     }
     segment = LifecycleNode(
         executable="segment_node",

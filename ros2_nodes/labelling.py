@@ -169,8 +169,6 @@ class Labeller:
                 )
 
     def _on_error(self, error: Exception) -> None:
-        if not self._node.context.ok():
-            return  # interrupted while a sweep was under way
         self._vitals.failed(str(error))
         if isinstance(error, ValueError):
             self._node.get_logger().warning(f"sweep skipped: {error}", throttle_duration_sec=5.0)

@@ -146,25 +146,37 @@ def _summary(timing: Timing, stage: str) -> dict[str, object]:
 def run_node(name: str, make: Callable[[], Any], args: list[str] | None = None) -> None:
     """Run a node until it is interrupted; exit 1 with one sentence where its parameters are wrong."""
     import rclpy
-    from rclpy.executors import ExternalShutdownException
+    from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+    from rclpy.signals import SignalHandlerOptions
 
-    rclpy.init(args=args)
+    # Not rclpy's handlers: those take the context away under a sweep or a configure that goes on. These
+    # end either at once, with publishers that still work.
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _raise_interrupt)
+    node = None
     try:
-        node = make()
-    except ValueError as error:
-        rclpy.logging.get_logger(name).fatal(str(error))
-        rclpy.try_shutdown()
-        sys.exit(1)
-    try:
-        rclpy.spin(node)
+        try:
+            node = make()
+        except ValueError as error:
+            rclpy.logging.get_logger(name).fatal(str(error))
+            sys.exit(1)
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        while rclpy.ok():
+            executor.spin_once(timeout_sec=0.5)  # interrupts are seen between two of these
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except Exception:
-        if rclpy.ok():
-            raise
-        # Interrupted in the middle of a callback, under which the publishers went away.
     finally:
-        # Ctrl-C comes from the terminal and again from launch; the second must not cut the end short.
-        signal.signal(signal.SIGINT, lambda *_: None)
-        node.destroy_node()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        if node is not None:
+            node.destroy_node()
         rclpy.try_shutdown()
+
+
+def _raise_interrupt(number: int, _: object) -> None:
+    # Ctrl-C comes from the terminal and again from launch; the second must not cut the end short. Only
+    # SIG_IGN outlives the interpreter's own end.
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt

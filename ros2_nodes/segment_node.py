@@ -80,8 +80,7 @@ class SegmentNode(LifecycleNode):
             self._labeller = Labeller(self, self._values)
         except Exception as error:
             self._problem = f"cannot configure: {error}"
-            if self.context.ok():  # else interrupted meanwhile
-                self.get_logger().error(self._problem)
+            self.get_logger().error(self._problem)
             self._release()
             return FAILURE
         model = self._labeller.model

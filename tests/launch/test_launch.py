@@ -21,7 +21,7 @@ LAUNCH = ("ros2", "launch", "pc_perception", "segment.launch.py")
 def launch_test(workspace: Workspace, **arguments: str) -> str:
     given = json.dumps({"rviz": "false", "threads": "1", **arguments})
     command = (sys.executable, "-m", "launch_testing.launch_test", str(FILE))
-    done = workspace.run(*command, PC_PERCEPTION_LAUNCH_TEST=given, timeout_s=200)
+    done = workspace.run(*command, PC_PERCEPTION_LAUNCH_TEST=given, timeout_s=300)
     assert done.returncode == 0, done.stdout
     assert re.search(r"^Ran [1-9]", done.stdout, re.M), done.stdout
     return done.stdout
