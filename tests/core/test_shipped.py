@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The models that come with the package, and README's own code on them."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pc_perception.cloud import PointCloud
+from pc_perception.inference.model_choice import choose_model
+from pc_perception.inference.model_file import load_model, read_model_file, shipped_models
+from pc_perception.io.files import write_cloud
+from pc_perception.labels import UNLABELED, label_map
+from pc_perception.metrics import Confusion
+from pc_perception.simulation.drive import simulate_drive
+from pc_perception.simulation.rgbd import rgbd_frames
+from pc_perception.simulation.scan import scan_room
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+@pytest.fixture(scope="module")
+def sweeps() -> list[PointCloud]:
+    return [next(iter(simulate_drive(2_000_000 + seed, 1))).cloud for seed in range(3)]
+
+
+def test_street_and_room_are_shipped_and_say_where_they_come_from() -> None:
+    assert {"street", "room"} <= set(shipped_models())
+    for name, path in shipped_models().items():
+        assert path.stat().st_size <= 10_000_000
+        header, _ = read_model_file(name)
+        for key in ("method", "data", "seed", "commit", "licence", "metrics"):
+            assert header.provenance.get(key) not in (None, "", {}), f"{name}: {key}"
+        assert header.contract.seen
+
+
+def _miou(model: str, clouds: list[PointCloud]) -> float:
+    segmenter = load_model(model, "cpu")
+    truth_of = label_map("simulation", segmenter.label_set.name)
+    confusion = Confusion(len(segmenter.label_set))
+    for cloud in clouds:
+        confusion.add(
+            truth_of[cloud.fields["label"]],
+            segmenter(PointCloud(cloud.xyz, _seen(cloud), cloud.frame)).labels,
+        )
+    return confusion.mean_iou()
+
+
+def _seen(cloud: PointCloud) -> dict:
+    return {name: cloud.fields[name] for name in ("intensity", "rgb") if name in cloud.fields}
+
+
+def test_street_labels_streets_it_never_saw(sweeps: list[PointCloud]) -> None:
+    assert _miou("street", sweeps) > 0.35  # far from chance (0.03); the figure itself is in docs/results
+
+
+def test_room_labels_rooms_it_never_saw() -> None:
+    assert _miou("room", [scan_room(2_000_000), scan_room(2_000_001)]) > 0.25
+
+
+def test_batch_independence_of_the_shipped_model(sweeps: list[PointCloud]) -> None:
+    model = load_model("street", "cpu")
+    for alone, together in zip([model(c) for c in sweeps], model(sweeps), strict=True):
+        assert np.array_equal(alone.labels, together.labels)
+        np.testing.assert_allclose(alone.confidence, together.confidence, atol=1e-5)
+    order = np.random.default_rng(0).permutation(len(sweeps[0]))
+    shuffled = model(sweeps[0].select(order)).labels
+    assert (model(sweeps[0]).labels[order] == shuffled).mean() > 0.999
+
+
+def test_the_model_follows_from_the_cloud(sweeps: list[PointCloud]) -> None:
+    assert choose_model(sweeps[0])[0] == "street"
+    assert choose_model(next(iter(rgbd_frames(3)))[0])[0] == "room"
+    assert choose_model(scan_room(3))[0] == "room"
+    wide = PointCloud(sweeps[0].xyz, {"rgb": np.zeros((len(sweeps[0]), 3), np.uint8)})
+    assert choose_model(wide)[0] == "street"
+    assert choose_model(PointCloud(np.zeros((0, 3), np.float32)))[0] == "street"
+
+
+def test_readme_code_runs(
+    tmp_path: Path,
+    sweeps: list[PointCloud],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_cloud("sweep.pcd", PointCloud(sweeps[0].xyz, _seen(sweeps[0])))
+    [code] = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    names: dict = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert len(names["result"].labels) == len(sweeps[0])
+    assert (names["result"].labels != UNLABELED).mean() > 0.9
+    assert "road" in capsys.readouterr().out
