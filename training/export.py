@@ -82,16 +82,17 @@ def write_model(
     save_model(path, deployable, ModelHeader(run.method.task, architecture, contract, labels, story))
 
 
-def load_encoder(network: nn.Module, model: str) -> list[str]:
+def load_encoder(network: nn.Module, model: str, contract: InputContract) -> list[str]:
     """Copy the tensors of a model file that fit into a network of the same naming.
 
     Returns:
-        One line for each tensor of the network that was left as it was, with the reason.
+        One line for each tensor of the network that was left as it was, with the reason, and for each part
+        of the input in which the file's encoder differs.
 
     Raises:
         FileNotFoundError, ValueError: the file cannot be used, or nothing in it fits.
     """
-    _, tensors = read_model_file(model)
+    header, tensors = read_model_file(model)
     own = network.state_dict()
     left, fitting = [], {}
     for name, tensor in own.items():
@@ -107,4 +108,8 @@ def load_encoder(network: nn.Module, model: str) -> list[str]:
         )
     with torch.no_grad():
         network.load_state_dict(fitting, strict=False)
+    for name in ("grid_m", "features"):
+        theirs, ours = getattr(header.contract, name), getattr(contract, name)
+        if theirs != ours:
+            left.append(f"its input differs, {name} {theirs} in the file, {ours} here")
     return left

@@ -122,7 +122,7 @@ def _initialise(run: RunSettings, model: Any, state: dict[str, Any] | None) -> l
     if state is not None:
         model.load_state_dict(state["model"])
         return []
-    left = load_encoder(run.method.deployable(model), run.init) if run.init else []
+    left = load_encoder(run.method.deployable(model), run.init, run.contract) if run.init else []
     model.after_init()
     return left
 
@@ -199,9 +199,9 @@ def _runner(
         cfg=Config({"run": provenance(run, names)["config"]}),  # dumped into work_dir, nothing else
     )
     if run.init and state is None:
-        loaded = len(run.method.deployable(model).state_dict()) - len(left)
-        text = f"init={run.init}: {loaded} tensors loaded, {len(left)} not loaded"
-        runner.logger.warning(": ".join([text, "; ".join(left)]) if left else text)
+        runner.logger.warning(
+            f"init={run.init}: not loaded: {'; '.join(left)}" if left else f"init={run.init}: all loaded"
+        )
     if state is not None:
         torch.set_rng_state(state["rng"])
     return runner

@@ -100,12 +100,16 @@ def test_init_takes_the_encoder_that_fits(make_run: MakeRun, tmp_path: Path) -> 
     a, b = tensors_of(tmp_path / "first"), tensors_of(tmp_path / "second")
     assert all(torch.allclose(a[name], b[name], atol=1e-6) for name in a if name.startswith("encoder."))
     other = {**first.encoder, "widths": (16, 24, 40)}
-    wider = make_run(max_steps=1, encoder=other, work_dir=str(tmp_path / "wider"), init=str(model))
+    coarse = replace(first.contract, grid_m=0.5)
+    wider = make_run(
+        contract=coarse, max_steps=1, encoder=other, work_dir=str(tmp_path / "wider"), init=str(model)
+    )
     train(wider)
     log = next((tmp_path / "wider").rglob("*.log")).read_text()
     assert re.search(
         r"not loaded: .*encoder\.down\.1\.1\.weight: \(32, 24\) in the file, \(40, 24\) here", log
     )
+    assert "its input differs, grid_m 0.4 in the file, 0.5 here" in log
 
 
 def test_bad_samples_are_named_and_counted(make_run: MakeRun, street_folder: Path, tmp_path: Path) -> None:

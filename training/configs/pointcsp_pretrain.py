@@ -8,14 +8,15 @@ Hardware:   any; one CPU core manages about one batch a second.
 Expected:   not measured yet beyond `make loop`, which prints what it brings there.
 """
 
-from pc_perception.inference.contract import InputContract
 from training.augment import Augmentation
+from training.configs.street_sim import run as street
 from training.methods.pointcsp import PointCsp
 from training.settings import RunSettings
 
 run = RunSettings(
     method=PointCsp(),
-    contract=InputContract(grid_m=0.2, features=("offset", "height", "range", "intensity"), max_range_m=80),
+    contract=street.contract,  # input and shape of the model that will be fine-tuned from this
+    encoder=street.encoder,
     augmentation=Augmentation(max_points=12_000, thin=0.7, keep=0.4),
     max_steps=10_000,
     batch_size=2,
