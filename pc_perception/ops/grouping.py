@@ -153,18 +153,19 @@ class _NeighborMax(torch.autograd.Function):
         return torch.from_numpy(_max_backward(grad, ctx.winner, ctx.n_rows)), None, None
 
 
-@njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
+@njit(cache=True, nogil=True)
 def _max(features: np.ndarray, starts: np.ndarray, index: np.ndarray) -> np.ndarray:
     width = features.shape[1]
     out = np.empty((len(starts) - 1, width), features.dtype)
     for i in range(len(starts) - 1):
-        j = index[starts[i]]
+        # Rows as views: only then does the inner loop become vector instructions.
+        best, first = out[i], features[index[starts[i]]]
         for c in range(width):
-            out[i, c] = features[j, c]
+            best[c] = first[c]
         for e in range(starts[i] + 1, starts[i + 1]):
-            j = index[e]
+            row = features[index[e]]
             for c in range(width):
-                out[i, c] = max(out[i, c], features[j, c])
+                best[c] = row[c] if row[c] > best[c] else best[c]
     return out
 
 

@@ -4,7 +4,8 @@
 Reproduces: nothing published; the shipped model's simulation-only part.
 Command:    pc-train street_sim prepare_only=true workers=2 && pc-train street_sim threads=1 max_minutes=60
 Hardware:   one CPU core, one hour; about 2 GB of simulated sweeps on disk.
-Expected:   not measured yet.
+Expected:   docs/results/real_clouds.md: mIoU 0.637 on unseen simulation (one seed, 36 minutes), measured by us;
+            over three seeds of 300 steps 0.367 ± 0.031 (docs/results/seeds.md).
 """
 
 from pc_perception.inference.contract import InputContract
