@@ -2,8 +2,9 @@
 """The `room` model: nine coarse indoor classes from simulated scans and RGB-D views.
 
 Reproduces: nothing published; the shipped model.
-Command:    pc-train room_sim prepare_only=true workers=2 && pc-train room_sim threads=1 max_minutes=60
-Hardware:   one CPU core, one hour; about 3 GB of simulated clouds on disk.
+Command:    pc-train room_sim prepare_only=true workers=2 n_scenes=370, then pc-train room_sim n_scenes=370
+            batch_size=2 augmentation.max_points=30000 threads=1 max_steps=0 max_minutes=36
+Hardware:   one CPU core, 36 minutes; about 3 GB of simulated clouds on disk.
 Expected:   docs/results/real_clouds.md: mIoU 0.525 on unseen simulation (one seed, 36 minutes), measured by us;
             over three seeds of 300 steps 0.299 ± 0.008 (docs/results/seeds.md).
 """

@@ -2,8 +2,9 @@
 """The `street` model: eight coarse outdoor classes from simulated sweeps alone.
 
 Reproduces: nothing published; the shipped model's simulation-only part.
-Command:    pc-train street_sim prepare_only=true workers=2 && pc-train street_sim threads=1 max_minutes=60
-Hardware:   one CPU core, one hour; about 2 GB of simulated sweeps on disk.
+Command:    pc-train street_sim prepare_only=true workers=2 n_scenes=580, then pc-train street_sim n_scenes=580
+            batch_size=2 augmentation.max_points=9000 threads=1 max_steps=0 max_minutes=36
+Hardware:   one CPU core, 36 minutes; about 2 GB of simulated sweeps on disk.
 Expected:   docs/results/real_clouds.md: mIoU 0.637 on unseen simulation (one seed, 36 minutes), measured by us;
             over three seeds of 300 steps 0.367 ± 0.031 (docs/results/seeds.md).
 """
