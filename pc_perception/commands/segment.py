@@ -20,6 +20,7 @@ from pc_perception.inference.model_file import load_model
 from pc_perception.inference.segmenter import SegmentationResult, Segmenter
 from pc_perception.inference.sensor_check import mismatches
 from pc_perception.inference.stream import SweepOptions, SweepSegmenter
+from pc_perception.ops.backend import warm_up
 
 from .sinks import Sink, open_sink
 from .sources import Source, open_source
@@ -126,6 +127,7 @@ class _Run:
             print(f"model '{self.name}': {reason} (--model overrides)", file=sys.stderr)
             self.sweeps = SweepSegmenter(load_model(self.name, self.device), self.options)
         if not self.report.clouds:
+            warm_up()  # else the first cloud's time is that of loading kernels
             for sentence in mismatches(cloud, self.sweeps.model.contract.seen):
                 print(f"unlike the training data: {sentence}", file=sys.stderr)
         return self.sweeps
