@@ -29,9 +29,10 @@ FEATURE_WIDTHS = {
     "offset": 3,
     "height": 2,
     "column": 2,
+    "relief": 1,
     "shape": SHAPE_LEVELS * N_SHAPE,
     "range": 1,
-    "intensity": 2,
+    "intensity": 3,
     "color": 4,
 }
 """Input features by name and how many columns each has.
@@ -39,10 +40,18 @@ FEATURE_WIDTHS = {
 ``offset``: mean position inside the voxel, -0.5 .. 0.5 of its edge. ``height``: above the local ground,
 once coarse (m / 4) and once fine (m, clipped to -0.5 .. 1.5). ``column``: height of the highest point of
 the vertical column (four voxels wide) that the voxel stands in, m / 4, and how far below it the voxel is.
+``relief``: height above a ground that hardly rises, -1 .. 4 quarters of a metre: kerbs and banks lift all that
+lies behind them.
 ``shape``: ``ops.shape.shape_features`` of the three finest levels. ``range``: horizontal distance to the
-sensor / 50 m. ``intensity``: divided by the cloud's own 95th percentile, clipped to 2, and 1 where the
-field exists. ``color``: rgb -0.5 .. 0.5, and 1 where the field exists.
+sensor / 50 m. ``intensity``: divided by the cloud's own 95th percentile, clipped to 2; its rank in the
+cloud, 0 .. 1, which no sensor's gain or curve changes; and 1 where the field exists. ``color``: rgb -0.5 .. 0.5, and 1 where the field exists.
 """
+
+
+RELIEF_SLOPE = 0.03
+"""Steepest ground below ``relief``, metres per metre."""
+RANKS = np.linspace(0, 100, 21)
+"""Percentiles between which intensities are ranked; the last but one is what "bright" means."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +145,9 @@ class InputContract:
         """Average per-point features over voxels and add those of the voxels themselves."""
         center = pyramid.levels[0].xyz
         parts: dict[str, Tensor] = {}
-        height = height_above_ground(points, self.ground_cell_m, self.ground_slope)
+        slopes = (self.ground_slope, RELIEF_SLOPE) if "relief" in self.features else (self.ground_slope,)
+        heights = height_above_ground(points, self.ground_cell_m, slopes)
+        height = heights[:, 0]
         for name in self.features:
             if name == "offset":
                 scaled = center / self.grid_m
@@ -150,10 +161,12 @@ class InputContract:
                 top = column_top(points, height, 4 * self.grid_m)
                 both = segment_mean(torch.stack([top, top - height], 1), row, len(center))
                 parts[name] = both.clamp(-10, 40) / 4
+            elif name == "relief":
+                parts[name] = segment_mean(heights[:, 1:], row, len(center)).clamp(-0.25, 1) * 4
             elif name == "shape":
                 parts[name] = _shape_columns(points, row, pyramid)
             elif name == "intensity":
-                parts[name] = _mean_or_missing(_intensity(cloud, kept), 1, row, len(center))
+                parts[name] = _mean_or_missing(_intensity(cloud, kept), 2, row, len(center))
             elif name == "color":
                 parts[name] = _mean_or_missing(_color(cloud, kept), 3, row, len(center))
         return torch.cat([parts[name] for name in self.features], 1)
@@ -219,7 +232,7 @@ def _mean_or_missing(values: Tensor | None, width: int, row: Tensor, n_voxels: i
 
 
 def _intensity(cloud: PointCloud, kept: NDArray | slice) -> Tensor | None:
-    """Return (K, 1) intensity relative to the cloud's own bright returns, or None without the field.
+    """Return (K, 2) intensity relative to the cloud's own bright returns and as a rank, or None.
 
     Sensors give 0..1, 0..255 or 16 bits, with and without range correction: only the order of
     magnitude inside one cloud is comparable.
@@ -229,10 +242,13 @@ def _intensity(cloud: PointCloud, kept: NDArray | slice) -> Tensor | None:
     values = np.nan_to_num(np.asarray(cloud.fields["intensity"], np.float32)[kept], posinf=0.0, neginf=0.0)
     if values.ndim != 1 or not len(values):
         return None
-    bright = float(np.percentile(values, 95))
-    if bright <= 0:
+    steps = np.percentile(values, RANKS)
+    if steps[-2] <= 0:
         return None
-    return torch.from_numpy(np.clip(values / bright, 0, 2, dtype=np.float32))[:, None]
+    relative = np.clip(values / steps[-2], 0, 2, dtype=np.float32)
+    # Equal values, and few there are in 8 bits, get the middle of the ranks that they share.
+    rank = (np.searchsorted(steps, values, "left") + np.searchsorted(steps, values, "right")) / (2 * len(steps))
+    return torch.from_numpy(np.stack([relative, rank.astype(np.float32)], 1))
 
 
 def _color(cloud: PointCloud, kept: NDArray | slice) -> Tensor | None:

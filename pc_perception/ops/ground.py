@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numba import njit
@@ -15,9 +17,9 @@ MAX_CELLS = 4_000_000
 
 
 def height_above_ground(
-    xyz: Tensor, cell: float = 1.0, slope: float = 0.25, backend: str | None = None
+    xyz: Tensor, cell: float = 1.0, slopes: Sequence[float] = (0.25,), backend: str | None = None
 ) -> Tensor:
-    """Return the height of every point above a lower envelope of the cloud.
+    """Return the height of every point above lower envelopes of the cloud.
 
     The ground of a cell is the largest height that no cell's lowest point contradicts, where ground
     may rise by ``slope`` per metre: ``ground(c) = min over c' of low(c') + slope * distance(c, c')``
@@ -29,13 +31,14 @@ def height_above_ground(
     Args:
         xyz: (N, 3) float32, finite, metres, z up.
         cell: edge of a ground cell, metres; enlarged where the cloud would need over 4 million cells.
-        slope: steepest ground, metres per metre.
+        slopes: steepest ground of each of K envelopes, metres per metre. A steep one follows hills and
+            kerbs alike; above a gentle one, what lies a step higher than its surroundings stands out.
 
     Returns:
-        (N,) float32, metres; may be slightly negative at stray points. O(N + cells). No gradient.
+        (N, K) float32, metres; may be slightly negative at stray points. O(K (N + cells)). No gradient.
     """
     if len(xyz) == 0:
-        return xyz.new_zeros(0)
+        return xyz.new_zeros(0, len(slopes))
     low = xyz.amin(0)
     extent = (xyz.amax(0) - low)[:2].double()
     cell = max(cell, float((extent.prod() / MAX_CELLS).sqrt()), float(extent.max()) / 20_000)
@@ -44,11 +47,14 @@ def height_above_ground(
     flat = ij[:, 0] * shape[1] + ij[:, 1]
     if resolve(xyz.device, backend) == "numba":
         z = np.ascontiguousarray(xyz[:, 2].numpy())
-        envelope = _lowest_supported(z, flat.numpy(), shape[0] * shape[1]).reshape(shape)
-        _sweep(envelope, slope * cell)
-        return torch.from_numpy(z - envelope.reshape(-1)[flat.numpy()])
-    grid = _lowest_supported_torch(xyz[:, 2], flat, shape[0] * shape[1]).reshape(shape)
-    return xyz[:, 2] - _relax_torch(grid, slope * cell).reshape(-1)[flat]
+        lowest = torch.from_numpy(_lowest_supported(z, flat.numpy(), shape[0] * shape[1])).reshape(shape)
+        envelopes = [lowest.clone() for _ in slopes]
+        for envelope, slope in zip(envelopes, slopes, strict=True):
+            _sweep(envelope.numpy(), slope * cell)
+    else:
+        lowest = _lowest_supported_torch(xyz[:, 2], flat, shape[0] * shape[1]).reshape(shape)
+        envelopes = [_relax_torch(lowest, slope * cell) for slope in slopes]
+    return torch.stack([xyz[:, 2] - envelope.reshape(-1)[flat] for envelope in envelopes], 1)
 
 
 @njit(cache=True, nogil=True)

@@ -17,6 +17,8 @@ from .grouping import Neighborhood
 
 N_SHAPE = 5
 """Columns of ``shape_features``."""
+FINE = 4.0
+"""Lengths are told in quarters of an edge: the centimetres of a lawn would drown among shares of one."""
 
 
 def moments(xyz: Tensor, row: Tensor, n_rows: int) -> Tensor:
@@ -43,16 +45,16 @@ def shape_features(
     Args:
         sums: (M, 10) float64, ``moments`` of each voxel.
         neighborhood: lists over the M voxels.
-        edge: voxel edge, metres; lengths are given in it.
+        edge: voxel edge, metres.
 
     Returns:
-        (M, 5) float32: linearity (l1 - l2) / l1, planarity (l2 - l3) / l1, thickness sqrt(l3) / edge,
-        |z| of the normal (1 on flat ground), standard deviation of z / edge. Zero where fewer than three
+        (M, 5) float32: linearity (l1 - l2) / l1, planarity (l2 - l3) / l1, thickness sqrt(l3), |z| of the
+        normal (1 on flat ground), standard deviation of z; lengths in edge / ``FINE``. Zero where fewer than three
         points lie. O(E). No gradient.
     """
     if resolve(sums.device, backend) == "numba":
         return torch.from_numpy(
-            _shape(sums.numpy(), neighborhood.starts.numpy(), neighborhood.index.numpy(), 1.0 / edge)
+            _shape(sums.numpy(), neighborhood.starts.numpy(), neighborhood.index.numpy(), FINE / edge)
         )
     lengths = neighborhood.starts.diff()
     owner = torch.repeat_interleave(torch.arange(len(lengths), device=sums.device), lengths)
@@ -68,9 +70,9 @@ def shape_features(
         [
             (high - middle) / safe,
             (middle - low) / safe,
-            low.sqrt() / edge,
+            low.sqrt() * FINE / edge,
             vectors[:, 2, 0].abs(),
-            covariance[:, 2, 2].clamp(min=0).sqrt() / edge,
+            covariance[:, 2, 2].clamp(min=0).sqrt() * FINE / edge,
         ],
         1,
     )
@@ -78,7 +80,7 @@ def shape_features(
 
 
 @njit(cache=True, nogil=True)
-def _shape(sums: np.ndarray, starts: np.ndarray, index: np.ndarray, per_edge: float) -> np.ndarray:
+def _shape(sums: np.ndarray, starts: np.ndarray, index: np.ndarray, scale: float) -> np.ndarray:
     out = np.zeros((len(starts) - 1, 5), np.float32)
     t = np.empty(10, np.float64)
     for i in range(len(starts) - 1):
@@ -96,9 +98,9 @@ def _shape(sums: np.ndarray, starts: np.ndarray, index: np.ndarray, per_edge: fl
             continue
         out[i, 0] = (high - middle) / high
         out[i, 1] = (middle - low) / high
-        out[i, 2] = np.sqrt(low) * per_edge
+        out[i, 2] = np.sqrt(low) * scale
         out[i, 3] = _normal_z(a - low, b, c_, d - low, e_, f - low)
-        out[i, 4] = np.sqrt(max(f, 0.0)) * per_edge
+        out[i, 4] = np.sqrt(max(f, 0.0)) * scale
     return out
 
 

@@ -23,9 +23,25 @@ from pc_perception.simulation.scene import PART_IDS, Part, SceneObject, make_obj
 FLOOR, WALL, CEILING, DOOR, WINDOW, TABLE, DESK, CHAIR, SOFA, BED = range(1, 11)
 SHELF, CABINET, SMALL, PLANT, LAMP = range(11, 16)
 
-# One mixture for everything indoors, floors and walls too, so that paint says nothing about the class.
 MATERIAL_KINDS = ("wood", "wall", "plastic", "cloth", "paint", "metal", "carpet", "tiles")
 _KIND_ENDS = np.cumsum((0.3, 0.2, 0.14, 0.14, 0.06, 0.06, 0.05, 0.05))
+
+# What most things of a class are made of. The rest, and what is not listed, is drawn from one mixture
+# of all kinds, so that paint hints at the class but never tells it.
+USUAL_KINDS: dict[int, tuple[float, tuple[str, ...]]] = {
+    FLOOR: (0.9, ("wood", "carpet", "tiles")),
+    WALL: (0.88, ("plaster", "plaster", "wall")),
+    CEILING: (0.95, ("plaster",)),
+    DOOR: (0.85, ("wood", "wood", "paint", "plaster")),
+    WINDOW: (0.7, ("cloth", "plastic", "plaster")),
+    TABLE: (0.8, ("wood",)),
+    DESK: (0.8, ("wood", "plastic")),
+    CHAIR: (0.8, ("cloth", "plastic", "wood", "metal")),
+    SOFA: (0.95, ("cloth",)),
+    BED: (0.9, ("cloth",)),
+    SHELF: (0.8, ("wood", "wood", "metal")),
+    CABINET: (0.8, ("wood", "wood", "plastic")),
+}
 
 _PART_NAMES = {
     "castor": "wheel", "column": "post", "spine": "post", "mattress": "cushion", "duvet": "cushion",
@@ -39,9 +55,13 @@ _PART_NAMES = {
 }  # fmt: skip
 
 
-def indoor_material(rng: Generator, kind: str | None = None) -> Material:
-    """Draw a material of ``kind``, or of any kind with the shares that all indoor things have."""
-    kind = kind or MATERIAL_KINDS[min(int(np.searchsorted(_KIND_ENDS, rng.random())), 7)]
+def indoor_material(rng: Generator, kind: str | None = None, raw_class: int = SMALL) -> Material:
+    """Draw a material of ``kind``, or of a kind that is usual for things of ``raw_class``."""
+    share, usual = USUAL_KINDS.get(raw_class, (0.0, ()))
+    u, v = rng.random(2)
+    if kind is None and u < share:
+        kind = usual[int(v * len(usual))]
+    kind = kind or MATERIAL_KINDS[min(int(np.searchsorted(_KIND_ENDS, v)), 7)]
     material = draw_material(kind, rng)
     # Most things indoors are rather grey, brown or white; bright paint is the exception.
     rgb = np.array(material.rgb)
@@ -82,8 +102,8 @@ class Assembly:
         self.offset = np.zeros(3)
 
     def fresh(self, kind: str | None = None) -> Material:
-        """Draw one more material."""
-        return indoor_material(self.rng, kind)
+        """Draw one more material, of ``kind`` or as the class has it."""
+        return indoor_material(self.rng, kind, self.raw_class)
 
     def add(self, name: str, mesh: shapes.Mesh, material: Material | None = None) -> None:
         """Take a mesh that is already where it belongs."""

@@ -84,8 +84,8 @@ def window(rng: Generator, width: float, height: float, sill: float, wall: float
         a.box("frame", (deep, bar, height), (x, y, sill))
     if rng.random() < 0.35:
         a.box("frame", (deep, width, bar), (x, 0, sill + height * rng.uniform(0.4, 0.75)))
-    # Panes are seen, seen through, or steamed up: half of them stop the sensor's light.
-    pane = a.fresh("glass") if rng.random() < 0.5 else a.fresh()
+    # Half of the panes are looked through, most others are seen as the bright sky behind them.
+    pane = a.fresh(str(rng.choice(["glass", "daylight", "pane"], p=[0.5, 0.35, 0.15])))
     a.box("glass", (0.012, width, height), (x - 0.01, 0, sill), pane)
     if rng.random() < 0.5:
         a.box("frame", (wall + rng.uniform(-0.02, 0.12), width, 0.03), (-0.02, 0, sill - 0.02), a.second)

@@ -75,12 +75,13 @@ _PAINTS = (
 )
 
 RECIPES: dict[str, Recipe] = {
-    "asphalt": Recipe(_GREYS, (0.06, 0.4), roughness=(0.001, 0.008)),
-    "concrete": Recipe(_GREYS + _EARTH[3:], (0.1, 0.55), roughness=(0.001, 0.007), textures=(0, 2)),
+    "asphalt": Recipe(_GREYS, (0.06, 0.32), roughness=(0.001, 0.006)),
+    "concrete": Recipe(_GREYS + _EARTH[3:], (0.12, 0.5), roughness=(0.001, 0.006), textures=(0, 2)),
     "marking": Recipe(((0.85, 0.85, 0.82), (0.8, 0.65, 0.15)), (0.3, 0.8), retro=(0.0, 0.2)),
-    "grass": Recipe(_GREENS + _EARTH[:2], (0.1, 0.6), roughness=(0.004, 0.03)),
-    "soil": Recipe(_EARTH, (0.08, 0.45), roughness=(0.002, 0.016)),
-    "leaf": Recipe(_GREENS, (0.1, 0.65), transmission=(0.0, 0.35), roughness=(0.005, 0.05)),
+    # Chlorophyll is bright in the near infrared, and blades stand some centimetres high.
+    "grass": Recipe(_GREENS + _EARTH[:2], (0.14, 0.6), roughness=(0.008, 0.04)),
+    "soil": Recipe(_EARTH, (0.1, 0.45), roughness=(0.004, 0.025)),
+    "leaf": Recipe(_GREENS, (0.13, 0.65), transmission=(0.0, 0.35), roughness=(0.005, 0.05)),
     "bark": Recipe(_EARTH, (0.08, 0.5), roughness=(0.004, 0.025)),
     "wall": Recipe(_WALLS, (0.1, 0.65), roughness=(0.0, 0.012), textures=(0, 1, 2)),
     "clutter": Recipe(_WALLS + _PAINTS, (0.06, 0.6), roughness=(0.005, 0.06), textures=(0, 1, 2)),
@@ -92,6 +93,9 @@ RECIPES: dict[str, Recipe] = {
     "glass": Recipe(_PANES, (0.0, 0.08), gloss=(0.6, 0.95), transmission=(0.2, 0.95)),
     # Windows of buildings: curtains, blinds and coatings return more.
     "pane": Recipe(_PANES, (0.0, 0.35), gloss=(0.3, 0.95), transmission=(0.0, 0.9), roughness=(0, 0.03)),
+    # Windows towards a bright sky, as cameras inside see them.
+    "daylight": Recipe(((0.97, 0.98, 1.0), (0.85, 0.92, 1.0)), (0.02, 0.3), gloss=(0.0, 0.4)),
+    "plaster": Recipe(_WALLS[:1] + _WALLS[2:3] * 3 + _GREYS[3:], (0.2, 0.7), roughness=(0.0, 0.006)),
     "rubber": Recipe(_GREYS[:1], (0.03, 0.2), roughness=(0.002, 0.015)),
     "interior": Recipe(_GREYS + _EARTH, (0.02, 0.3), roughness=(0.005, 0.05)),
     "cloth": Recipe(_PAINTS + _EARTH + _GREYS, (0.06, 0.7), roughness=(0.003, 0.02)),

@@ -151,7 +151,7 @@ def _split(vertices: NDArray, quads: NDArray, side: int, rng: np.random.Generato
         kind = _KINDS[raw_class]
         if raw_class == TERRAIN and rng.random() < 0.25:
             kind = "soil"
-        if raw_class == SIDEWALK and rng.random() < 0.2:
+        if raw_class == SIDEWALK and rng.random() < 0.1:
             kind = "asphalt"
         picked = triangles[quads == raw_class].reshape(-1, 3)
         used, index = np.unique(picked, return_inverse=True)

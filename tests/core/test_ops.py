@@ -109,17 +109,17 @@ def test_height_above_ground_on_a_slope(backend: str) -> None:
     plane[:, 2] = 0.1 * plane[:, 0] - 1.8
     post = torch.stack([torch.full((30,), 20.0), torch.full((30,), 20.0), torch.linspace(0.2, 3.0, 30)], 1)
     stray = torch.tensor([[10.0, 10.0, -9.0]])  # a reflection far below the road
-    height = ground.height_above_ground(torch.cat([plane, post, stray]), backend=backend)
+    height = ground.height_above_ground(torch.cat([plane, post, stray]), backend=backend)[:, 0]
     assert float(height[:20_000].abs().max()) < 0.35
     torch.testing.assert_close(height[20_000:-1], post[:, 2] - 0.2, atol=0.15, rtol=0)
 
 
 def test_height_above_ground_backends_agree(cloud: torch.Tensor) -> None:
-    a, b = (ground.height_above_ground(cloud, backend=backend) for backend in BACKENDS)
+    a, b = (ground.height_above_ground(cloud, 1.0, (0.25, 0.03), backend) for backend in BACKENDS)
     torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
     lonely = torch.tensor([[0.0, 0.0, 1.0], [50.0, 0.0, 2.0]])
     for backend in BACKENDS:
-        assert ground.height_above_ground(lonely, backend=backend).tolist() == [0.0, 0.0]
+        assert ground.height_above_ground(lonely, backend=backend).tolist() == [[0.0], [0.0]]
         assert len(ground.height_above_ground(torch.zeros(0, 3), backend=backend)) == 0
 
 
@@ -132,9 +132,9 @@ def test_shape_features_tell_plane_line_and_ball(backend: str) -> None:
     row = torch.arange(3).repeat_interleave(4000)
     alone = grouping.Neighborhood(torch.arange(4), torch.arange(3))
     plane, post, ball = shape.shape_features(shape.moments(xyz, row, 3), alone, 0.5, backend).tolist()
-    assert plane == pytest.approx([0.0, 1.0, 0.04, 1.0, 0.04], abs=0.06)
+    assert plane == pytest.approx([0.0, 1.0, 0.16, 1.0, 0.16], abs=0.06)
     assert post[0] == pytest.approx(1.0, abs=0.01)
-    assert post[4] == pytest.approx(2.0, rel=0.05)
+    assert post[4] == pytest.approx(8.0, rel=0.05)
     assert max(ball[:2]) < 0.1
     one_row = grouping.Neighborhood(torch.arange(2), torch.zeros(1, dtype=torch.int64))
     two_points = shape.moments(xyz[:2], row[:2], 1)

@@ -24,7 +24,7 @@ from pc_perception.io.files import read_cloud
 from .dataset import label_table, with_labels
 from .plain_files import cache_root, write_plain
 
-FORMAT = 2
+FORMAT = 3
 """Raise when the clouds of a seed change, so that old files are not taken for new ones."""
 HELD_OUT = 1_000_000
 SPACING_M = 9.0
