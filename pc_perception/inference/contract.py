@@ -247,7 +247,9 @@ def _intensity(cloud: PointCloud, kept: NDArray | slice) -> Tensor | None:
         return None
     relative = np.clip(values / steps[-2], 0, 2, dtype=np.float32)
     # Equal values, and few there are in 8 bits, get the middle of the ranks that they share.
-    rank = (np.searchsorted(steps, values, "left") + np.searchsorted(steps, values, "right")) / (2 * len(steps))
+    rank = (np.searchsorted(steps, values, "left") + np.searchsorted(steps, values, "right")) / (
+        2 * len(steps)
+    )
     return torch.from_numpy(np.stack([relative, rank.astype(np.float32)], 1))
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pc_perception.cloud import PointCloud
 from pc_perception.labels import UNLABELED, LabelSet
 from pc_perception.models.scene_encoder import SceneSegmenter
+from pc_perception.ops.parallel import team
 
 from .contract import InputContract
 
@@ -71,8 +72,11 @@ class Segmenter:
             return self._segment(cloud)
         return [self._segment(one) for one in cloud]
 
-    @torch.inference_mode()
     def _segment(self, cloud: PointCloud) -> SegmentationResult:
+        with torch.inference_mode(), team():
+            return self._timed(cloud)
+
+    def _timed(self, cloud: PointCloud) -> SegmentationResult:
         clock = [time.perf_counter()]
         prepared = self.contract.prepare(cloud, self.network.encoder.n_levels)
         clock.append(time.perf_counter())

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pc_perception.ops.grouping import Neighborhood, neighbor_max
+from pc_perception.ops.parallel import by_rows
 from pc_perception.ops.recurrence import gated_delta_rule
 
 
@@ -38,8 +39,11 @@ class NeighborhoodBlock(nn.Module):
     def forward(self, x: Tensor, position: Tensor, neighbors: Neighborhood) -> Tensor:
         """Map (T, C) features at (T, 3) positions (in units of the level's voxel edge) to (T, C)."""
         here = self.position(position)
-        strongest = neighbor_max(self.edge(self.edge_norm(x)) + here, neighbors) - here
-        x = x + self.mix(functional.relu(strongest))
+        offered = by_rows(lambda x, here: self.edge(self.edge_norm(x)) + here, x, here)
+        return by_rows(self._update, x, neighbor_max(offered, neighbors), here)
+
+    def _update(self, x: Tensor, strongest: Tensor, here: Tensor) -> Tensor:
+        x = x + self.mix(functional.relu(strongest - here))
         return x + self.mlp(x)
 
 
@@ -75,8 +79,9 @@ class GatedDeltaNet(nn.Module):
             (T, C).
         """
         lengths = [b - a for a, b in pairwise(offsets)]
-        padded = nn.utils.rnn.pad_sequence(list(x.split(lengths)), batch_first=True)
-        qkv, gate, decay, write = self.project(padded).split(self.split, -1)
+        projected = by_rows(self.project, x).split(lengths)
+        padded = nn.utils.rnn.pad_sequence(list(projected), batch_first=True)
+        qkv, gate, decay, write = padded.split(self.split, -1)
         qkv = functional.pad(qkv.mT, (self.conv - 1, 0))
         qkv = functional.silu(functional.conv1d(qkv, self.kernel, groups=len(self.kernel)).mT)
         keys = self.n_heads * self.d_key

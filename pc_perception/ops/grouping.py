@@ -12,6 +12,7 @@ from numba import njit
 from torch import Tensor
 
 from .backend import resolve
+from .parallel import run_blocks
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,10 @@ class _NeighborMax(torch.autograd.Function):
     def forward(ctx: Any, features: Tensor, starts: Tensor, index: Tensor) -> Tensor:
         values = np.ascontiguousarray(features.detach().numpy())
         if not features.requires_grad:
-            return torch.from_numpy(_max(values, starts.numpy(), index.numpy()))
+            first, rows = starts.numpy(), index.numpy()
+            best = np.empty((len(first) - 1, values.shape[1]), np.float32)
+            run_blocks(lambda a, b: _max(values, first[a : b + 1], rows, best[a:b]), len(best))
+            return torch.from_numpy(best)
         out, winner = _max_with_winner(values, starts.numpy(), index.numpy())
         ctx.winner, ctx.n_rows = winner, len(features)
         return torch.from_numpy(out)
@@ -154,10 +158,9 @@ class _NeighborMax(torch.autograd.Function):
 
 
 @njit(cache=True, nogil=True)
-def _max(features: np.ndarray, starts: np.ndarray, index: np.ndarray) -> np.ndarray:
+def _max(features: np.ndarray, starts: np.ndarray, index: np.ndarray, out: np.ndarray) -> None:
     width = features.shape[1]
-    out = np.empty((len(starts) - 1, width), features.dtype)
-    for i in range(len(starts) - 1):
+    for i in range(len(out)):
         # Rows as views: only then does the inner loop become vector instructions.
         best, first = out[i], features[index[starts[i]]]
         for c in range(width):
@@ -166,7 +169,6 @@ def _max(features: np.ndarray, starts: np.ndarray, index: np.ndarray) -> np.ndar
             row = features[index[e]]
             for c in range(width):
                 best[c] = row[c] if row[c] > best[c] else best[c]
-    return out
 
 
 @njit(cache=True, nogil=True)

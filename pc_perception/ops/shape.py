@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .backend import resolve
 from .grouping import Neighborhood
+from .parallel import run_blocks
 
 N_SHAPE = 5
 """Columns of ``shape_features``."""
@@ -53,9 +54,12 @@ def shape_features(
         points lie. O(E). No gradient.
     """
     if resolve(sums.device, backend) == "numba":
-        return torch.from_numpy(
-            _shape(sums.numpy(), neighborhood.starts.numpy(), neighborhood.index.numpy(), FINE / edge)
+        starts, index = neighborhood.starts.numpy(), neighborhood.index.numpy()
+        found = np.zeros((len(starts) - 1, N_SHAPE), np.float32)
+        run_blocks(
+            lambda a, b: _shape(sums.numpy(), starts[a : b + 1], index, FINE / edge, found[a:b]), len(found)
         )
+        return torch.from_numpy(found)
     lengths = neighborhood.starts.diff()
     owner = torch.repeat_interleave(torch.arange(len(lengths), device=sums.device), lengths)
     total = torch.zeros_like(sums).index_add_(0, owner, sums[neighborhood.index])
@@ -80,10 +84,9 @@ def shape_features(
 
 
 @njit(cache=True, nogil=True)
-def _shape(sums: np.ndarray, starts: np.ndarray, index: np.ndarray, scale: float) -> np.ndarray:
-    out = np.zeros((len(starts) - 1, 5), np.float32)
+def _shape(sums: np.ndarray, starts: np.ndarray, index: np.ndarray, scale: float, out: np.ndarray) -> None:
     t = np.empty(10, np.float64)
-    for i in range(len(starts) - 1):
+    for i in range(len(out)):
         t[:] = 0.0
         for e in range(starts[i], starts[i + 1]):
             for c in range(10):
@@ -101,7 +104,6 @@ def _shape(sums: np.ndarray, starts: np.ndarray, index: np.ndarray, scale: float
         out[i, 2] = np.sqrt(low) * scale
         out[i, 3] = _normal_z(a - low, b, c_, d - low, e_, f - low)
         out[i, 4] = np.sqrt(max(f, 0.0)) * scale
-    return out
 
 
 @njit(cache=True, nogil=True)

@@ -17,7 +17,9 @@ from training.settings import RunSettings
 run = RunSettings(
     method=Segmentation(),
     contract=InputContract(
-        grid_m=0.2, features=("offset", "height", "column", "relief", "shape", "range", "intensity"), max_range_m=80
+        grid_m=0.2,
+        features=("offset", "height", "column", "relief", "shape", "range", "intensity"),
+        max_range_m=80,
     ),
     encoder={"widths": [32, 64, 96, 128], "local": [1, 2, 2, 2], "mixers": [0, 0, 0, 2]},
     label_set="street8",
