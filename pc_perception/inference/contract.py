@@ -37,14 +37,17 @@ FEATURE_WIDTHS = {
 }
 """Input features by name and how many columns each has.
 
-``offset``: mean position inside the voxel, -0.5 .. 0.5 of its edge. ``height``: above the local ground,
-once coarse (m / 4) and once fine (m, clipped to -0.5 .. 1.5). ``column``: height of the highest point of
-the vertical column (four voxels wide) that the voxel stands in, m / 4, and how far below it the voxel is.
-``relief``: height above a ground that hardly rises, -1 .. 4 quarters of a metre: kerbs and banks lift all that
-lies behind them.
-``shape``: ``ops.shape.shape_features`` of the three finest levels. ``range``: horizontal distance to the
-sensor / 50 m. ``intensity``: divided by the cloud's own 95th percentile, clipped to 2; its rank in the
-cloud, 0 .. 1, which no sensor's gain or curve changes; and 1 where the field exists. ``color``: rgb -0.5 .. 0.5, and 1 where the field exists.
+``offset``: mean position inside the voxel, -0.5 .. 0.5 of its edge.
+``height``: above the local ground, once coarse (m / 4) and once fine (m, clipped to -0.5 .. 1.5).
+``column``: height of the highest point of the vertical column (four voxels wide) that the voxel stands in,
+m / 4, and how far below it the voxel is.
+``relief``: height above a ground that hardly rises, -1 .. 4 quarters of a metre: kerbs and banks lift all
+that lies behind them.
+``shape``: ``ops.shape.shape_features`` of the three finest levels.
+``range``: horizontal distance to the sensor / 50 m.
+``intensity``: divided by the cloud's own 95th percentile, clipped to 2; its rank in the cloud, 0 .. 1, which
+no sensor's gain or curve changes; and 1 where the field exists.
+``color``: rgb -0.5 .. 0.5, and 1 where the field exists.
 """
 
 

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -61,7 +62,7 @@ def run_blocks(work: Callable[[int, int], object], n_rows: int) -> None:
         with torch.inference_mode(inference):
             work(start, stop)
 
-    others = [_pool(size - 1).submit(one, a, b) for a, b in zip(edges[1:-1], edges[2:], strict=True)]
+    others = [_pool(size - 1).submit(one, a, b) for a, b in pairwise(edges[1:])]
     try:
         work(edges[0], edges[1])
     finally:

@@ -28,10 +28,12 @@ def test_rows_in_blocks_give_what_all_rows_at_once_give(two_threads: None) -> No
         return rows.square()
 
     with torch.inference_mode():
-        assert torch.equal(parallel.by_rows(square, x), x.square()) and len(seen) == 1
+        assert torch.equal(parallel.by_rows(square, x), x.square())
+        assert len(seen) == 1
         with parallel.team():
             assert torch.get_num_threads() == 1
-            assert torch.equal(parallel.by_rows(square, x), x.square()) and len(seen) == 2
+            assert torch.equal(parallel.by_rows(square, x), x.square())
+            assert len(seen) == 2
         assert torch.get_num_threads() == 2
     weights = x.clone().requires_grad_()
     with parallel.team():
