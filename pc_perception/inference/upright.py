@@ -11,6 +11,8 @@ from pc_perception.geometry import R_BODY_OPTICAL
 
 MAX_TILT_DEG = 60.0
 """Planes further than this from horizontal (as the camera is held) are walls, not floor or table."""
+WIDEST_VIEW = 1.2
+"""Tangent of the half opening angle beyond which an organised cloud is no camera's."""
 
 
 def looks_optical(cloud: PointCloud) -> bool:
@@ -19,8 +21,11 @@ def looks_optical(cloud: PointCloud) -> bool:
         return cloud.is_optical
     if cloud.grid_shape is None or 1 in cloud.grid_shape:
         return False
-    finite = cloud.xyz[cloud.finite()]
-    return len(finite) > 0 and bool((finite[:, 2] > 0).all())
+    xyz = cloud.xyz[cloud.finite()]
+    if not len(xyz) or not (xyz[:, 2] > 0).all():
+        return False
+    sideways = np.abs(xyz[:, :2]).max(1) / xyz[:, 2]
+    return bool(np.percentile(sideways, 95) < WIDEST_VIEW)
 
 
 def upright(cloud: PointCloud) -> NDArray[np.float32]:

@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cloud import PointCloud
+from ..inference.upright import upright
 from ..labels import UNLABELED_COLOR, LabelSet
 from .splat import splat_radii
-from .view import choose_view, upright
+from .view import choose_view
 
 MAX_BYTES = 24_000_000
 """Upper limit of a page's size; frames are thinned, then left out evenly, to stay below it."""

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cloud import PointCloud
+from ..inference.upright import upright
 from ..labels import LabelSet
 from .legend import LegendEntry, legend
 from .splat import draw, splat_radii
-from .view import choose_view, upright
+from .view import choose_view
 
 BACKGROUND = (18, 20, 26)
 _PANEL = (27, 30, 38)

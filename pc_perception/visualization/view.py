@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cloud import PointCloud
-from ..geometry import R_BODY_OPTICAL
+from ..inference.upright import looks_optical, upright
 from ..labels import LabelSet
 
 Kind = Literal["street", "room", "camera", "object"]
@@ -48,24 +48,6 @@ class View:
         return np.stack([right, np.cross(forward, right), forward])
 
 
-def is_depth_image(cloud: PointCloud) -> bool:
-    """True for a cloud of a camera: in an optical frame, or organised with every point before it."""
-    if cloud.is_optical:
-        return True
-    xyz = cloud.xyz[cloud.finite()]
-    if cloud.grid_shape is None or cloud.grid_shape[0] < 2 or len(xyz) == 0:
-        return False
-    sideways = np.abs(xyz[:, :2]).max(axis=1)
-    return bool((xyz[:, 2] > 0).all() and np.percentile(sideways / xyz[:, 2], 95) < 1.2)
-
-
-def upright(cloud: PointCloud) -> NDArray[np.float32]:
-    """Return (N, 3) float32 points with z up: a camera's are turned into its body frame."""
-    if is_depth_image(cloud):
-        return cloud.xyz @ R_BODY_OPTICAL.T.astype(np.float32)
-    return cloud.xyz
-
-
 def choose_view(
     cloud: PointCloud,
     aspect: float,
@@ -85,7 +67,7 @@ def choose_view(
         return View("object", np.array([-3.0, -2.0, 2.0]), np.zeros(3), 40.0, keep)
     low, high = np.percentile(xyz[keep], [0.5, 99.5], axis=0)
     extent = float((high - low)[:2].max())
-    if is_depth_image(cloud):
+    if looks_optical(cloud):
         return _behind_camera(xyz, keep)
     if extent > _ROOM_EXTENT:
         return _behind_sensor(xyz, keep, low, high, aspect)

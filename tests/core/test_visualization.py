@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pc_perception.cloud import PointCloud
+from pc_perception.inference.upright import upright
 from pc_perception.labels import UNLABELED, LabelSet, load_label_set
 from pc_perception.visualization import Frame, legend, render_png, write_html
 from pc_perception.visualization.splat import draw, splat_radii
-from pc_perception.visualization.view import View, choose_view, upright
+from pc_perception.visualization.view import View, choose_view
 
 STREET = load_label_set("street8")
 ROOM = load_label_set("room9")
