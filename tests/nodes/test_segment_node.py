@@ -139,8 +139,9 @@ def test_at_overload_the_newest_sweep_wins_and_drops_are_counted(
     received, labelled, dropped = counts(bench.diagnostic(diagnostics, all_done))
     assert dropped > 0
     assert labelled == len(got)
-    # Best effort at depth 1: what the middleware itself replaced before the node saw it is not the node's.
-    assert labelled + dropped == received <= n_sent
+    assert labelled + dropped == received
+    # Best effort at depth 1: the middleware may replace one before the node wakes, hardly ever two.
+    assert n_sent - 2 <= received <= n_sent
 
 
 def test_max_rate(bench: Bench, tiny: Path, make_cloud: Callable) -> None:

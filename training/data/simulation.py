@@ -15,6 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from pc_perception.io.files import read_cloud
 
 from .dataset import label_table, with_labels
 from .plain_files import cache_root, write_plain
+
+if TYPE_CHECKING:
+    from pc_perception.simulation.lidar import SpinningLidar
 
 FORMAT = 3
 """Raise when the clouds of a seed change, so that old files are not taken for new ones."""
@@ -36,8 +40,26 @@ def street_sweeps(seed: int, n: int) -> list[PointCloud]:
     Returns:
         ``n`` clouds as ``SpinningLidar.scan`` gives them, raw labels.
     """
-    from pc_perception.simulation.drive import draw_mount
     from pc_perception.simulation.lidar import SpinningLidar
+
+    # Mostly the 32 and 64 beams that the simulator draws by itself, some sparser and denser.
+    def another(rng: np.random.Generator) -> SpinningLidar:
+        return SpinningLidar.random(rng, (16, 128, None)[int(rng.choice(3, p=[0.12, 0.08, 0.8]))])
+
+    return _sweeps(seed, n, another)
+
+
+def drive_sweeps(seed: int, n: int) -> list[PointCloud]:
+    """Like ``street_sweeps``, but always with the 32-beam sensor that ``pc-perception demo`` drives with."""
+    from pc_perception.simulation.lidar import SpinningLidar
+
+    return _sweeps(seed, n, lambda rng: SpinningLidar())
+
+
+def _sweeps(
+    seed: int, n: int, draw_sensor: Callable[[np.random.Generator], SpinningLidar]
+) -> list[PointCloud]:
+    from pc_perception.simulation.drive import draw_mount
     from pc_perception.simulation.raycast import Raycaster
     from pc_perception.simulation.street import make_street
 
@@ -47,9 +69,7 @@ def street_sweeps(seed: int, n: int) -> list[PointCloud]:
     assert scene.path is not None
     raycaster, clouds = Raycaster(scene), []
     for k in range(n):
-        # Mostly the 32 and 64 beams that the simulator draws by itself, some sparser and denser.
-        beams = (16, 128, None)[int(rng.choice(3, p=[0.12, 0.08, 0.8]))]
-        lidar = SpinningLidar.random(rng, beams)
+        lidar = draw_sensor(rng)
         here, ahead = scene.path(k * SPACING_M), scene.path(k * SPACING_M + 0.5)
         velocity = (ahead[:3, 3] - here[:3, 3]) / 0.5 * speed
         raycaster.move_to(k * SPACING_M / speed)
@@ -66,14 +86,18 @@ def room_clouds(seed: int, n: int) -> list[PointCloud]:
     return [scan_room(seed), *views]
 
 
-MAKERS: dict[str, Callable[[int, int], list[PointCloud]]] = {"street": street_sweeps, "room": room_clouds}
+MAKERS: dict[str, Callable[[int, int], list[PointCloud]]] = {
+    "street": street_sweeps,
+    "drive": drive_sweeps,
+    "room": room_clouds,
+}
 
 
 class SimulatedClouds:
     """Simulated clouds, made when first asked for and kept on disk.
 
     Args:
-        kind: ``street`` or ``room``.
+        kind: ``street`` (any sensor), ``drive`` (streets, the demo's 32 beams) or ``room``.
         label_set: target preset, or None for clouds without labels.
         n_scenes: how many streets or rooms.
         per_scene: clouds of each.

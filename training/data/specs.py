@@ -9,7 +9,7 @@ from pathlib import Path
 from .dataset import CloudDataset
 
 KINDS = {
-    "sim": "simulated clouds: sim:street or sim:room",
+    "sim": "simulated clouds: sim:street, sim:drive or sim:room",
     "bag": "point clouds of a recording: bag:drive.mcap",
     "folder": "cloud files, labelled or not: folder:DIR",
     "nuscenes": "a nuScenes-format data set with lidarseg: nuscenes:DIR",

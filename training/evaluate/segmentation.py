@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data",
         required=True,
-        help="sim:street, sim:room, nuscenes:DIR, semantickitti:DIR, folder:DIR, bag:FILE",
+        help="sim:street, sim:drive, sim:room, nuscenes:DIR, semantickitti:DIR, folder:DIR, bag:FILE",
     )
     parser.add_argument(
         "--label-source", default="", help="id space of the labels, such as nyu40 or pandaset43"
