@@ -43,8 +43,9 @@ class NeighborhoodBlock(nn.Module):
         return by_rows(self._update, x, neighbor_max(offered, neighbors), here)
 
     def _update(self, x: Tensor, strongest: Tensor, here: Tensor) -> Tensor:
-        x = x + self.mix(functional.relu(strongest - here))
-        return x + self.mlp(x)
+        # In place: a live sweep spends a tenth of its time on tensors that are used once.
+        x = self.mix(strongest.sub_(here).relu_()).add_(x)
+        return self.mlp(x).add_(x)
 
 
 class GatedDeltaNet(nn.Module):

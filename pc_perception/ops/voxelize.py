@@ -54,16 +54,17 @@ def voxelize(xyz: Tensor, grid: float, backend: str | None = None) -> Voxels:
     if len(xyz) == 0:
         empty = torch.zeros(0, dtype=torch.int64, device=xyz.device)
         return Voxels(empty.reshape(0, 3), empty, empty)
-    scaled = torch.floor(xyz.double() / grid)
-    low = torch.floor(scaled.amin(0) / ALIGNMENT) * ALIGNMENT
-    if float((scaled.amax(0) - low).max()) >= 2**BITS:
+    ends = torch.floor(torch.stack(torch.aminmax(xyz, dim=0)).double() / grid)
+    low = torch.floor(ends[0] / ALIGNMENT) * ALIGNMENT
+    if float((ends[1] - low).max()) >= 2**BITS:
         extent = (xyz.amax(0) - xyz.amin(0)).tolist()
         raise ValueError(f"the cloud spans {extent} m: more than 2^{BITS} voxels of {grid} m; crop it first")
-    coords = (scaled - low).to(torch.int64)
+    if resolve(xyz.device, backend) == "numba" and xyz.dtype == torch.float32:
+        lattice, keys = _lattice(xyz.numpy(), grid, low.numpy())
+        first, inverse = _runs(keys, np.argsort(keys, kind="stable"))
+        return Voxels(*(torch.from_numpy(a) for a in (lattice[first], keys[first], inverse)))
+    coords = (torch.floor(xyz.double() / grid) - low).to(torch.int64)
     codes = z_order(coords)
-    if resolve(xyz.device, backend) == "numba":
-        first, inverse = (torch.from_numpy(a) for a in _unique_numba(codes.numpy()))
-        return Voxels(coords[first], codes[first], inverse)
     unique, inverse = torch.unique(codes, sorted=True, return_inverse=True)
     first = torch.full_like(unique, len(xyz)).scatter_reduce_(
         0, inverse, torch.arange(len(xyz), device=xyz.device), "amin"
@@ -71,9 +72,25 @@ def voxelize(xyz: Tensor, grid: float, backend: str | None = None) -> Voxels:
     return Voxels(coords[first], unique, inverse)
 
 
-def _unique_numba(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    order = np.argsort(codes, kind="stable")
-    return _runs(codes, order)
+@njit(cache=True, nogil=True)
+def _lattice(xyz: np.ndarray, grid: float, low: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Voxel coordinates (N, 3) of points and their Z-order codes (N,), int64."""
+    coords = np.empty(xyz.shape, np.int64)
+    codes = np.empty(len(xyz), np.int64)
+    for i in range(len(xyz)):
+        code = np.int64(0)
+        for k in range(3):
+            v = np.int64(np.floor(np.float64(xyz[i, k]) / grid) - low[k])
+            coords[i, k] = v
+            # As ``serialize.z_order``: two zero bits before each bit.
+            v = (v | v << 32) & 0x1F00000000FFFF
+            v = (v | v << 16) & 0x1F0000FF0000FF
+            v = (v | v << 8) & 0x100F00F00F00F00F
+            v = (v | v << 4) & 0x10C30C30C30C30C3
+            v = (v | v << 2) & 0x1249249249249249
+            code |= v << k
+        codes[i] = code
+    return coords, codes
 
 
 @njit(cache=True, nogil=True)
