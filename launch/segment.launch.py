@@ -24,72 +24,64 @@ SHARE = FindPackageShare(PACKAGE)
 SWITCH = ["true", "false"]
 
 
+# name: (default, allowed values, what it means); what is not said is left to params_file.
+ARGUMENTS: dict[str, tuple[object, list[str] | None, str]] = {
+    "input": (
+        "",
+        None,
+        "PointCloud2 topic to label, e.g. /velodyne_points. Without it and without bag, a simulated sensor "
+        "is started.",
+    ),
+    "bag": (
+        "",
+        None,
+        "rosbag2 bag (folder, .mcap or .db3) to play with its own clock; input says which of its topics, "
+        "without it the cloud topic with most messages is taken.",
+    ),
+    "model": (
+        "",
+        None,
+        "Shipped model (street, room) or path of a .safetensors model file; empty: what params_file says "
+        "(street).",
+    ),
+    "device": ("", None, "auto, cpu, cuda or cuda:N; empty: what params_file says (auto)."),
+    "threads": (
+        "",
+        None,
+        "CPU threads of the model, 0 lets torch choose; empty: what params_file says (0).",
+    ),
+    "namespace": ("", None, "Namespace of the nodes and topics."),
+    "params_file": (
+        PathJoinSubstitution([SHARE, "config", "segment.yaml"]),
+        None,
+        "YAML file with the parameters of segment_node.",
+    ),
+    "use_sim_time": ("false", SWITCH, "Take the time from /clock; always so with bag."),
+    "autostart": (
+        "true",
+        SWITCH,
+        "Configure and activate segment_node at start; false leaves that to a manager.",
+    ),
+    "rviz": ("true", SWITCH, "Open RViz where it is installed."),
+    "rviz_frame": (
+        "",
+        None,
+        "Fixed frame of RViz; empty: odom for the simulated sensor, the clouds' own frame for a bag, else "
+        "base_link.",
+    ),
+    "log_level": (
+        "info",
+        ["debug", "info", "warn", "error", "fatal"],
+        "Least severe messages that the nodes print.",
+    ),
+}
+
+
 def arguments() -> list[LaunchDescriptionEntity]:
-    """Return what can be said on the command line; what is not said is left to params_file."""
+    """Return what can be said on the command line."""
     return [
-        DeclareLaunchArgument(
-            "input",
-            default_value="",
-            description="PointCloud2 topic to label, e.g. /velodyne_points. Without it and without bag, a "
-            "simulated sensor is started.",
-        ),
-        DeclareLaunchArgument(
-            "bag",
-            default_value="",
-            description="rosbag2 bag (folder, .mcap or .db3) to play with its own clock; input says which "
-            "of its topics, without it the cloud topic with most messages is taken.",
-        ),
-        DeclareLaunchArgument(
-            "model",
-            default_value="",
-            description="Shipped model (street, room) or path of a .safetensors model file; empty: what "
-            "params_file says (street).",
-        ),
-        DeclareLaunchArgument(
-            "device",
-            default_value="",
-            description="auto, cpu, cuda or cuda:N; empty: what params_file says (auto).",
-        ),
-        DeclareLaunchArgument(
-            "threads",
-            default_value="",
-            description="CPU threads of the model, 0 lets torch choose; empty: what params_file says (0).",
-        ),
-        DeclareLaunchArgument(
-            "namespace", default_value="", description="Namespace of the nodes and topics."
-        ),
-        DeclareLaunchArgument(
-            "params_file",
-            default_value=PathJoinSubstitution([SHARE, "config", "segment.yaml"]),
-            description="YAML file with the parameters of segment_node.",
-        ),
-        DeclareLaunchArgument(
-            "use_sim_time",
-            default_value="false",
-            choices=SWITCH,
-            description="Take the time from /clock; always so with bag.",
-        ),
-        DeclareLaunchArgument(
-            "autostart",
-            default_value="true",
-            choices=SWITCH,
-            description="Configure and activate segment_node at start; false leaves that to a manager.",
-        ),
-        DeclareLaunchArgument(
-            "rviz", default_value="true", choices=SWITCH, description="Open RViz where it is installed."
-        ),
-        DeclareLaunchArgument(
-            "rviz_frame",
-            default_value="",
-            description="Fixed frame of RViz; empty: odom for the simulated sensor, the clouds' own frame for a "
-            "bag, else base_link.",
-        ),
-        DeclareLaunchArgument(
-            "log_level",
-            default_value="info",
-            choices=["debug", "info", "warn", "error", "fatal"],
-            description="Least severe messages that the nodes print.",
-        ),
+        DeclareLaunchArgument(name, default_value=default, choices=choices, description=text)
+        for name, (default, choices, text) in ARGUMENTS.items()
     ]
 
 

@@ -61,8 +61,8 @@ def voxelize(xyz: Tensor, grid: float, backend: str | None = None) -> Voxels:
         raise ValueError(f"the cloud spans {extent} m: more than 2^{BITS} voxels of {grid} m; crop it first")
     if resolve(xyz.device, backend) == "numba" and xyz.dtype == torch.float32:
         lattice, keys = _lattice(xyz.numpy(), grid, low.numpy())
-        first, inverse = _runs(keys, np.argsort(keys, kind="stable"))
-        return Voxels(*(torch.from_numpy(a) for a in (lattice[first], keys[first], inverse)))
+        heads, voxel = _runs(keys, np.argsort(keys, kind="stable"))
+        return Voxels(*(torch.from_numpy(a) for a in (lattice[heads], keys[heads], voxel)))
     coords = (torch.floor(xyz.double() / grid) - low).to(torch.int64)
     codes = z_order(coords)
     unique, inverse = torch.unique(codes, sorted=True, return_inverse=True)
