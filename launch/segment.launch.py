@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 from launch.actions import (
     DeclareLaunchArgument,
@@ -37,6 +39,11 @@ ARGUMENTS: dict[str, tuple[object, list[str] | None, str]] = {
         None,
         "rosbag2 bag (folder, .mcap or .db3) to play with its own clock; input says which of its topics, "
         "without it the cloud topic with most messages is taken.",
+    ),
+    "bag_rate": (
+        "1.0",
+        None,
+        "Speed at which the bag plays: 0.5 is half, for a model that is slower than the sensor was.",
     ),
     "model": (
         "",
@@ -93,15 +100,9 @@ def compose(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
     topic, bag, simulated = said("input"), said("bag"), not said("input") and not said("bag")
     frame = "odom" if simulated else "base_link"
+    rate = positive("bag_rate", said("bag_rate"))
     if bag:
         topic, frame = cloud_topic(bag, topic)
-    overrides: dict[str, object] = {name: said(name) for name in ("model", "device") if said(name)}
-    if said("threads"):
-        if not said("threads").isdigit():
-            raise ValueError(f"threads must be a whole number, got '{said('threads')}'")
-        overrides["threads"] = int(said("threads"))
-    if said("autostart") == "false":
-        overrides["autostart"] = False
     sim_time = {"use_sim_time": True} if bag or said("use_sim_time") == "true" else {}
     common = {
         "package": PACKAGE,
@@ -113,7 +114,7 @@ def compose(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     segment = LifecycleNode(
         executable="segment_node",
         name="segment_node",
-        parameters=[said("params_file"), overrides | sim_time],
+        parameters=[said("params_file"), overrides(said) | sim_time],
         remappings=[("points", topic)] if topic else [],
         **common,
     )
@@ -123,13 +124,38 @@ def compose(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         actions += [LogInfo(msg="no input and no bag given: labelling a simulated sensor"), sensor]
     if bag:
         told = LogInfo(msg=f"playing '{bag}', labelling its topic '{topic}'")
-        play = ExecuteProcess(cmd=["ros2", "bag", "play", bag, "--clock", "--delay", "1"], output="screen")
+        play = ExecuteProcess(
+            cmd=["ros2", "bag", "play", bag, "--clock", "--delay", "1", "--rate", str(rate)], output="screen"
+        )
         # Only then: a short bag would be over before the model is loaded.
         ready = OnStateTransition(target_lifecycle_node=segment, goal_state="active", entities=[told, play])
         actions.insert(0, RegisterEventHandler(ready))
     if said("rviz") == "true":
         actions.append(rviz(said("rviz_frame") or frame, said("namespace"), topic, sim_time))
     return actions
+
+
+def overrides(said: Callable[[str], str]) -> dict[str, object]:
+    """Return the parameters that were given as arguments; all others stay as params_file has them."""
+    given: dict[str, object] = {name: said(name) for name in ("model", "device") if said(name)}
+    if said("threads"):
+        if not said("threads").isdigit():
+            raise ValueError(f"threads must be a whole number, got '{said('threads')}'")
+        given["threads"] = int(said("threads"))
+    if said("autostart") == "false":
+        given["autostart"] = False
+    return given
+
+
+def positive(name: str, text: str) -> float:
+    """Read a number above zero."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e6:
+        raise ValueError(f"{name} must be a number above 0, got '{text}'")
+    return value
 
 
 def rviz(frame: str, namespace: str, topic: str, sim_time: dict[str, bool]) -> LaunchDescriptionEntity:

@@ -31,7 +31,7 @@ def test_an_input_and_a_bag_are_labelled(workspace: Workspace, tiny_file: Path, 
     # One in each build mode: they differ in transport, not in what is installed.
     source = {"input": "/velodyne_points", "namespace": "/robot"}
     if workspace.mode == "symlinked":
-        source = {"bag": str(bag)}
+        source = {"bag": str(bag), "bag_rate": "0.8"}
     launch_test(workspace, model=str(tiny_file), **source)
 
 
@@ -60,7 +60,17 @@ def test_the_arguments_are_documented(workspace: Workspace) -> None:
     assert done.returncode == 0, done.stdout
     shown = re.findall(r"^ +'(\w+)':\n +(\S.*)$", done.stdout, re.M)
     assert {name for name, _ in shown} == {
-        *("input", "bag", "model", "device", "threads", "namespace", "params_file", "use_sim_time"),
+        *(
+            "input",
+            "bag",
+            "bag_rate",
+            "model",
+            "device",
+            "threads",
+            "namespace",
+            "params_file",
+            "use_sim_time",
+        ),
         *("autostart", "rviz", "rviz_frame", "log_level"),
     }
     described = dict(shown)
@@ -71,7 +81,12 @@ def test_the_arguments_are_documented(workspace: Workspace) -> None:
 
 @pytest.mark.parametrize(
     ("argument", "said"),
-    [("bag:=nowhere", "no bag 'nowhere'"), ("rviz:=maybe", "maybe"), ("threads:=two", "threads")],
+    [
+        ("bag:=nowhere", "no bag 'nowhere'"),
+        ("rviz:=maybe", "maybe"),
+        ("threads:=two", "threads"),
+        ("bag_rate:=0", "bag_rate"),
+    ],
 )
 def test_a_wrong_argument_ends_with_one_sentence(workspace: Workspace, argument: str, said: str) -> None:
     done = workspace.run(*LAUNCH, argument)
