@@ -2,7 +2,8 @@
 """The shipped `street` model: the simulation-only model, gone on with on simulation and a real drive.
 
 Reproduces: nothing published; weights/street.safetensors.
-Command:    pc-train street init=work_dirs/street_sim/model.safetensors data_root=DIR_OF_PANDASET_KEYFRAMES
+Command:    pc-train street threads=1 init=work_dirs/street_sim/model.safetensors
+            data_root=DIR_OF_PANDASET_KEYFRAMES
 Hardware:   one CPU core, ten minutes after street_sim.
 Expected:   docs/results/real_clouds.md; the keyframes that it is trained on are not measured again.
 """
@@ -23,7 +24,7 @@ run = RunSettings(
     label_set="street8",
     data="sim:street,nuscenes",
     data_shares=(0.8, 0.2),  # mixed: on the real frames alone, simulated accuracy fell
-    n_scenes=580,
+    n_scenes=420,
     augmentation=Augmentation(max_points=9000),
     max_steps=0,
     max_minutes=10,
