@@ -46,6 +46,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class Package:
+    """An optional package: what it is imported as, where it comes from, what it is good for."""
+
     module: str
     distributions: tuple[str, ...]
     enables: str
@@ -105,6 +107,7 @@ def _probe(code: str) -> tuple[bool, str]:
 
 
 def python() -> Finding:
+    """Look at the running interpreter and whether this package supports it."""
     inside = sys.prefix != sys.base_prefix
     where = f"environment {sys.prefix}" if inside else "no virtual environment"
     return Finding("python", "ok", platform.python_version(), where)
@@ -119,6 +122,7 @@ def torch_facts() -> dict | None:
 
 
 def torch(facts: dict | None) -> Iterator[Finding]:
+    """Look at Torch and its CUDA, from ``torch_facts``."""
     if facts is None:
         yield Finding("torch", "missing", "not installed", "everything", 'pip install "torch>=2.4,<2.14"')
         return
@@ -137,6 +141,7 @@ def torch(facts: dict | None) -> Iterator[Finding]:
 
 
 def numba() -> Finding:
+    """Look at the compiler of the CPU kernels."""
     version = _version("numba")
     if version is None:
         return Finding("numba", "missing", "not installed", "fast CPU kernels", "pip install numba")
@@ -147,6 +152,7 @@ def numba() -> Finding:
 
 
 def sparse(torch: dict | None) -> Iterator[Finding]:
+    """Look at the sparse-convolution and Triton packages that need a GPU."""
     cuda = (torch or {}).get("cuda") if (torch or {}).get("usable") else None
     version = _version("triton")
     if version:
@@ -176,6 +182,7 @@ def _missing_libraries() -> list[str]:
 
 
 def open3d() -> Iterator[Finding]:
+    """Look at Open3D, and the libraries of the system that it loads."""
     enables = "the simulator, pc-perception demo"
     if find_spec("open3d") is None:
         cpu = sys.platform == "linux" and platform.machine() == "x86_64"
@@ -196,6 +203,7 @@ def open3d() -> Iterator[Finding]:
 
 
 def package(package: Package) -> Finding:
+    """Look at one optional package of ``PACKAGES``."""
     if find_spec(package.module) is None:
         return Finding(package.distributions[0], "missing", "not installed", package.enables, package.install)
     version = _version(*package.distributions) or "found"
@@ -203,6 +211,7 @@ def package(package: Package) -> Finding:
 
 
 def ros() -> Iterator[Finding]:
+    """Look at the sourced ROS 2 and the packages of it that the nodes use."""
     distribution = os.environ.get("ROS_DISTRO")
     enables = "live topics: ros2 launch pc_perception segment.launch.py"
     if distribution is None:
@@ -241,6 +250,7 @@ def _run_interpreter() -> Finding:
 
 
 def shipped_models() -> Finding:
+    """Look at the model files that came with this package."""
     folder = resources.files("pc_perception") / "weights"
     found = (
         sorted(f.name[:-12] for f in folder.iterdir() if f.name.endswith(".safetensors"))
