@@ -80,10 +80,11 @@ def by_rows(f: Callable[..., Tensor], *rows: Tensor) -> Tensor:
         rows: (N, ...) tensors of equal length.
 
     Returns:
-        (N, C); within a ``team`` and in inference mode each thread computes a block of rows.
+        (N, C); on the CPU, within a ``team`` and in inference mode, each thread computes a block of rows.
     """
     n = len(rows[0])
-    if not torch.is_inference_mode_enabled() or min(_size(), n // LEAST_ROWS) < 2:
+    alone = min(_size(), n // LEAST_ROWS) < 2 or rows[0].device.type != "cpu"
+    if alone or not torch.is_inference_mode_enabled():
         return f(*rows)
     parts: dict[int, Tensor] = {}
 

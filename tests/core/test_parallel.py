@@ -35,6 +35,10 @@ def test_rows_in_blocks_give_what_all_rows_at_once_give(two_threads: None) -> No
             assert torch.equal(parallel.by_rows(square, x), x.square())
             assert len(seen) == 2
         assert torch.get_num_threads() == 2
+    with torch.inference_mode(), parallel.team():
+        seen.clear()
+        assert parallel.by_rows(square, x.to("meta")).shape == x.shape
+        assert len(seen) == 1  # a device has threads of its own
     weights = x.clone().requires_grad_()
     with parallel.team():
         parallel.by_rows(square, weights).sum().backward()
