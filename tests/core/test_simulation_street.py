@@ -132,7 +132,7 @@ def test_intensity_alone_does_not_give_classes_away(sweeps):
 def test_materials_of_all_kinds_overlap():
     rng = np.random.default_rng(1)
     bands = {
-        k: np.quantile([draw_material(k, rng).reflectivity for _ in range(60)], [0.2, 0.8]) for k in RECIPES
+        k: np.quantile([draw_material(k, rng).reflectivity for _ in range(600)], [0.2, 0.8]) for k in RECIPES
     }
     outdoor = ("asphalt", "concrete", "grass", "leaf", "wall", "metal", "paint", "cloth", "bark")
     for a in outdoor:
