@@ -156,7 +156,7 @@ def test_configs_and_overrides() -> None:
         (["lr=fast"], "type float"),
         (["max_steps"], "not key=value"),
         (["lr.x=1"], "too deep"),
-        (["max_steps=0"], "never ends"),
+        (["max_steps=0", "max_minutes=0"], "never ends"),
         (["label_set=street9"], "no label set"),
         (["method.speed=1"], "no setting 'method.speed'"),
     ],
