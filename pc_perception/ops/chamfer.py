@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Chamfer distance between point clouds, squared or not, with gradient.
+
+Fan, Su and Guibas, "A point set generation network for 3D object reconstruction from a single image", 2017,
+eq. 3. Normalised as in the training code of Pang et al., "Masked autoencoders for point cloud self-supervised
+learning" (Point-MAE), 2022.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .backend import resolve
+from .kd_tree import build_tree, nearest_in_tree
+from .parallel import run_blocks, team
+
+DENSE_PAIRS = 1 << 20
+"""Up to this many pairs a scene every pair is looked at; beyond, a k-d tree is quicker."""
+
+
+def chamfer_distance(a: Tensor, b: Tensor, norm: str = "l2", backend: str | None = None) -> Tensor:
+    """Measure how far the points of each cloud are from the other cloud.
+
+    Args:
+        a: (B, n, 3) or (n, 3) float32 or float64, finite, metres, any strides; duplicates count each.
+        b: (B, m, 3) or (m, 3), of the dtype of ``a``.
+        norm: ``l2``: mean squared distance from a to b plus that from b to a (square metres); ``l1``: half the sum
+            of the mean distances (metres).
+
+    Returns:
+        () of the dtype of ``a``. The gradient goes along the line to the nearest point, of equally near ones that
+        of lowest index; none where two points coincide. Small clouds: O(B n m), no (n, m) matrix is kept; large
+        ones: about O(B (n + m) log(n + m)) on the CPU, O(B n m) by blocks with torch.
+
+    Raises:
+        ValueError: wrong shapes, dtypes or norm, an empty cloud, NaN or Inf.
+    """
+    if a.ndim == 2 and b.ndim == 2:
+        a, b = a[None], b[None]
+    _check(a, b, norm)
+    if resolve(a.device, backend) == "numba":
+        return _Chamfer.apply(a, b, norm)
+    there, back = _distances_torch(a, b), _distances_torch(b, a)
+    if norm == "l2":
+        return there.mean() + back.mean()
+    return (_root(there).mean() + _root(back).mean()) / 2
+
+
+def _check(a: Tensor, b: Tensor, norm: str) -> None:
+    shapes = f"{tuple(a.shape)} {a.dtype} and {tuple(b.shape)} {b.dtype}"
+    if a.ndim != 3 or b.ndim != 3 or len(a) != len(b) or a.shape[2] != 3 or b.shape[2] != 3:
+        raise ValueError(f"clouds must be (B, n, 3) and (B, m, 3), they are {shapes}")
+    if a.dtype != b.dtype or a.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"clouds must both be float32 or both float64, they are {shapes}")
+    if not (a.numel() and b.numel()):
+        raise ValueError(f"the distance from or to an empty cloud is not defined, clouds are {shapes}")
+    if norm not in ("l1", "l2"):
+        raise ValueError(f"norm '{norm}' is unknown; choose l1 or l2")
+    if not bool(torch.isfinite(a).all() & torch.isfinite(b).all()):
+        raise ValueError("a cloud holds NaN or Inf; leave those points out first")
+
+
+def _root(square: Tensor) -> Tensor:
+    # The slope of a root at zero is infinite: keep it out of the graph.
+    apart = square > 0
+    return torch.where(apart, torch.where(apart, square, 1).sqrt(), 0)
+
+
+def _distances_torch(a: Tensor, b: Tensor) -> Tensor:
+    """Squared distance (B, n) of every point of ``a`` from the nearest of ``b``, with gradient."""
+    rows = max(1, (1 << 22) // (len(a) * b.shape[1]))
+    x, y, z = (t[:, None] for t in b.detach().unbind(2))
+    index = []
+    for part in a.detach().split(rows, dim=1):
+        u, v, w = (t[:, :, None] for t in part.unbind(2))
+        index.append(((u - x).square() + (v - y).square() + (w - z).square()).min(2).indices)
+    nearest = b.gather(1, torch.cat(index, 1)[..., None].expand(-1, -1, 3))
+    return (a - nearest).square().sum(2)
+
+
+class _Chamfer(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, norm: str) -> Tensor:
+        p, q = (np.ascontiguousarray(t.detach().numpy()) for t in (a, b))
+        there, back = _nearest_both(p, q)
+        ctx.clouds, ctx.there, ctx.back, ctx.norm = (p, q), there, back, norm
+        if norm == "l2":
+            value = there[0].mean(dtype=np.float64) + back[0].mean(dtype=np.float64)
+        else:
+            value = (np.sqrt(there[0]).mean(dtype=np.float64) + np.sqrt(back[0]).mean(dtype=np.float64)) / 2
+        return a.new_tensor(value)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        p, q = ctx.clouds
+        d_p, d_q = np.zeros_like(p), np.zeros_like(q)
+        root = ctx.norm == "l1"
+        scale = float(grads[0]) * (0.5 if root else 2.0)
+        with team():
+            run_blocks(
+                lambda s, e: (
+                    _pull(
+                        p[s:e],
+                        q[s:e],
+                        *(t[s:e] for t in ctx.there),
+                        root,
+                        scale / ctx.there[0].size,
+                        d_p[s:e],
+                        d_q[s:e],
+                    ),
+                    _pull(
+                        q[s:e],
+                        p[s:e],
+                        *(t[s:e] for t in ctx.back),
+                        root,
+                        scale / ctx.back[0].size,
+                        d_q[s:e],
+                        d_p[s:e],
+                    ),
+                ),
+                len(p),
+            )
+        return torch.from_numpy(d_p), torch.from_numpy(d_q), None
+
+
+Nearest = tuple[np.ndarray, np.ndarray]
+"""Squared distances (B, n) and rows (B, n) int32 of the nearest points."""
+
+
+def _nearest_both(p: np.ndarray, q: np.ndarray) -> tuple[Nearest, Nearest]:
+    there = np.empty(p.shape[:2], p.dtype), np.empty(p.shape[:2], np.int32)
+    back = np.empty(q.shape[:2], q.dtype), np.empty(q.shape[:2], np.int32)
+    with team():
+        if p.shape[1] * q.shape[1] <= DENSE_PAIRS:
+
+            def dense(start: int, stop: int) -> None:
+                part = slice(start, stop)
+                _nearest_dense(p[part], q[part], there[0][part], there[1][part])
+                _nearest_dense(q[part], p[part], back[0][part], back[1][part])
+
+            run_blocks(dense, len(p))
+        else:
+            for s in range(len(p)):
+                _nearest_far(p[s], q[s], (there[0][s], there[1][s]), (back[0][s], back[1][s]))
+    return there, back
+
+
+def _nearest_far(p: np.ndarray, q: np.ndarray, there: Nearest, back: Nearest) -> None:
+    trees = build_tree(p), build_tree(q)
+    for own, other, cloud, result in ((0, 1, p, there), (1, 0, q, back)):
+        order = trees[own][1]
+
+        def search(start: int, stop: int, tree=trees[other], cloud=cloud, order=order, result=result) -> None:  # type: ignore[no-untyped-def]
+            nearest_in_tree(tree, cloud, order[start:stop], *result)
+
+        run_blocks(search, len(cloud))
+
+
+@njit(cache=True, nogil=True)
+def _nearest_dense(a: np.ndarray, b: np.ndarray, square: np.ndarray, index: np.ndarray) -> None:
+    """Nearest of ``b`` for every point of ``a``, scene by scene: four b at a time are held against all a."""
+    n, last = a.shape[1], b.shape[1] - 1
+    columns = np.empty((3, n), a.dtype)
+    x, y, z = columns[0], columns[1], columns[2]
+    for s in range(len(a)):
+        best, found, others = square[s], index[s], b[s]
+        for i in range(n):
+            x[i], y[i], z[i] = a[s, i, 0], a[s, i, 1], a[s, i, 2]
+            best[i], found[i] = np.inf, 0
+        for j in range(0, last + 1, 4):
+            # At the end the last one comes again, which changes nothing.
+            j1, j2, j3 = min(j + 1, last), min(j + 2, last), min(j + 3, last)
+            p0, p1, p2, p3 = _point(others, j), _point(others, j1), _point(others, j2), _point(others, j3)
+            for i in range(n):
+                d, k = _nearer(x[i], y[i], z[i], p0, best[i], found[i])
+                d, k = _nearer(x[i], y[i], z[i], p1, d, k)
+                d, k = _nearer(x[i], y[i], z[i], p2, d, k)
+                best[i], found[i] = _nearer(x[i], y[i], z[i], p3, d, k)
+
+
+@njit(inline="always")
+def _point(cloud, row):  # type: ignore[no-untyped-def]
+    return cloud[row, 0], cloud[row, 1], cloud[row, 2], np.int32(row)
+
+
+@njit(inline="always")
+def _nearer(x, y, z, point, best, found):  # type: ignore[no-untyped-def]
+    dx, dy, dz = x - point[0], y - point[1], z - point[2]
+    d = dx * dx + dy * dy + dz * dz
+    closer = d < best
+    return d if closer else best, point[3] if closer else found
+
+
+@njit(cache=True, nogil=True)
+def _pull(a, b, square, index, root, scale, d_a, d_b):  # type: ignore[no-untyped-def]
+    """Add the gradient of ``scale / 2`` times the squared distances, or of ``scale`` times their roots."""
+    for s in range(len(a)):
+        for i in range(a.shape[1]):
+            j = index[s, i]
+            weight = scale
+            if root:
+                weight = scale / np.sqrt(square[s, i]) if square[s, i] > 0 else 0.0
+            for k in range(3):
+                g = weight * (a[s, i, k] - b[s, j, k])
+                d_a[s, i, k] += g
+                d_b[s, j, k] -= g

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernel maps of sparse convolutions over voxels: which input row meets which output row under which weight.
+
+Submanifold convolution after Graham, Engelcke and van der Maaten, "3D semantic segmentation with submanifold
+sparse convolutional networks", 2018; the lists per kernel offset are the usual "rulebook".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+
+from .backend import resolve
+from .parallel import run_blocks
+from .serialize import z_order
+from .voxel_table import Table, build_table, find, pack
+
+
+@dataclass(frozen=True)
+class KernelMap:
+    """Pairs of rows, kernel offset by kernel offset.
+
+    Attributes:
+        in_row: (E,) int64, row of the input.
+        out_row: (E,) int64, row of the output, ascending within each offset.
+        starts: (K + 1,) int64; the pairs of offset k are ``starts[k]:starts[k + 1]``.
+        n_out: rows of the output.
+    """
+
+    in_row: Tensor
+    out_row: Tensor
+    starts: Tensor
+    n_out: int
+
+    @property
+    def offset(self) -> Tensor:
+        """(E,) int64, kernel offset of each pair."""
+        lengths = self.starts.diff()
+        return torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
+
+
+def submanifold_map(
+    coords: Tensor, scenes: Sequence[int] | None = None, backend: str | None = None
+) -> KernelMap:
+    """Pair every voxel with the occupied ones among itself and its 26 neighbours.
+
+    Args:
+        coords: (M, 3) int64, distinct within a scene, each in 0 .. 2^20 - 1, any strides; M = 0 is allowed.
+        scenes: rows at which packed scenes begin, and M at the end (``Level.offsets``); None for one scene.
+
+    Returns:
+        ``KernelMap`` with K = 27: offset k = 9 (dz + 1) + 3 (dy + 1) + (dx + 1) joins the output voxel with the
+        input voxel at (dx, dy, dz) from it. Identical on both backends. O(27 M).
+
+    Raises:
+        ValueError: a wrong shape or dtype, coordinates out of range, or scenes that do not cover the rows.
+    """
+    edges = _check(coords, scenes)
+    tables = []
+    for start, stop in pairwise(edges):
+        table = _neighbors(coords[start:stop].contiguous(), backend)
+        tables.append(torch.where(table >= 0, table + start, -1))
+    table = torch.cat(tables, 1) if tables else coords.new_zeros(27, 0)
+    # nonzero walks the (27, M) table row by row: by offset, then by output row.
+    offset, out_row = (table >= 0).nonzero().unbind(1)
+    return KernelMap(table[offset, out_row], out_row, _starts(offset, 27), len(coords))
+
+
+def strided_map(
+    coords: Tensor, scenes: Sequence[int] | None = None
+) -> tuple[KernelMap, Tensor, tuple[int, ...]]:
+    """Pair every voxel with the voxel of twice the edge that holds it.
+
+    Args:
+        coords, scenes: as ``submanifold_map``.
+
+    Returns:
+        ``KernelMap`` with K = 8, offset k = 4 (z mod 2) + 2 (y mod 2) + (x mod 2); the (P, 3) int64 coordinates
+        of the parents, in Z-order within each scene; where their scenes begin. O(M log M).
+
+    Raises:
+        ValueError: as ``submanifold_map``.
+    """
+    edges = _check(coords, scenes)
+    parents, rows, n_out = [], [], [0]
+    for start, stop in pairwise(edges):
+        halved = coords[start:stop] >> 1
+        codes, row = torch.unique(z_order(halved), sorted=True, return_inverse=True)
+        parent = halved.new_empty(len(codes), 3)
+        parent[row] = halved
+        parents.append(parent)
+        rows.append(row + n_out[-1])
+        n_out.append(n_out[-1] + len(codes))
+    own = coords & 1
+    offset = own[:, 0] + 2 * own[:, 1] + 4 * own[:, 2]
+    out = torch.cat(rows) if rows else offset
+    in_row = torch.argsort(out, stable=True)
+    in_row = in_row[torch.argsort(offset[in_row], stable=True)]
+    kernel_map = KernelMap(in_row, out[in_row], _starts(offset, 8), n_out[-1])
+    return kernel_map, torch.cat(parents) if parents else coords, tuple(n_out)
+
+
+def sparse_convolution(features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
+    """Convolve voxel features: gather, multiply and add up offset by offset, the plain reference.
+
+    Args:
+        features: (M, C) float, rows of the map's input.
+        weight: (K, C, D) of the same dtype.
+
+    Returns:
+        (n_out, D), with gradient to features and weight. O(E C D).
+    """
+    edges = kernel_map.starts.tolist()
+    if weight.ndim != 3 or len(weight) != len(edges) - 1 or weight.shape[1] != features.shape[1]:
+        wanted = f"({len(edges) - 1}, {features.shape[1]}, D)"
+        raise ValueError(f"the weight must be {wanted}, it is {tuple(weight.shape)}")
+    out = features.new_zeros(kernel_map.n_out, weight.shape[2])
+    for k, (start, stop) in enumerate(pairwise(edges)):
+        rows = kernel_map.in_row[start:stop]
+        out = out.index_add(0, kernel_map.out_row[start:stop], features[rows] @ weight[k])
+    return out
+
+
+def _check(coords: Tensor, scenes: Sequence[int] | None) -> list[int]:
+    if coords.ndim != 2 or coords.shape[1] != 3 or coords.dtype != torch.int64:
+        raise ValueError(f"coordinates must be (M, 3) int64, they are {tuple(coords.shape)} {coords.dtype}")
+    if len(coords) and not (int(coords.min()) >= 0 and int(coords.max()) < 2**20):
+        raise ValueError("voxel coordinates must be in 0 .. 2^20 - 1; subtract their minimum first")
+    edges = [0, len(coords)] if scenes is None else [int(e) for e in scenes]
+    if edges[0] != 0 or edges[-1] != len(coords) or edges != sorted(edges):
+        raise ValueError(f"scenes must rise from 0 to {len(coords)}, they are {edges}")
+    return edges
+
+
+def _starts(offset: Tensor, n_offsets: int) -> Tensor:
+    starts = torch.zeros(n_offsets + 1, dtype=torch.int64, device=offset.device)
+    starts[1:] = torch.bincount(offset, minlength=n_offsets).cumsum(0)
+    return starts
+
+
+def _neighbors(coords: Tensor, backend: str | None) -> Tensor:
+    """Rows (27, M) int64 of the neighbours of each voxel of one scene, -1 where there is none."""
+    if resolve(coords.device, backend) == "numba":
+        lattice, found = coords.numpy(), np.empty((27, len(coords)), np.int64)
+        table = build_table(lattice)
+        run_blocks(lambda a, b: _look_up(lattice[a:b], table, found[:, a:b]), len(coords))
+        return torch.from_numpy(found)
+    step = torch.arange(-1, 2, device=coords.device)
+    dz, dy, dx = torch.meshgrid(step, step, step, indexing="ij")
+    place = torch.tensor([1, 1 << 21, 1 << 42], device=coords.device)
+    key = ((coords + 1) * place).sum(1)
+    wanted = key + (torch.stack([dx, dy, dz], -1).reshape(27, 1, 3) * place).sum(2)
+    ordered, order = torch.sort(key)
+    slot = torch.searchsorted(ordered, wanted).clamp_(max=max(len(key) - 1, 0))
+    return torch.where(ordered[slot] == wanted, order[slot], -1) if len(key) else wanted
+
+
+@njit(cache=True, nogil=True)
+def _look_up(coords: np.ndarray, table: Table, found: np.ndarray) -> None:
+    for i in range(len(coords)):
+        x, y, z = coords[i, 0], coords[i, 1], coords[i, 2]
+        for k in range(27):
+            found[k, i] = find(table, pack(x + k % 3 - 1, y + k // 3 % 3 - 1, z + k // 9 - 1))
