@@ -12,6 +12,7 @@ from numba import njit
 from torch import Tensor
 
 from .backend import resolve
+from .columns import columns_of
 from .parallel import run_blocks
 
 # atan(t) = t * polynomial(t^2) on 0 .. 1, within 2e-7 rad. Library arctangents differ in the last bit from one
@@ -82,16 +83,22 @@ def range_image(
     points = xyz.detach().to(torch.float32).contiguous()
     rows = None if ring is None else _checked(ring, len(points), height)
     scale = (np.float32(high), np.float32(height / (high - low)), np.float32(width / (2 * pi)))
-    if resolve(xyz.device, backend) == "numba":
-        pixel, square = np.empty(len(points), np.int32), np.empty(len(points), np.float32)
-        source, given = points.numpy(), np.empty(0, np.int32) if rows is None else rows.numpy()
-        run_blocks(
-            lambda a, b: _project(source[a:b], given[a:b], shape, scale, pixel[a:b], square[a:b]), len(pixel)
-        )
-        index, near = np.full(height * width, -1, np.int64), np.zeros(height * width, np.float32)
-        _nearest(pixel, square, index, near)
-        return RangeImage(torch.from_numpy(index).view(shape), torch.from_numpy(near).view(shape))
-    return _range_image_torch(points, rows, shape, scale)
+    if resolve(xyz.device, backend) == "torch":
+        return _range_image_torch(points, rows, shape, scale)
+    columns, n = columns_of(points.numpy()), len(points)
+    column, square = np.empty(n, np.int32), np.empty(n, np.float32)
+    row = np.empty(n, np.int32) if rows is None else rows.numpy()
+
+    def project(start: int, stop: int) -> None:
+        part = slice(start, stop)
+        _columns(*columns[:, part], scale[2], width, column[part], square[part])
+        if rows is None:
+            _rows(*columns[:, part], scale[0], scale[1], height, row[part])
+
+    run_blocks(project, n)
+    index, near = np.full(height * width, -1, np.int64), np.zeros(height * width, np.float32)
+    _nearest(row, column, width, square, index, near)
+    return RangeImage(torch.from_numpy(index).view(shape), torch.from_numpy(near).view(shape))
 
 
 def _checked(ring: Tensor, n: int, height: int) -> Tensor:
@@ -168,34 +175,34 @@ def _atan2(y: np.float32, x: np.float32) -> np.float32:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _project(xyz, ring, shape, scale, pixel, square):  # type: ignore[no-untyped-def]
-    """Pixel of each point, -1 where it is left out, and its squared range."""
-    high, per_row, per_column = scale
-    height, width = np.int32(shape[0]), np.int32(shape[1])
-    by_elevation = len(ring) == 0
-    for i in range(len(xyz)):
-        x, y, z = xyz[i, 0], xyz[i, 1], xyz[i, 2]
-        flat = x * x + y * y
-        r = flat + z * z
-        column = np.int32((PI - _atan2(y, x)) * per_column)
-        column = np.int32(0) if column >= width else column
-        seen = (r > 0) & (r < np.inf)
-        if by_elevation:
-            place = (high - _atan2(z, np.sqrt(flat))) * per_row
-            seen = seen & (place >= 0) & (place <= height)
-            row = min(np.int32(place), np.int32(height - 1))
-        else:
-            row = ring[i]
-        pixel[i] = row * width + column if seen else np.int32(-1)
-        square[i] = r
+def _columns(x, y, z, scale, width, column, square):  # type: ignore[no-untyped-def]
+    """Column and squared range of each point; what comes of NaN is left to ``_nearest``."""
+    last = np.int32(width - 1)
+    for i in range(len(x)):
+        c = np.int32((PI - _atan2(y[i], x[i])) * scale)
+        column[i] = np.int32(0) if c > last else c
+        square[i] = x[i] * x[i] + y[i] * y[i] + z[i] * z[i]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _rows(x, y, z, high, scale, height, row):  # type: ignore[no-untyped-def]
+    """Row of each point by its elevation, -1 beyond the limits."""
+    last, end = np.int32(height - 1), np.float32(height)
+    for i in range(len(x)):
+        place = (high - _atan2(z[i], np.sqrt(x[i] * x[i] + y[i] * y[i]))) * scale
+        r = min(np.int32(place), last)
+        row[i] = r if (place >= 0) & (place <= end) else np.int32(-1)
 
 
 @njit(cache=True, nogil=True)
-def _nearest(pixel: np.ndarray, square: np.ndarray, index: np.ndarray, near: np.ndarray) -> None:
-    for i in range(len(pixel)):
-        p = pixel[i]
-        if p >= 0 and (index[p] < 0 or square[i] < near[p]):
-            near[p] = square[i]
-            index[p] = i
+def _nearest(row, column, width, square, index, near):  # type: ignore[no-untyped-def]
+    """Keep the first of the nearest points of each pixel, then turn squared ranges into ranges."""
+    for i in range(len(row)):
+        r = square[i]
+        if row[i] >= 0 and r > 0 and r < np.inf:
+            p = np.uint32(row[i] * width + column[i])  # unsigned: no test for an index from the end
+            if index[p] < 0 or r < near[p]:
+                near[p] = r
+                index[p] = i
     for p in range(len(near)):
         near[p] = np.sqrt(near[p])

@@ -11,6 +11,7 @@ from numba import njit
 from torch import Tensor
 
 from .backend import resolve
+from .columns import columns_of
 from .parallel import run_blocks
 from .radix_sort import sort_codes
 from .scatter import scatter_max, scatter_mean
@@ -63,12 +64,13 @@ def voxelize(xyz: Tensor, grid: float, backend: str | None = None) -> Voxels:
         return Voxels(empty.reshape(0, 3), empty, empty, empty)
     xyz = xyz.detach()
     if resolve(xyz.device, backend) == "numba" and xyz.dtype == torch.float32:
-        points = xyz.contiguous().numpy()
-        low, bits = _span(torch.from_numpy(_ends(points)).double(), grid)
-        codes, origin = np.empty(len(points), np.int64), low.numpy()
-        run_blocks(lambda a, b: _codes(points[a:b], grid, origin, codes[a:b]), len(codes))
+        columns = columns_of(xyz.contiguous().numpy())
+        origin, bits = _span(_ends(columns).astype(np.float64), grid)
+        codes = np.empty(len(xyz), np.int64)
+        run_blocks(lambda a, b: _codes(*columns[:, a:b], grid, origin, codes[a:b]), len(codes))
         return Voxels(*(torch.from_numpy(a) for a in _runs(*sort_codes(codes, 3 * bits))))
-    low, _ = _span(torch.stack(torch.aminmax(xyz, dim=0)).double(), grid)
+    origin, _ = _span(torch.stack(torch.aminmax(xyz, dim=0)).double().cpu().numpy(), grid)
+    low = torch.from_numpy(origin).to(xyz.device)
     coords = (torch.floor(xyz.double() / grid) - low).to(torch.int64)
     unique, inverse = torch.unique(z_order(coords), sorted=True, return_inverse=True)
     first = torch.full_like(unique, len(xyz)).scatter_reduce_(
@@ -102,12 +104,12 @@ def pool_features(
     return scatter(features, voxels.inverse, len(voxels), backend)
 
 
-def _span(ends: Tensor, grid: float) -> tuple[Tensor, int]:
+def _span(ends: np.ndarray, grid: float) -> tuple[np.ndarray, int]:
     """Aligned origin (3,) float64 in voxels, and how many bits the coordinates relative to it take."""
-    if not bool(torch.isfinite(ends).all()):
+    if not np.isfinite(ends).all():
         raise ValueError("the cloud holds NaN or Inf; leave those points out first")
-    voxel = torch.floor(ends / grid)
-    low = torch.floor(voxel[0] / ALIGNMENT) * ALIGNMENT
+    voxel = np.floor(ends / grid)
+    low = np.floor(voxel[0] / ALIGNMENT) * ALIGNMENT
     size = float((voxel[1] - low).max())
     if size >= 2**BITS:
         extent = (ends[1] - ends[0]).tolist()
@@ -116,58 +118,54 @@ def _span(ends: Tensor, grid: float) -> tuple[Tensor, int]:
 
 
 @njit(cache=True, nogil=True)
-def _ends(xyz: np.ndarray) -> np.ndarray:
-    """Least and greatest coordinates (2, 3) float32; NaN or Inf if a point is not finite.
+def _ends(columns: np.ndarray) -> np.ndarray:
+    """Least and greatest coordinates (2, 3) float32 of (3, N) points; NaN or Inf if a point is not finite.
 
     Floats compare like their bits as integers, the lower ones flipped for negative numbers: in that form the
     compiler finds vector instructions, and NaN comes out beyond infinity instead of being passed over.
     """
-    bits = xyz.view(np.int32)
-    flip = np.int32(0x7FFFFFFF)
+    flip, sign = np.int32(0x7FFFFFFF), np.int32(31)
     ends = np.empty((2, 3), np.int32)
-    ends[0], ends[1] = flip, ~flip
     for k in range(3):
-        low, high = ends[0, k], ends[1, k]
-        for i in range(len(bits)):
-            v = bits[i, k]
-            v = v ^ ((v >> np.int32(31)) & flip)
-            low, high = min(low, v), max(high, v)
+        low, high = flip, np.int32(~flip)
+        for v in columns[k].view(np.int32):
+            w = np.int32(v ^ (v >> sign & flip))
+            low, high = min(low, w), max(high, w)
         ends[0, k], ends[1, k] = low, high
-    for j in range(2):
-        for k in range(3):
-            ends[j, k] = ends[j, k] ^ ((ends[j, k] >> np.int32(31)) & flip)
-    return ends.view(np.float32)
+    return (ends ^ (ends >> sign & flip)).view(np.float32)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _codes(xyz: np.ndarray, grid: float, low: np.ndarray, codes: np.ndarray) -> None:
-    """Z-order codes (N,) of the voxels of points."""
+def _codes(x, y, z, grid, low, codes):  # type: ignore[no-untyped-def]
+    """Z-order codes (N,) of the voxels of points given by columns (N,)."""
     u, v, w = low[0], low[1], low[2]
-    for i in range(len(xyz)):
-        x = np.int64(np.floor(np.float64(xyz[i, 0]) / grid) - u)
-        y = np.int64(np.floor(np.float64(xyz[i, 1]) / grid) - v)
-        z = np.int64(np.floor(np.float64(xyz[i, 2]) / grid) - w)
-        codes[i] = spread_scalar(x) | spread_scalar(y) << 1 | spread_scalar(z) << 2
+    # By way of int32: there is a vector instruction for that.
+    for i in range(len(x)):
+        a = np.int64(np.int32(np.floor(np.float64(x[i]) / grid) - u))
+        b = np.int64(np.int32(np.floor(np.float64(y[i]) / grid) - v))
+        c = np.int64(np.int32(np.floor(np.float64(z[i]) / grid) - w))
+        codes[i] = spread_scalar(a) | spread_scalar(b) << 1 | spread_scalar(c) << 2
 
 
 @njit(cache=True, nogil=True)
 def _runs(codes: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Coordinates, code, run of every element and first element of runs of equal, ascending codes."""
+    """Coordinates, code, run of every element and first element of runs of equal codes.
+
+    ``codes`` ascend; they are overwritten with those of the runs.
+    """
     n = len(codes)
-    inverse = np.empty(n, np.int64)
-    start = np.empty(n, np.int64)
-    m = 0
+    first, inverse = np.empty(n, np.int64), np.empty(n, np.int64)
+    m = -1
     last = np.int64(-1)
     for i in range(n):
-        start[m] = i  # overwritten unless a new run begins here
-        m += codes[i] != last
-        last = codes[i]
-        inverse[order[i]] = m - 1
-    coords = np.empty((m, 3), np.int64)
-    unique, first = np.empty(m, np.int64), np.empty(m, np.int64)
-    for j in range(m):
-        code = codes[start[j]]
-        unique[j], first[j] = code, order[start[j]]
-        for k in range(3):
-            coords[j, k] = gather_scalar(code >> k)
-    return coords, unique, inverse, first
+        if codes[i] != last:
+            m += 1
+            last = codes[i]
+            codes[m], first[m] = last, order[i]
+        inverse[order[i]] = m
+    coords = np.empty((m + 1, 3), np.int64)
+    for j in range(m + 1):
+        code = codes[j]
+        coords[j, 0], coords[j, 1] = gather_scalar(code), gather_scalar(code >> 1)
+        coords[j, 2] = gather_scalar(code >> 2)
+    return coords, codes[: m + 1], inverse, first[: m + 1]
