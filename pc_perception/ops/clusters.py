@@ -95,7 +95,7 @@ def _components_torch(points: Tensor, limit: float) -> Tensor:
 
 
 @njit(cache=True, nogil=True)
-def _root(parent: np.ndarray, cell: int) -> int:
+def _root(parent, cell):  # type: ignore[no-untyped-def]
     while parent[cell] != cell:
         parent[cell] = parent[parent[cell]]
         cell = parent[cell]
@@ -106,7 +106,7 @@ def _root(parent: np.ndarray, cell: int) -> int:
 def _join_cells(points: np.ndarray, starts: np.ndarray, coords: np.ndarray, limit: np.float32) -> np.ndarray:
     """Union-find over cells, whose points lie behind each other; returns the root of each cell."""
     parent = np.arange(len(coords))
-    table = build_table(coords)
+    keys, rows, shift = build_table(coords)
     for cell in range(len(coords)):
         key = pack(coords[cell, 0], coords[cell, 1], coords[cell, 2])
         for dz in range(-REACH, 1):
@@ -114,7 +114,7 @@ def _join_cells(points: np.ndarray, starts: np.ndarray, coords: np.ndarray, limi
                 for dx in range(-REACH, REACH + 1):
                     if dz == 0 and (dy > 0 or (dy == 0 and dx >= 0)):
                         break  # the other half of the neighbours finds this cell itself
-                    other = find(table, key + dx + (dy << 21) + (dz << 42))
+                    other = find(keys, rows, shift, key + dx + (dy << 21) + (dz << 42))
                     if other < 0:
                         continue
                     a, b = _root(parent, cell), _root(parent, other)
@@ -126,7 +126,7 @@ def _join_cells(points: np.ndarray, starts: np.ndarray, coords: np.ndarray, limi
 
 
 @njit(cache=True, nogil=True)
-def _touch(points: np.ndarray, starts: np.ndarray, a: int, b: int, limit: np.float32) -> bool:
+def _touch(points, starts, a, b, limit):  # type: ignore[no-untyped-def]
     for i in range(starts[a], starts[a + 1]):
         x, y, z = points[i, 0], points[i, 1], points[i, 2]
         for j in range(starts[b], starts[b + 1]):

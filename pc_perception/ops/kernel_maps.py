@@ -19,7 +19,7 @@ from torch import Tensor
 from .backend import resolve
 from .parallel import run_blocks
 from .serialize import z_order
-from .voxel_table import Table, build_table, find, pack
+from .voxel_table import build_table, find, pack
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,14 @@ def submanifold_map(
         ValueError: a wrong shape or dtype, coordinates out of range, or scenes that do not cover the rows.
     """
     edges = _check(coords, scenes)
-    tables = []
+    table = coords.new_empty(27, len(coords))
+    fast = resolve(coords.device, backend) == "numba"
     for start, stop in pairwise(edges):
-        table = _neighbors(coords[start:stop].contiguous(), backend)
-        tables.append(torch.where(table >= 0, table + start, -1))
-    table = torch.cat(tables, 1) if tables else coords.new_zeros(27, 0)
+        fill = _fill_numba if fast else _fill_torch
+        fill(coords[start:stop].contiguous(), start, table[:, start:stop])
+    if fast:
+        pairs = _pairs(table.numpy())
+        return KernelMap(*(torch.from_numpy(t) for t in pairs), len(coords))
     # nonzero walks the (27, M) table row by row: by offset, then by output row.
     offset, out_row = (table >= 0).nonzero().unbind(1)
     return KernelMap(table[offset, out_row], out_row, _starts(offset, 27), len(coords))
@@ -144,13 +147,8 @@ def _starts(offset: Tensor, n_offsets: int) -> Tensor:
     return starts
 
 
-def _neighbors(coords: Tensor, backend: str | None) -> Tensor:
-    """Rows (27, M) int64 of the neighbours of each voxel of one scene, -1 where there is none."""
-    if resolve(coords.device, backend) == "numba":
-        lattice, found = coords.numpy(), np.empty((27, len(coords)), np.int64)
-        table = build_table(lattice)
-        run_blocks(lambda a, b: _look_up(lattice[a:b], table, found[:, a:b]), len(coords))
-        return torch.from_numpy(found)
+def _fill_torch(coords: Tensor, first: int, found: Tensor) -> None:
+    """Write the neighbours of each voxel of one scene, (27, M) rows counted from ``first``, -1 for none."""
     step = torch.arange(-1, 2, device=coords.device)
     dz, dy, dx = torch.meshgrid(step, step, step, indexing="ij")
     place = torch.tensor([1, 1 << 21, 1 << 42], device=coords.device)
@@ -158,12 +156,38 @@ def _neighbors(coords: Tensor, backend: str | None) -> Tensor:
     wanted = key + (torch.stack([dx, dy, dz], -1).reshape(27, 1, 3) * place).sum(2)
     ordered, order = torch.sort(key)
     slot = torch.searchsorted(ordered, wanted).clamp_(max=max(len(key) - 1, 0))
-    return torch.where(ordered[slot] == wanted, order[slot], -1) if len(key) else wanted
+    if len(key):
+        found.copy_(torch.where(ordered[slot] == wanted, order[slot] + first, -1))
+
+
+def _fill_numba(coords: Tensor, first: int, found: Tensor) -> None:
+    lattice, rows_found = coords.numpy(), found.numpy()
+    keys, rows, shift = build_table(lattice)
+    run_blocks(
+        lambda a, b: _look_up(lattice[a:b], keys, rows, shift, first, rows_found[:, a:b]), len(lattice)
+    )
 
 
 @njit(cache=True, nogil=True)
-def _look_up(coords: np.ndarray, table: Table, found: np.ndarray) -> None:
+def _look_up(coords, keys, rows, shift, first, found):  # type: ignore[no-untyped-def]
     for i in range(len(coords)):
-        x, y, z = coords[i, 0], coords[i, 1], coords[i, 2]
+        own = pack(coords[i, 0], coords[i, 1], coords[i, 2])
         for k in range(27):
-            found[k, i] = find(table, pack(x + k % 3 - 1, y + k // 3 % 3 - 1, z + k // 9 - 1))
+            row = find(keys, rows, shift, own + (k % 3 - 1) + ((k // 3 % 3 - 1) << 21) + ((k // 9 - 1) << 42))
+            found[k, i] = row + first if row >= 0 else -1
+
+
+@njit(cache=True, nogil=True)
+def _pairs(table: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Input rows, output rows and starts of the entries of a (K, M) table that are not -1."""
+    starts = np.zeros(len(table) + 1, np.int64)
+    for k in range(len(table)):
+        starts[k + 1] = starts[k] + (table[k] >= 0).sum()
+    in_row, out_row = np.empty(starts[-1], np.int64), np.empty(starts[-1], np.int64)
+    end = 0
+    for k in range(len(table)):
+        for i in range(table.shape[1]):
+            if table[k, i] >= 0:
+                in_row[end], out_row[end] = table[k, i], i
+                end += 1
+    return in_row, out_row, starts

@@ -17,19 +17,9 @@ from .parallel import run_blocks
 
 # atan(t) = t * polynomial(t^2) on 0 .. 1, within 2e-7 rad. Library arctangents differ in the last bit from one
 # to the next; written out in float32 both backends give the same pixel.
-ATAN = tuple(
-    np.float32(c)
-    for c in (
-        0.999999344,
-        -0.333298594,
-        0.199465632,
-        -0.139086202,
-        0.096421726,
-        -0.0559119917,
-        0.0218627304,
-        -0.00405450491,
-    )
-)
+LOW_TERMS = np.float32([0.999999344, -0.333298594, 0.199465632, -0.139086202])
+HIGH_TERMS = np.float32([0.096421726, -0.0559119917, 0.0218627304, -0.00405450491])
+ATAN = (*LOW_TERMS, *HIGH_TERMS)
 HALF_PI, PI = np.float32(pi / 2), np.float32(pi)
 TINY = np.float32(1e-30)
 
@@ -85,15 +75,15 @@ def range_image(
     scale = (np.float32(high), np.float32(height / (high - low)), np.float32(width / (2 * pi)))
     if resolve(xyz.device, backend) == "torch":
         return _range_image_torch(points, rows, shape, scale)
-    columns, n = columns_of(points.numpy()), len(points)
+    (x, y, z), n = columns_of(points.numpy()), len(points)
     column, square = np.empty(n, np.int32), np.empty(n, np.float32)
     row = np.empty(n, np.int32) if rows is None else rows.numpy()
 
     def project(start: int, stop: int) -> None:
         part = slice(start, stop)
-        _columns(*columns[:, part], scale[2], width, column[part], square[part])
+        _columns(x[part], y[part], z[part], scale[2], width, column[part], square[part])
         if rows is None:
-            _rows(*columns[:, part], scale[0], scale[1], height, row[part])
+            _rows(x[part], y[part], z[part], scale[0], scale[1], height, row[part])
 
     run_blocks(project, n)
     index, near = np.full(height * width, -1, np.int64), np.zeros(height * width, np.float32)
@@ -204,5 +194,5 @@ def _nearest(row, column, width, square, index, near):  # type: ignore[no-untype
             if index[p] < 0 or r < near[p]:
                 near[p] = r
                 index[p] = i
-    for p in range(len(near)):
-        near[p] = np.sqrt(near[p])
+    for k in range(len(near)):
+        near[k] = np.sqrt(near[k])

@@ -13,13 +13,13 @@ Table = tuple[np.ndarray, np.ndarray, int]
 """Keys (-1 where free) and rows of the slots, and how far a hash is shifted to give a slot."""
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def pack(x: int, y: int, z: int) -> int:
     """One integer per voxel; keys of differences add up like coordinates (no carry into the next axis)."""
     return (x + MARGIN) + ((y + MARGIN) << 21) + ((z + MARGIN) << 42)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def _slot(key: int, shift: int) -> np.int64:
     # Fibonacci hashing: the high bits of key * 2^64/phi are well mixed.
     return np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(shift))
@@ -42,15 +42,12 @@ def build_table(coords: np.ndarray) -> Table:
     return keys, rows, shift
 
 
-@njit(cache=True, nogil=True, inline="always")
-def find(table: Table, wanted: int) -> np.int64:
-    """Return the row of a packed voxel, -1 where it is free."""
-    keys, rows, shift = table
+@njit(cache=True, nogil=True)
+def find(keys: np.ndarray, rows: np.ndarray, shift: int, wanted: int) -> int:
+    """Return the row of a packed voxel, -1 where it is free. The table goes apart: a tuple costs reference counts."""
     slot = _slot(wanted, shift)
-    row = np.int64(-1)
     while keys[slot] != -1:
         if keys[slot] == wanted:
-            row = np.int64(rows[slot])
-            break
+            return rows[slot]
         slot = (slot + 1) & (len(keys) - 1)
-    return row
+    return -1

@@ -65,9 +65,11 @@ def voxelize(xyz: Tensor, grid: float, backend: str | None = None) -> Voxels:
     xyz = xyz.detach()
     if resolve(xyz.device, backend) == "numba" and xyz.dtype == torch.float32:
         columns = columns_of(xyz.contiguous().numpy())
-        origin, bits = _span(_ends(columns).astype(np.float64), grid)
+        ends = np.stack([columns.min(1), columns.max(1)])
+        origin, bits = _span(ends.astype(np.float64), grid)
         codes = np.empty(len(xyz), np.int64)
-        run_blocks(lambda a, b: _codes(*columns[:, a:b], grid, origin, codes[a:b]), len(codes))
+        x, y, z = columns
+        run_blocks(lambda a, b: _codes(x[a:b], y[a:b], z[a:b], grid, origin, codes[a:b]), len(codes))
         return Voxels(*(torch.from_numpy(a) for a in _runs(*sort_codes(codes, 3 * bits))))
     origin, _ = _span(torch.stack(torch.aminmax(xyz, dim=0)).double().cpu().numpy(), grid)
     low = torch.from_numpy(origin).to(xyz.device)
@@ -115,24 +117,6 @@ def _span(ends: np.ndarray, grid: float) -> tuple[np.ndarray, int]:
         extent = (ends[1] - ends[0]).tolist()
         raise ValueError(f"the cloud spans {extent} m: more than 2^{BITS} voxels of {grid} m; crop it first")
     return low, int(size).bit_length()
-
-
-@njit(cache=True, nogil=True)
-def _ends(columns: np.ndarray) -> np.ndarray:
-    """Least and greatest coordinates (2, 3) float32 of (3, N) points; NaN or Inf if a point is not finite.
-
-    Floats compare like their bits as integers, the lower ones flipped for negative numbers: in that form the
-    compiler finds vector instructions, and NaN comes out beyond infinity instead of being passed over.
-    """
-    flip, sign = np.int32(0x7FFFFFFF), np.int32(31)
-    ends = np.empty((2, 3), np.int32)
-    for k in range(3):
-        low, high = flip, np.int32(~flip)
-        for v in columns[k].view(np.int32):
-            w = np.int32(v ^ (v >> sign & flip))
-            low, high = min(low, w), max(high, w)
-        ends[0, k], ends[1, k] = low, high
-    return (ends ^ (ends >> sign & flip)).view(np.float32)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

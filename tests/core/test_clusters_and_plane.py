@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clusters against components of the whole graph; the ground plane against planes that are known."""
 
+from concurrent.futures import ThreadPoolExecutor
 from math import pi
 
 import pytest
@@ -98,3 +99,15 @@ def test_plane_refuses_what_has_none() -> None:
         ground_plane(_road(0.5), max_tilt=0.2)
     with pytest.raises(ValueError, match="must be positive"):
         ground_plane(_road(0.0), max_tilt=pi)
+
+
+def test_concurrent_calls() -> None:
+    xyz = torch.randn(800, 3, generator=torch.Generator().manual_seed(0))
+    clusters, plane = euclidean_clusters(xyz, 0.2, 2, "torch"), ground_plane(xyz, backend="torch")
+
+    def call(_: int) -> bool:
+        same = torch.equal(ground_plane(xyz).inliers, plane.inliers)
+        return same and torch.equal(euclidean_clusters(xyz, 0.2, 2), clusters)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(call, range(8)))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sparse convolution over kernel maps against torch's dense one."""
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
@@ -102,3 +103,11 @@ def test_edges_of_the_lattice_and_what_is_refused() -> None:
     one = KernelMap(*(torch.zeros(1, dtype=torch.int64),) * 2, torch.tensor([0, 1]), 1)
     with pytest.raises(ValueError, match="the weight must be"):
         sparse_convolution(torch.zeros(1, 2), torch.zeros(1, 3, 4), one)
+
+
+def test_concurrent_calls() -> None:
+    coords, starts = _scenes(7, 4)
+    expected = submanifold_map(coords, starts, "torch")
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda _: submanifold_map(coords, starts), range(16)):
+            assert torch.equal(found.in_row, expected.in_row)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The range image against a loop in float64, and its two backends against each other."""
 
+from concurrent.futures import ThreadPoolExecutor
 from math import pi
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pc_perception.ops.parallel import team
 from pc_perception.ops.range_image import range_image
 
 BACKENDS = ["torch", "numba"]
@@ -84,3 +86,15 @@ def test_refuses_what_does_not_fit() -> None:
         range_image(xyz, (2, 2), ring=torch.tensor([0, 2]))
     with pytest.raises(ValueError, match="integers"):
         range_image(xyz, (2, 2), ring=torch.tensor([0.0, 1.0]))
+
+
+def test_concurrent_calls_in_teams() -> None:
+    xyz = _sweep(5000, 2)
+    expected = range_image(xyz, (16, 90), LIMITS, backend="torch")
+
+    def call(_: int) -> torch.Tensor:
+        with team():
+            return range_image(xyz, (16, 90), LIMITS).index
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(torch.equal(index, expected.index) for index in pool.map(call, range(16)))
