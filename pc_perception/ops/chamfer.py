@@ -99,9 +99,13 @@ class _Chamfer(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         p, q = ctx.clouds
-        d_p, d_q = np.zeros_like(p), np.zeros_like(q)
+        # A target is rarely trained: what nobody asks for has no rows.
+        d_p, d_q = (
+            np.zeros_like(t if wanted else t[:0])
+            for t, wanted in zip((p, q), ctx.needs_input_grad[:2], strict=True)
+        )
         root = ctx.norm == "l1"
         scale = float(grads[0]) * (0.5 if root else 2.0)
         (square, index), (square_back, index_back) = ctx.there, ctx.back
@@ -113,7 +117,8 @@ class _Chamfer(torch.autograd.Function):
 
         with team():
             run_blocks(pull, len(p))
-        return torch.from_numpy(d_p), torch.from_numpy(d_q), None
+        d_a, d_b = (torch.from_numpy(d) if len(d) else None for d in (d_p, d_q))
+        return d_a, d_b, None
 
 
 Nearest = tuple[np.ndarray, np.ndarray]
@@ -187,6 +192,7 @@ def _nearer(x, y, z, point, best, found):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def _pull(a, b, square, index, root, scale, d_a, d_b):  # type: ignore[no-untyped-def]
     """Add the gradient of ``scale / 2`` times the squared distances, or of ``scale`` times their roots."""
+    pull_a, pull_b = len(d_a) > 0, len(d_b) > 0
     for s in range(len(a)):
         for i in range(a.shape[1]):
             j = index[s, i]
@@ -195,5 +201,7 @@ def _pull(a, b, square, index, root, scale, d_a, d_b):  # type: ignore[no-untype
                 weight = scale / np.sqrt(square[s, i]) if square[s, i] > 0 else 0.0
             for k in range(3):
                 g = weight * (a[s, i, k] - b[s, j, k])
-                d_a[s, i, k] += g
-                d_b[s, j, k] -= g
+                if pull_a:
+                    d_a[s, i, k] += g
+                if pull_b:
+                    d_b[s, j, k] -= g

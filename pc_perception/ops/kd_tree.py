@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-LEAF = 8
+LEAF = 16
 """At most this many points stay together."""
 
 Tree = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]

@@ -62,17 +62,17 @@ def submanifold_map(
         ValueError: a wrong shape or dtype, coordinates out of range, or scenes that do not cover the rows.
     """
     edges = _check(coords, scenes)
-    table = coords.new_empty(27, len(coords))
+    table = coords.new_empty(27, len(coords), dtype=torch.int32)
     fast = resolve(coords.device, backend) == "numba"
     for start, stop in pairwise(edges):
         fill = _fill_numba if fast else _fill_torch
-        fill(coords[start:stop].contiguous(), start, table[:, start:stop])
+        fill(coords[start:stop].contiguous(), start, table)
     if fast:
         pairs = _pairs(table.numpy())
         return KernelMap(*(torch.from_numpy(t) for t in pairs), len(coords))
     # nonzero walks the (27, M) table row by row: by offset, then by output row.
     offset, out_row = (table >= 0).nonzero().unbind(1)
-    return KernelMap(table[offset, out_row], out_row, _starts(offset, 27), len(coords))
+    return KernelMap(table[offset, out_row].long(), out_row, _starts(offset, 27), len(coords))
 
 
 def strided_map(
@@ -147,8 +147,8 @@ def _starts(offset: Tensor, n_offsets: int) -> Tensor:
     return starts
 
 
-def _fill_torch(coords: Tensor, first: int, found: Tensor) -> None:
-    """Write the neighbours of each voxel of one scene, (27, M) rows counted from ``first``, -1 for none."""
+def _fill_torch(coords: Tensor, first: int, table: Tensor) -> None:
+    """Write the columns of one scene, from ``first`` on: the row of each voxel's neighbours, -1 for none."""
     step = torch.arange(-1, 2, device=coords.device)
     dz, dy, dx = torch.meshgrid(step, step, step, indexing="ij")
     place = torch.tensor([1, 1 << 21, 1 << 42], device=coords.device)
@@ -157,24 +157,28 @@ def _fill_torch(coords: Tensor, first: int, found: Tensor) -> None:
     ordered, order = torch.sort(key)
     slot = torch.searchsorted(ordered, wanted).clamp_(max=max(len(key) - 1, 0))
     if len(key):
-        found.copy_(torch.where(ordered[slot] == wanted, order[slot] + first, -1))
+        found = torch.where(ordered[slot] == wanted, order[slot] + first, -1)
+        table[:, first : first + len(coords)] = found
 
 
-def _fill_numba(coords: Tensor, first: int, found: Tensor) -> None:
-    lattice, rows_found = coords.numpy(), found.numpy()
+def _fill_numba(coords: Tensor, first: int, table: Tensor) -> None:
+    lattice, found = coords.numpy(), table.numpy()
     keys, rows, shift = build_table(lattice)
-    run_blocks(
-        lambda a, b: _look_up(lattice[a:b], keys, rows, shift, first, rows_found[:, a:b]), len(lattice)
-    )
+    run_blocks(lambda a, b: _look_up(lattice, a, b, keys, rows, shift, first, found), len(lattice))
 
 
 @njit(cache=True, nogil=True)
-def _look_up(coords, keys, rows, shift, first, found):  # type: ignore[no-untyped-def]
-    for i in range(len(coords)):
+def _look_up(coords, start, stop, keys, rows, shift, first, found):  # type: ignore[no-untyped-def]
+    for i in range(start, stop):
         own = pack(coords[i, 0], coords[i, 1], coords[i, 2])
-        for k in range(27):
-            row = find(keys, rows, shift, own + (k % 3 - 1) + ((k // 3 % 3 - 1) << 21) + ((k // 9 - 1) << 42))
-            found[k, i] = row + first if row >= 0 else -1
+        k = 0
+        for dz in range(-1, 2):
+            for dy in range(-1, 2):
+                base = own + (dy << 21) + (dz << 42)
+                for dx in range(-1, 2):
+                    row = find(keys, rows, shift, base + dx)
+                    found[k, first + i] = row + first if row >= 0 else -1
+                    k += 1
 
 
 @njit(cache=True, nogil=True)

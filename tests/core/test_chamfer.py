@@ -49,6 +49,9 @@ def test_matches_all_pairs(search: None, dtype: torch.dtype, backend: str) -> No
 def test_gradient(search: None, norm: str, backend: str) -> None:
     a, b = (t.requires_grad_() for t in _clouds((2, 7, 5), torch.float64))
     assert torch.autograd.gradcheck(lambda p, q: chamfer_distance(p, q, norm, backend), (a, b))
+    target = b.detach()
+    assert torch.autograd.gradcheck(lambda p: chamfer_distance(p, target, norm, backend), (a,))
+    assert torch.autograd.gradcheck(lambda p: chamfer_distance(target, p, norm, backend), (a,))
 
 
 @pytest.mark.parametrize("norm", ["l1", "l2"])
