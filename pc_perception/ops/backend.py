@@ -56,6 +56,7 @@ def warm_up() -> None:
     scatter.scatter_max(xyz, voxels.inverse, len(voxels), backend="numba")
     serialize.hilbert(voxels.coords, backend="numba")
     kernel_maps.submanifold_map(voxels.coords, backend="numba")
+    kernel_maps.strided_map(voxels.coords, backend="numba")
     neighborhood = grouping.voxel_neighbors(voxels.coords, backend="numba")
     sums = shape.moments(xyz, voxels.inverse, len(voxels))
     shape.shape_features(sums, neighborhood, 0.25, backend="numba")

@@ -16,6 +16,7 @@ from numba import njit
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .all_pairs import nearest_of_all
 from .backend import resolve
 from .kd_tree import build_tree, nearest_in_tree
 from .parallel import run_blocks, team
@@ -133,8 +134,8 @@ def _nearest_both(p: np.ndarray, q: np.ndarray) -> tuple[Nearest, Nearest]:
 
             def dense(start: int, stop: int) -> None:
                 part = slice(start, stop)
-                _nearest_dense(p[part], q[part], there[0][part], there[1][part])
-                _nearest_dense(q[part], p[part], back[0][part], back[1][part])
+                nearest_of_all(p[part], q[part], there[0][part], there[1][part])
+                nearest_of_all(q[part], p[part], back[0][part], back[1][part])
 
             run_blocks(dense, len(p))
         else:
@@ -152,41 +153,6 @@ def _nearest_far(p: np.ndarray, q: np.ndarray, there: Nearest, back: Nearest) ->
             nearest_in_tree(tree, cloud, order[start:stop], *result)
 
         run_blocks(search, len(cloud))
-
-
-@njit(cache=True, nogil=True)
-def _nearest_dense(a: np.ndarray, b: np.ndarray, square: np.ndarray, index: np.ndarray) -> None:
-    """Nearest of ``b`` for every point of ``a``, scene by scene: four b at a time are held against all a."""
-    n, last = a.shape[1], b.shape[1] - 1
-    columns = np.empty((3, n), a.dtype)
-    x, y, z = columns[0], columns[1], columns[2]
-    for s in range(len(a)):
-        best, found, others = square[s], index[s], b[s]
-        for i in range(n):
-            x[i], y[i], z[i] = a[s, i, 0], a[s, i, 1], a[s, i, 2]
-            best[i], found[i] = np.inf, 0
-        for j in range(0, last + 1, 4):
-            # At the end the last one comes again, which changes nothing.
-            j1, j2, j3 = min(j + 1, last), min(j + 2, last), min(j + 3, last)
-            p0, p1, p2, p3 = _point(others, j), _point(others, j1), _point(others, j2), _point(others, j3)
-            for i in range(n):
-                d, k = _nearer(x[i], y[i], z[i], p0, best[i], found[i])
-                d, k = _nearer(x[i], y[i], z[i], p1, d, k)
-                d, k = _nearer(x[i], y[i], z[i], p2, d, k)
-                best[i], found[i] = _nearer(x[i], y[i], z[i], p3, d, k)
-
-
-@njit(inline="always")
-def _point(cloud, row):  # type: ignore[no-untyped-def]
-    return cloud[row, 0], cloud[row, 1], cloud[row, 2], np.int32(row)
-
-
-@njit(inline="always")
-def _nearer(x, y, z, point, best, found):  # type: ignore[no-untyped-def]
-    dx, dy, dz = x - point[0], y - point[1], z - point[2]
-    d = dx * dx + dy * dy + dz * dz
-    closer = d < best
-    return d if closer else best, point[3] if closer else found
 
 
 @njit(cache=True, nogil=True)

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from .backend import resolve
 from .parallel import run_blocks
-from .serialize import z_order
+from .serialize import BITS, z_order
 from .voxel_table import build_table, find, pack
+from .voxelize import group_codes
 
 
 @dataclass(frozen=True)
@@ -68,15 +69,15 @@ def submanifold_map(
         fill = _fill_numba if fast else _fill_torch
         fill(coords[start:stop].contiguous(), start, table)
     if fast:
-        pairs = _pairs(table.numpy())
-        return KernelMap(*(torch.from_numpy(t) for t in pairs), len(coords))
+        in_row, out_row, starts = (torch.from_numpy(t) for t in _pairs(table.numpy()))
+        return KernelMap(in_row, out_row, starts, len(coords))
     # nonzero walks the (27, M) table row by row: by offset, then by output row.
-    offset, out_row = (table >= 0).nonzero().unbind(1)
-    return KernelMap(table[offset, out_row].long(), out_row, _starts(offset, 27), len(coords))
+    offset, row = (table >= 0).nonzero().unbind(1)
+    return KernelMap(table[offset, row].long(), row, _starts(offset, 27), len(coords))
 
 
 def strided_map(
-    coords: Tensor, scenes: Sequence[int] | None = None
+    coords: Tensor, scenes: Sequence[int] | None = None, backend: str | None = None
 ) -> tuple[KernelMap, Tensor, tuple[int, ...]]:
     """Pair every voxel with the voxel of twice the edge that holds it.
 
@@ -85,7 +86,8 @@ def strided_map(
 
     Returns:
         ``KernelMap`` with K = 8, offset k = 4 (z mod 2) + 2 (y mod 2) + (x mod 2); the (P, 3) int64 coordinates
-        of the parents, in Z-order within each scene; where their scenes begin. O(M log M).
+        of the parents, in Z-order within each scene; where their scenes begin. Identical on both backends. Sorted by
+        radix on the CPU: O(M), else O(M log M).
 
     Raises:
         ValueError: as ``submanifold_map``.
@@ -93,41 +95,28 @@ def strided_map(
     edges = _check(coords, scenes)
     parents, rows, n_out = [], [], [0]
     for start, stop in pairwise(edges):
-        halved = coords[start:stop] >> 1
-        codes, row = torch.unique(z_order(halved), sorted=True, return_inverse=True)
-        parent = halved.new_empty(len(codes), 3)
-        parent[row] = halved
+        parent, row = _parents(coords[start:stop] >> 1, backend)
         parents.append(parent)
         rows.append(row + n_out[-1])
-        n_out.append(n_out[-1] + len(codes))
+        n_out.append(n_out[-1] + len(parent))
     own = coords & 1
     offset = own[:, 0] + 2 * own[:, 1] + 4 * own[:, 2]
     out = torch.cat(rows) if rows else offset
-    in_row = torch.argsort(out, stable=True)
-    in_row = in_row[torch.argsort(offset[in_row], stable=True)]
+    in_row = torch.argsort(offset * n_out[-1] + out, stable=True)
     kernel_map = KernelMap(in_row, out[in_row], _starts(offset, 8), n_out[-1])
     return kernel_map, torch.cat(parents) if parents else coords, tuple(n_out)
 
 
-def sparse_convolution(features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
-    """Convolve voxel features: gather, multiply and add up offset by offset, the plain reference.
-
-    Args:
-        features: (M, C) float, rows of the map's input.
-        weight: (K, C, D) of the same dtype.
-
-    Returns:
-        (n_out, D), with gradient to features and weight. O(E C D).
-    """
-    edges = kernel_map.starts.tolist()
-    if weight.ndim != 3 or len(weight) != len(edges) - 1 or weight.shape[1] != features.shape[1]:
-        wanted = f"({len(edges) - 1}, {features.shape[1]}, D)"
-        raise ValueError(f"the weight must be {wanted}, it is {tuple(weight.shape)}")
-    out = features.new_zeros(kernel_map.n_out, weight.shape[2])
-    for k, (start, stop) in enumerate(pairwise(edges)):
-        rows = kernel_map.in_row[start:stop]
-        out = out.index_add(0, kernel_map.out_row[start:stop], features[rows] @ weight[k])
-    return out
+def _parents(halved: Tensor, backend: str | None) -> tuple[Tensor, Tensor]:
+    """Distinct rows (P, 3) of (M, 3) coordinates in Z-order, and which of them (M,) each row is."""
+    codes = z_order(halved)
+    if resolve(codes.device, backend) == "numba":
+        voxels = group_codes(codes.numpy(), 3 * BITS)
+        return voxels.coords, voxels.inverse
+    unique, row = torch.unique(codes, sorted=True, return_inverse=True)
+    parent = halved.new_empty(len(unique), 3)
+    parent[row] = halved
+    return parent, row
 
 
 def _check(coords: Tensor, scenes: Sequence[int] | None) -> list[int]:

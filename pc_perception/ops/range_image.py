@@ -17,8 +17,8 @@ from .parallel import run_blocks
 
 # atan(t) = t * polynomial(t^2) on 0 .. 1, within 2e-7 rad. Library arctangents differ in the last bit from one
 # to the next; written out in float32 both backends give the same pixel.
-LOW_TERMS = np.float32([0.999999344, -0.333298594, 0.199465632, -0.139086202])
-HIGH_TERMS = np.float32([0.096421726, -0.0559119917, 0.0218627304, -0.00405450491])
+LOW_TERMS = np.array([0.999999344, -0.333298594, 0.199465632, -0.139086202], np.float32)
+HIGH_TERMS = np.array([0.096421726, -0.0559119917, 0.0218627304, -0.00405450491], np.float32)
 ATAN = (*LOW_TERMS, *HIGH_TERMS)
 HALF_PI, PI = np.float32(pi / 2), np.float32(pi)
 TINY = np.float32(1e-30)

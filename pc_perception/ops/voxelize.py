@@ -70,7 +70,7 @@ def voxelize(xyz: Tensor, grid: float, backend: str | None = None) -> Voxels:
         codes = np.empty(len(xyz), np.int64)
         x, y, z = columns
         run_blocks(lambda a, b: _codes(x[a:b], y[a:b], z[a:b], grid, origin, codes[a:b]), len(codes))
-        return Voxels(*(torch.from_numpy(a) for a in _runs(*sort_codes(codes, 3 * bits))))
+        return group_codes(codes, 3 * bits)
     origin, _ = _span(torch.stack(torch.aminmax(xyz, dim=0)).double().cpu().numpy(), grid)
     low = torch.from_numpy(origin).to(xyz.device)
     coords = (torch.floor(xyz.double() / grid) - low).to(torch.int64)
@@ -79,6 +79,11 @@ def voxelize(xyz: Tensor, grid: float, backend: str | None = None) -> Voxels:
         0, inverse, torch.arange(len(xyz), device=xyz.device), "amin"
     )
     return Voxels(coords[first], unique, inverse, first)
+
+
+def group_codes(codes: np.ndarray, n_bits: int) -> Voxels:
+    """Return the voxels of (N,) int64 Z-order codes of at most ``n_bits`` bits, which are used up. O(N)."""
+    return Voxels(*(torch.from_numpy(a) for a in _runs(*sort_codes(codes, n_bits))))
 
 
 def pool_features(

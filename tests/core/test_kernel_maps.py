@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import conv3d
 
-from pc_perception.ops.kernel_maps import KernelMap, sparse_convolution, strided_map, submanifold_map
+from pc_perception.ops.kernel_maps import KernelMap, strided_map, submanifold_map
+from pc_perception.ops.sparse_convolution import sparse_convolution
 
 BACKENDS = ["torch", "numba"]
 SIDE = 6
@@ -61,12 +62,13 @@ def test_submanifold_equals_dense(backend: str) -> None:
         torch.testing.assert_close(a, b)
 
 
-def test_strided_equals_dense() -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_strided_equals_dense(backend: str) -> None:
     coords, starts = _scenes(2, 3)
     g = torch.Generator().manual_seed(3)
     features = torch.randn(len(coords), 3, generator=g, dtype=torch.float64)
     weight = torch.randn(8, 3, 4, generator=g, dtype=torch.float64)
-    kernel_map, parents, out_starts = strided_map(coords, starts)
+    kernel_map, parents, out_starts = strided_map(coords, starts, backend)
     grid = conv3d(
         _dense(features, coords, starts, SIDE), weight.permute(2, 1, 0).reshape(4, 3, 2, 2, 2), stride=2
     )
@@ -83,6 +85,11 @@ def test_backends_agree_exactly(n_scenes: int, seed: int) -> None:
     for name in ("in_row", "out_row", "starts", "offset"):
         assert torch.equal(getattr(a, name), getattr(b, name))
     lattice = torch.tensor([1, 3, 9])
+    (halved, *parents), (also_halved, *also) = (strided_map(coords, starts, backend) for backend in BACKENDS)
+    assert torch.equal(parents[0], also[0])
+    assert parents[1] == also[1]
+    assert torch.equal(halved.out_row, also_halved.out_row)
+    assert torch.equal(halved.in_row, also_halved.in_row)
     assert torch.equal(((coords[a.in_row] - coords[a.out_row] + 1) * lattice).sum(1), a.offset)
     assert bool((a.offset * len(coords) + a.out_row).diff().gt(0).all())
 
