@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .backend import resolve
 from .parallel import run_blocks
-from .serialize import BITS, z_order
+from .serialize import z_order
 from .voxel_table import build_table, find, pack
 from .voxelize import group_codes
 
@@ -111,7 +111,8 @@ def _parents(halved: Tensor, backend: str | None) -> tuple[Tensor, Tensor]:
     """Distinct rows (P, 3) of (M, 3) coordinates in Z-order, and which of them (M,) each row is."""
     codes = z_order(halved)
     if resolve(codes.device, backend) == "numba":
-        voxels = group_codes(codes.numpy(), 3 * BITS)
+        largest = int(halved.max()) if len(halved) else 0
+        voxels = group_codes(codes.numpy(), 3 * largest.bit_length())
         return voxels.coords, voxels.inverse
     unique, row = torch.unique(codes, sorted=True, return_inverse=True)
     parent = halved.new_empty(len(unique), 3)
