@@ -19,8 +19,8 @@ from pc_perception.cloud import PointCloud
 from pc_perception.labels import UNLABELED
 from pc_perception.models.pyramid import Pyramid, build_pyramid
 from pc_perception.ops.ground import height_above_ground
+from pc_perception.ops.scatter import scatter_mean
 from pc_perception.ops.shape import N_SHAPE, column_top, moments, shape_features
-from pc_perception.ops.voxelize import segment_mean
 
 from .upright import upright
 
@@ -158,14 +158,14 @@ class InputContract:
             elif name == "range":
                 parts[name] = center[:, :2].norm(dim=1, keepdim=True) / 50
             elif name == "height":
-                mean = segment_mean(height[:, None], row, len(center))
+                mean = scatter_mean(height[:, None], row, len(center))
                 parts[name] = torch.cat([mean.clamp(-10, 40) / 4, mean.clamp(-0.5, 1.5)], 1)
             elif name == "column":
                 top = column_top(points, height, 4 * self.grid_m)
-                both = segment_mean(torch.stack([top, top - height], 1), row, len(center))
+                both = scatter_mean(torch.stack([top, top - height], 1), row, len(center))
                 parts[name] = both.clamp(-10, 40) / 4
             elif name == "relief":
-                parts[name] = segment_mean(heights[:, 1:], row, len(center)).clamp(-0.25, 1) * 4
+                parts[name] = scatter_mean(heights[:, 1:], row, len(center)).clamp(-0.25, 1) * 4
             elif name == "shape":
                 parts[name] = _shape_columns(points, row, pyramid)
             elif name == "intensity":
@@ -231,7 +231,7 @@ def _shape_columns(points: Tensor, row: Tensor, pyramid: Pyramid) -> Tensor:
 def _mean_or_missing(values: Tensor | None, width: int, row: Tensor, n_voxels: int) -> Tensor:
     if values is None:
         return torch.zeros(n_voxels, width + 1)
-    return torch.cat([segment_mean(values, row, n_voxels), torch.ones(n_voxels, 1)], 1)
+    return torch.cat([scatter_mean(values, row, n_voxels), torch.ones(n_voxels, 1)], 1)
 
 
 def _intensity(cloud: PointCloud, kept: NDArray | slice) -> Tensor | None:

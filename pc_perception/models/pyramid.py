@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from pc_perception.ops.grouping import Neighborhood, voxel_neighbors
+from pc_perception.ops.scatter import scatter_mean
 from pc_perception.ops.serialize import z_order
-from pc_perception.ops.voxelize import segment_mean, voxelize
+from pc_perception.ops.voxelize import voxelize
 
 CURVES = ((0, 1, 2), (1, 0, 2))
 """Axis orders of the Z-curves that sequence blocks walk along; the first is the storage order."""
@@ -85,7 +86,7 @@ def build_pyramid(xyz: Tensor, grid: float, n_levels: int) -> tuple[Pyramid, Ten
     """
     voxels = voxelize(xyz, grid)
     coords, codes = voxels.coords, voxels.codes
-    centers = segment_mean(xyz, voxels.inverse, len(voxels))
+    centers = scatter_mean(xyz, voxels.inverse, len(voxels))
     levels: list[Level] = []
     children: Neighborhood | None = None
     for depth in range(n_levels):
@@ -110,7 +111,7 @@ def build_pyramid(xyz: Tensor, grid: float, n_levels: int) -> tuple[Pyramid, Ten
         n_parents = int(parent[-1]) + 1 if len(parent) else 0
         children = Neighborhood.of_runs(parent, n_parents)
         first = children.starts[:-1]
-        centers = segment_mean(centers, parent, n_parents)
+        centers = scatter_mean(centers, parent, n_parents)
         coords, codes = coords[first] >> 1, codes[first] >> 3
     return Pyramid(tuple(levels)), voxels.inverse
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .backend import resolve
 from .parallel import run_blocks
+from .voxel_table import build_table, find, pack
 
 
 @dataclass(frozen=True)
@@ -78,45 +79,22 @@ def _pack(coords: Tensor) -> Tensor:
 
 @njit(cache=True, nogil=True)
 def _voxel_neighbors(coords: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    n = len(coords)
-    bits = 4
-    while (1 << bits) < 3 * n:
-        bits += 1
-    mask = (1 << bits) - 1
-    keys = np.full(1 << bits, -1, np.int64)
-    rows = np.empty(1 << bits, np.int32)
-    own = np.empty(n, np.int64)
-    for i in range(n):
-        own[i] = (coords[i, 0] + 1) + ((coords[i, 1] + 1) << 21) + ((coords[i, 2] + 1) << 42)
-        slot = _slot(own[i], bits)
-        while keys[slot] != -1:
-            slot = (slot + 1) & mask
-        keys[slot] = own[i]
-        rows[slot] = i
-    starts = np.zeros(n + 1, np.int64)
-    index = np.empty(n * 27, np.int64)
+    keys, rows, shift = build_table(coords)
+    starts = np.zeros(len(coords) + 1, np.int64)
+    index = np.empty(len(coords) * 27, np.int64)
     end = 0
-    for i in range(n):
+    for i in range(len(coords)):
+        own = pack(coords[i, 0], coords[i, 1], coords[i, 2])
         for dz in range(-1, 2):
             for dy in range(-1, 2):
-                base = own[i] + (dy << 21) + (dz << 42)
+                base = own + (dy << 21) + (dz << 42)
                 for dx in range(-1, 2):
-                    wanted = base + dx
-                    slot = _slot(wanted, bits)
-                    while keys[slot] != -1:
-                        if keys[slot] == wanted:
-                            index[end] = rows[slot]
-                            end += 1
-                            break
-                        slot = (slot + 1) & mask
+                    row = find(keys, rows, shift, base + dx)
+                    if row >= 0:
+                        index[end] = row
+                        end += 1
         starts[i + 1] = end
     return starts, index[:end].copy()
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _slot(key: int, bits: int) -> np.int64:
-    # Fibonacci hashing: the high bits of key * 2^64/phi are well mixed.
-    return np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits))
 
 
 def neighbor_max(features: Tensor, neighborhood: Neighborhood, backend: str | None = None) -> Tensor:

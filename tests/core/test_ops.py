@@ -64,15 +64,6 @@ def test_voxelize_refuses_what_it_cannot_index() -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_segment_mean(cloud: torch.Tensor, backend: str) -> None:
-    index = torch.arange(len(cloud)) % 7
-    mean = voxelize.segment_mean(cloud, index, 8, backend)
-    for s in range(7):
-        torch.testing.assert_close(mean[s], cloud[index == s].mean(0))
-    assert bool((mean[7] == 0).all())
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_voxel_neighbors_match_brute_force(cloud: torch.Tensor, backend: str) -> None:
     coords = voxelize.voxelize(cloud, 0.5).coords
     lists = grouping.voxel_neighbors(coords, backend)

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sum, mean and maximum of the rows that share an index, with gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .backend import resolve
+
+
+def scatter_sum(values: Tensor, index: Tensor, n_rows: int, backend: str | None = None) -> Tensor:
+    """Add up the rows of ``values`` that share an index.
+
+    Args:
+        values: (N, C) float32 or float64, any strides; NaN and Inf stay within their row and column.
+        index: (N,) int64, each in 0 .. n_rows - 1, in any order.
+        n_rows: rows of the result; N = 0 is allowed.
+
+    Returns:
+        (n_rows, C) of the dtype of ``values``, zero for a row without any. On the CPU sums run in input order:
+        the same on every call. The gradient of a row of ``values`` is that of the sum it went to. O(N C).
+
+    Raises:
+        ValueError: a wrong shape or dtype, or an index out of range.
+    """
+    return _add_up(values, index, n_rows, False, backend)
+
+
+def scatter_mean(values: Tensor, index: Tensor, n_rows: int, backend: str | None = None) -> Tensor:
+    """Average the rows of ``values`` that share an index; otherwise as ``scatter_sum``."""
+    return _add_up(values, index, n_rows, True, backend)
+
+
+def scatter_max(values: Tensor, index: Tensor, n_rows: int, backend: str | None = None) -> Tensor:
+    """Take the elementwise maximum of the rows of ``values`` that share an index; otherwise as ``scatter_sum``.
+
+    NaN counts as greater than any number. The gradient goes to the first row that reached the maximum.
+    """
+    _check(values, index)
+    if resolve(values.device, backend) == "numba":
+        return _Max.apply(values, index, n_rows)
+    _check_range(index, n_rows)
+    if not len(values):
+        return values.new_zeros(n_rows, values.shape[1])
+    to = index[:, None].expand_as(values)
+    best = values.new_full((n_rows, values.shape[1]), -torch.inf)
+    best = best.scatter_reduce_(0, to, values.detach(), "amax")
+    reached = (values.detach() == best.gather(0, to)) | values.isnan()
+    row = torch.arange(len(values), device=values.device)[:, None].expand_as(values)
+    winner = torch.full_like(best, len(values), dtype=torch.int64)
+    winner.scatter_reduce_(0, to, torch.where(reached, row, len(values)), "amin")
+    found = winner < len(values)
+    return torch.where(found, values.gather(0, winner.clamp(max=len(values) - 1)), 0)
+
+
+def _add_up(values: Tensor, index: Tensor, n_rows: int, mean: bool, backend: str | None) -> Tensor:
+    _check(values, index)
+    if resolve(values.device, backend) == "numba":
+        return _Sum.apply(values, index, n_rows, mean)
+    _check_range(index, n_rows)
+    total = values.new_zeros(n_rows, values.shape[1]).index_add(0, index, values)
+    if not mean:
+        return total
+    return total / torch.bincount(index, minlength=n_rows).clamp_(min=1)[:, None].to(values.dtype)
+
+
+def _check(values: Tensor, index: Tensor) -> None:
+    if values.ndim != 2 or index.shape != values.shape[:1] or index.dtype != torch.int64:
+        shapes = f"{tuple(values.shape)} and {tuple(index.shape)} {index.dtype}"
+        raise ValueError(f"values must be (N, C) and the index (N,) int64, they are {shapes}")
+    if values.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"values must be float32 or float64, they are {values.dtype}; convert them")
+
+
+def _check_range(index: Tensor, n_rows: int) -> None:
+    if len(index) and not (int(index.min()) >= 0 and int(index.max()) < n_rows):
+        raise ValueError(f"an index is outside 0 .. {n_rows - 1}")
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, index: Tensor, n_rows: int, mean: bool) -> Tensor:
+        source = values.detach().numpy()
+        out, count = np.zeros((n_rows, values.shape[1]), source.dtype), np.zeros((n_rows, 1), source.dtype)
+        if not _sum(source, index.numpy(), out, count):
+            _check_range(index, n_rows)
+        share = torch.from_numpy(count).clamp_(min=1) if mean else torch.ones((), dtype=values.dtype)
+        ctx.save_for_backward(index, share)
+        return torch.from_numpy(out).div_(share)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        index, share = ctx.saved_tensors
+        return (grads[0] / share)[index], None, None, None
+
+
+class _Max(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, index: Tensor, n_rows: int) -> Tensor:
+        out = np.zeros((n_rows, values.shape[1]), values.detach().numpy().dtype)
+        winner = np.full(out.shape, -1, np.int64)
+        if not _max(values.detach().numpy(), index.numpy(), out, winner):
+            _check_range(index, n_rows)
+        ctx.winner, ctx.n = winner, len(values)
+        return torch.from_numpy(out)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        grad = grads[0].numpy()
+        d_values = np.zeros((ctx.n, grad.shape[1]), grad.dtype)
+        row, column = np.nonzero(ctx.winner >= 0)
+        d_values[ctx.winner[row, column], column] = grad[row, column]
+        return torch.from_numpy(d_values), None, None
+
+
+@njit(cache=True, nogil=True)
+def _sum(values: np.ndarray, index: np.ndarray, out: np.ndarray, count: np.ndarray) -> bool:
+    """Return False where an index is out of range."""
+    for i in range(len(values)):
+        s = index[i]
+        if s < 0 or s >= len(out):
+            return False
+        count[s, 0] += 1
+        for c in range(values.shape[1]):
+            out[s, c] += values[i, c]
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _max(values: np.ndarray, index: np.ndarray, out: np.ndarray, winner: np.ndarray) -> bool:
+    for i in range(len(values)):
+        s = index[i]
+        if s < 0 or s >= len(out):
+            return False
+        for c in range(values.shape[1]):
+            v, best = values[i, c], out[s, c]
+            if winner[s, c] < 0 or v > best or (v != v and best == best):
+                out[s, c] = v
+                winner[s, c] = i
+    return True

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Voxels of clouds anywhere and of any size, and the features of their points."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pc_perception.ops.radix_sort import sort_codes
+from pc_perception.ops.serialize import z_order
+from pc_perception.ops.voxelize import pool_features, voxelize
+
+BACKENDS = ["torch", "numba"]
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.integers(1, 200),
+    st.floats(1e-3, 1e4),
+    st.floats(-1e6, 1e6, width=32),
+    st.sampled_from([0.01, 0.05, 1.7]),
+)
+def test_backends_agree_exactly(n: int, extent: float, at: float, grid: float) -> None:
+    xyz = torch.randn(n, 3, generator=torch.Generator().manual_seed(n)).clamp(-3, 3) * extent + at
+    if float(xyz.amax() - xyz.amin()) / grid > 2**20 - 32:
+        return
+    a, b = (voxelize(xyz, grid, backend) for backend in BACKENDS)
+    for name in ("coords", "codes", "inverse", "first"):
+        assert torch.equal(getattr(a, name), getattr(b, name)), name
+    cells, first, inverse = np.unique(
+        np.floor(xyz.double().numpy() / grid).astype(np.int64), axis=0, return_index=True, return_inverse=True
+    )
+    assert len(a) == len(cells)
+    assert sorted(first.tolist()) == sorted(a.first.tolist())
+    assert torch.equal(a.first[a.inverse], torch.from_numpy(first[inverse.reshape(-1)]))
+    assert torch.equal(a.codes, z_order(a.coords))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_keys_do_not_wrap_far_from_the_origin(dtype: torch.dtype, backend: str) -> None:
+    xyz = torch.tensor([[1e6, -1e6, 1e6], [1e6 + 1, -1e6, 1e6], [1e6, -1e6, 1e6]], dtype=dtype)
+    assert voxelize(xyz, 0.01, backend).inverse.tolist() == [0, 1, 0]
+    with pytest.raises(ValueError, match="crop it first"):
+        voxelize(torch.cat([xyz, -xyz]), 0.01, backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_voxelize_refuses_nan(backend: str) -> None:
+    for wrong in (torch.nan, -torch.nan, torch.inf, -torch.inf):
+        xyz = torch.ones(5, 3)
+        xyz[2, 1] = wrong
+        with pytest.raises(ValueError, match="NaN or Inf"):
+            voxelize(xyz, 0.1, backend)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.integers(0, 2**60 - 1)), st.integers(1, 60))
+def test_sort_codes(codes: list[int], n_bits: int) -> None:
+    given_codes = np.array([c >> (60 - n_bits) for c in codes], np.int64)
+    before = given_codes.copy()
+    found, order = sort_codes(given_codes, n_bits)
+    assert np.array_equal(order, np.argsort(before, kind="stable"))
+    assert np.array_equal(found, before[order])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_pool_features(backend: str) -> None:
+    g = torch.Generator().manual_seed(0)
+    xyz = torch.rand(300, 6, generator=g)[:, ::2]
+    features = torch.randn(300, 4, generator=g).requires_grad_()
+    voxels = voxelize(xyz, 0.3, backend)
+    for v in range(len(voxels)):
+        rows = features[voxels.inverse == v]
+        expected = {"first": rows[0], "mean": rows.mean(0), "max": rows.max(0).values}
+        for reduce, row in expected.items():
+            torch.testing.assert_close(pool_features(features, voxels, reduce, backend)[v], row)
+    pool_features(features, voxels, "first", backend).sum().backward()
+    assert int(features.grad[:, 0].sum()) == len(voxels)
+    with pytest.raises(ValueError, match="choose mean, max or first"):
+        pool_features(features, voxels, "last", backend)
+    with pytest.raises(ValueError, match="300 points"):
+        pool_features(features[:5], voxels, "mean", backend)
+
+
+def test_concurrent_calls() -> None:
+    xyz = torch.rand(5000, 3, generator=torch.Generator().manual_seed(0))
+    expected = voxelize(xyz, 0.1, "torch")
+    with ThreadPoolExecutor(4) as pool:
+        for voxels in pool.map(lambda _: voxelize(xyz, 0.1), range(16)):
+            assert torch.equal(voxels.inverse, expected.inverse)
