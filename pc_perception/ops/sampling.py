@@ -167,15 +167,19 @@ def _lower(  # type: ignore[no-untyped-def]
     The flags let the compiler turn the maximum into vector instructions; they change no rounding.
     """
     begin, end = bucket * len(order) // n_buckets, (bucket + 1) * len(order) // n_buckets
+    # Slices from 0 up: an index that might be negative would keep the loops scalar.
+    px, py, pz = xyz[0, begin:end], xyz[1, begin:end], xyz[2, begin:end]
+    near, point = nearest[begin:end], order[begin:end]
     best = nearest.dtype.type(-np.inf)
-    for i in range(begin, end):
-        dx, dy, dz = xyz[0, i] - x, xyz[1, i] - y, xyz[2, i] - z
+    for i in range(len(near)):
+        dx, dy, dz = px[i] - x, py[i] - y, pz[i] - z
         d = dx * dx + dy * dy + dz * dz
-        d = d if d < nearest[i] else nearest[i]
-        nearest[i] = d
+        d = d if d < near[i] else near[i]
+        near[i] = d
         best = d if d > best else best
-    who = np.int32(np.iinfo(np.int32).max)
-    for i in range(begin, end):
-        point = order[i] if nearest[i] == best else np.int32(np.iinfo(np.int32).max)
-        who = point if point < who else who
+    none = np.int32(np.iinfo(np.int32).max)
+    who = none
+    for i in range(len(near)):
+        candidate = point[i] if near[i] == best else none
+        who = candidate if candidate < who else who
     return best, who
