@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The search behind ``neighbors`` on the CPU: sixteen queries at a time down one tree of buckets.
+"""The search behind ``neighbors`` on the CPU: down a tree of Z-ordered buckets, nearest child first.
 
-Queries that are neighbours in Z-order want nearly the same points. Sixteen of them walk the tree together,
-nearest child first, and every point on the way is offered to all sixteen lists at once in vector
-instructions. A list is k ascending integers, squared distance in the high half and index in the low half,
-so that one comparison orders by distance and then by index; a ball query by index swaps the halves.
+A list of neighbours is k descending integers with the squared distance in the high half and the index in the
+low half, so that one comparison orders by distance and then by index; a ball query by index swaps the halves.
+The best key that a node could hold (gap to its box, lowest index in it) prunes it in the same comparison,
+which also ends the search early among points that coincide.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from .bucket_tree import build, squared_gap, z_sorted
 
 __all__ = ["BUCKET", "build", "search", "z_sorted"]
 
-BUCKET = 16
-LANES = 16
+BUCKET = 32
 EMPTY = np.iinfo(np.int64).max
 DEEPEST = 64
 """Room on the stack: one waiting node per level, of which there are at most 32."""
@@ -27,7 +26,7 @@ DEEPEST = 64
 def search(  # type: ignore[no-untyped-def]
     tree, queries: np.ndarray, which: np.ndarray, limit: float, by_index: bool, base: int, index, distance
 ) -> None:
-    """Write the neighbours of the queries ``which`` (int32, in Z-order) to their rows.
+    """Write the neighbours of the queries ``which`` to their rows; Z-order keeps the tree in the cache.
 
     Args:
         tree: ``bucket_tree.build`` of the points.
@@ -35,40 +34,40 @@ def search(  # type: ignore[no-untyped-def]
         base: added to every index found.
     """
     order, xyz, box, lowest = tree
-    k = index.shape[1]
+    px, py, pz = xyz[0], xyz[1], xyz[2]
     n_buckets = len(box) // 2
-    lists = np.empty((k, LANES), np.int64)
-    at = np.empty((3, LANES), np.float32)
-    offered = np.empty(LANES, np.int64)
-    stack = np.empty(DEEPEST, np.int64)
-    for group in range(0, len(which), LANES):
-        n_lanes = min(LANES, len(which) - group)
-        for lane in range(LANES):  # lanes to spare repeat the last query
-            query = which[group + min(lane, n_lanes - 1)]
-            for c in range(3):
-                at[c, lane] = queries[query, c]
-        lists[:] = EMPTY
-        stack[0], depth = 1, 1
+    k = index.shape[1]
+    keys = np.empty(k + 1, np.int64)  # descending, with a sentinel after the smallest
+    room = np.empty(BUCKET, np.int64)
+    nodes, bounds = np.empty(DEEPEST, np.int64), np.empty(DEEPEST, np.int64)
+    for row in which:
+        x, y, z = queries[row, 0], queries[row, 1], queries[row, 2]
+        keys[:k], keys[k] = EMPTY, -1
+        nodes[0], bounds[0], depth = 1, -1, 1
         while depth:
             depth -= 1
-            node = stack[depth]
-            if not _offer_box(box[node], lowest[node], at, limit, by_index, offered, lists[k - 1]):
+            if bounds[depth] >= keys[0]:
                 continue
+            node = nodes[depth]
+            while node < n_buckets:  # down the nearer child, the other waits
+                near, far = 2 * node, 2 * node + 1
+                to_near = _key(squared_gap(box, near, x, y, z), lowest[near], limit, by_index)
+                to_far = _key(squared_gap(box, far, x, y, z), lowest[far], limit, by_index)
+                if to_far < to_near:
+                    near, far, to_near, to_far = far, near, to_far, to_near
+                if to_far < keys[0]:
+                    nodes[depth], bounds[depth] = far, to_far
+                    depth += 1
+                if to_near >= keys[0]:
+                    break
+                node = near
             if node >= n_buckets:
-                bucket = node - n_buckets
-                for place in range(bucket * len(order) // n_buckets, (bucket + 1) * len(order) // n_buckets):
-                    x, y, z = xyz[0, place], xyz[1, place], xyz[2, place]
-                    if _offer_point(x, y, z, order[place], at, limit, by_index, offered, lists[k - 1]):
-                        _insert(offered, lists)
-                continue
-            x, y, z = at[0, LANES // 2], at[1, LANES // 2], at[2, LANES // 2]
-            second = squared_gap(box, 2 * node + 1, x, y, z) < squared_gap(box, 2 * node, x, y, z)
-            near = 2 * node + 1 if second else 2 * node
-            stack[depth], stack[depth + 1] = near ^ 1, near
-            depth += 2
-        for lane in range(n_lanes):
-            row = which[group + lane]
-            _write(lists, lane, by_index, base, index[row], distance[row])
+                begin = (node - n_buckets) * len(order) // n_buckets
+                end = (node - n_buckets + 1) * len(order) // n_buckets
+                offered = room[: end - begin]
+                _bucket_keys(px, py, pz, order, x, y, z, limit, by_index, np.uint64(begin), offered)
+                _insert(offered, keys)
+        _write(keys, by_index, base, index, distance, row)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -80,58 +79,39 @@ def _key(squared: float, point: int, limit: float, by_index: bool) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _offer_box(  # type: ignore[no-untyped-def]
-    box: np.ndarray, lowest: int, at: np.ndarray, limit: float, by_index: bool, offered, worst
-) -> bool:
-    """Return whether any list might take a point of the box: the best it could hold beats the list's last."""
-    zero = np.float32(0)
-    qx, qy, qz = at[0], at[1], at[2]
-    x_low, y_low, z_low, x_high, y_high, z_high = box[0], box[1], box[2], box[3], box[4], box[5]
-    better = 0
-    for lane in range(LANES):
-        dx = max(max(x_low - qx[lane], qx[lane] - x_high), zero)
-        dy = max(max(y_low - qy[lane], qy[lane] - y_high), zero)
-        dz = max(max(z_low - qz[lane], qz[lane] - z_high), zero)
-        offered[lane] = _key(dx * dx + dy * dy + dz * dz, lowest, limit, by_index)
-    for lane in range(LANES):
-        better += offered[lane] < worst[lane]
-    return better > 0
+def _bucket_keys(  # type: ignore[no-untyped-def]
+    px, py, pz, order, x, y, z, limit: float, by_index: bool, begin: int, out: np.ndarray
+) -> None:
+    """Write the keys of a bucket's points: apart from the branches of ``_insert`` they are vectorised.
+
+    ``begin`` is unsigned: an index that might be negative would keep the loop scalar.
+    """
+    for i in range(len(out)):
+        j = begin + np.uint64(i)
+        dx, dy, dz = x - px[j], y - py[j], z - pz[j]
+        out[i] = _key(dx * dx + dy * dy + dz * dz, order[j], limit, by_index)
 
 
 @njit(cache=True, nogil=True)
-def _offer_point(  # type: ignore[no-untyped-def]
-    x: float, y: float, z: float, point: int, at: np.ndarray, limit: float, by_index: bool, offered, worst
-) -> bool:
-    """Write each lane's key of the point; return whether any list takes it."""
-    qx, qy, qz = at[0], at[1], at[2]
-    better = 0
-    for lane in range(LANES):
-        dx, dy, dz = qx[lane] - x, qy[lane] - y, qz[lane] - z
-        offered[lane] = _key(dx * dx + dy * dy + dz * dz, point, limit, by_index)
-    for lane in range(LANES):
-        better += offered[lane] < worst[lane]
-    return better > 0
-
-
-@njit(cache=True, nogil=True)
-def _insert(offered: np.ndarray, lists: np.ndarray) -> None:
-    """Pass each lane's key down its ascending list: every place keeps the smaller, hands on the larger."""
-    for place in range(len(lists)):
-        row = lists[place]
-        for lane in range(LANES):
-            a, b = row[lane], offered[lane]
-            row[lane] = a if a < b else b
-            offered[lane] = b if a < b else a
+def _insert(offered: np.ndarray, keys: np.ndarray) -> None:
+    """Put keys into the descending list where they belong; the largest leave."""
+    for key in offered:
+        if key < keys[0]:
+            # What is larger than the key moves up by one; no branches, hence vectors.
+            for place in range(len(keys) - 1):
+                kept = key if key < keys[place] else keys[place]
+                keys[place] = keys[place + 1] if keys[place + 1] > kept else kept
 
 
 @njit(cache=True, nogil=True)
 def _write(  # type: ignore[no-untyped-def]
-    lists: np.ndarray, lane: int, by_index: bool, base: int, index: np.ndarray, distance: np.ndarray
+    keys: np.ndarray, by_index: bool, base: int, index: np.ndarray, distance: np.ndarray, row: int
 ) -> None:
-    for place in range(len(lists)):
-        key = lists[place, lane]
+    k = len(keys) - 1
+    for place in range(k):
+        key = keys[k - 1 - place]
         high, low = key >> 32, key & np.int64(0xFFFFFFFF)
         point, bits = (high, low) if by_index else (low, high)
         found = key != np.int64(EMPTY)
-        index[place] = point + base if found else -1
-        distance[place] = np.sqrt(np.int32(bits).view(np.float32)) if found else np.float32(np.inf)
+        index[row, place] = point + base if found else -1
+        distance[row, place] = np.sqrt(np.int32(bits).view(np.float32)) if found else np.float32(np.inf)
