@@ -34,7 +34,7 @@ def resolve(device: torch.device, backend: str | None = None) -> Backend:
 
 def warm_up() -> None:
     """Compile (or load from the disk cache) every Numba kernel by running it on a few points."""
-    from . import ground, grouping, recurrence, shape, voxelize
+    from . import ground, grouping, interpolate, neighbors, recurrence, sampling, shape, voxelize
 
     generator = torch.Generator().manual_seed(0)
     xyz = torch.rand(64, 3, generator=generator)
@@ -49,3 +49,7 @@ def warm_up() -> None:
     q = torch.rand(1, 4, 2, 8)
     decay = torch.zeros(1, 4, 2)
     recurrence.gated_delta_rule(q, q, q, decay, decay, backend="numba")
+    sampling.farthest_point_sampling(xyz, 4, backend="numba")
+    points = torch.rand(64, 8, generator=generator, requires_grad=True)
+    interpolate.three_interpolate(xyz, points, xyz[:8], backend="numba").sum().backward()
+    neighbors.ball_query(xyz, 0.5, 4, by_index=True, backend="numba")

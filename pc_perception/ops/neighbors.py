@@ -99,7 +99,9 @@ def _search(  # type: ignore[no-untyped-def]
     if len(p) != len(q) or p.dense != q.dense:
         raise ValueError(f"{len(p)} scenes of points but {len(q)} of queries, or only one of them dense")
     if p.xyz.dtype != q.xyz.dtype or p.xyz.device != q.xyz.device:
-        raise ValueError(f"points are {p.xyz.dtype} on {p.xyz.device}, queries {q.xyz.dtype} on {q.xyz.device}")
+        raise ValueError(
+            f"points are {p.xyz.dtype} on {p.xyz.device}, queries {q.xyz.dtype} on {q.xyz.device}"
+        )
     shape = (*(points if queries is None else queries).shape[:-1], k)
     given = out or (None, None)
     index = check_out(given[0], shape, torch.int64, points.device)
