@@ -53,9 +53,10 @@ def _cell_codes(points: np.ndarray, order: np.ndarray, codes: np.ndarray) -> boo
         for k in range(3):
             low[k] = min(low[k], points[i, k])
             high[k] = max(high[k], points[i, k])
-    extent = 0.0
+    extent = np.float64(0)
     for k in range(3):
-        extent = max(extent, np.float64(high[k]) - np.float64(low[k]))
+        width = np.float64(high[k]) - np.float64(low[k])
+        extent = width if width > extent else extent
     if extent == 0.0:
         return False
     scale = STEPS / extent

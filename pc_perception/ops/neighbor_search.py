@@ -71,7 +71,7 @@ def search(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _key(squared: float, point: int, limit: float, by_index: bool) -> int:
+def _key(squared, point, limit, by_index):  # type: ignore[no-untyped-def]
     # A float that is not negative orders like the integer of the same bits.
     bits = np.int64(np.float32(squared).view(np.int32))
     key = (np.int64(point) << 32 | bits) if by_index else (bits << 32 | np.int64(point))
@@ -80,7 +80,7 @@ def _key(squared: float, point: int, limit: float, by_index: bool) -> int:
 
 @njit(cache=True, nogil=True)
 def _bucket_keys(  # type: ignore[no-untyped-def]
-    px, py, pz, order, x, y, z, limit: float, by_index: bool, begin: int, out: np.ndarray
+    px, py, pz, order, x, y, z, limit: float, by_index: bool, begin, out: np.ndarray
 ) -> None:
     """Write the keys of a bucket's points: apart from the branches of ``_insert`` they are vectorised.
 

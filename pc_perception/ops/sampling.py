@@ -67,9 +67,9 @@ def farthest_point_sampling(
         if not 0 <= m <= n or (m and not 0 <= s < n):
             raise ValueError(f"scene {b} has {n} points: cannot take {m} samples starting at {s}")
     ends = [0, *accumulate(counts)]
-    shape = (len(packed), ends[-1] // max(len(packed), 1)) if packed.dense else (ends[-1],)
-    if packed.dense and len(set(counts)) > 1:
-        raise ValueError(f"dense points need one n_samples for all scenes, got {counts}")
+    if packed.dense and not isinstance(n_samples, int):
+        raise ValueError(f"dense points need one n_samples for all scenes, got {n_samples}")
+    shape = (len(packed), n_samples) if isinstance(n_samples, int) and packed.dense else (ends[-1],)
     chosen = check_out(out, shape, torch.int64, points.device)
     flat = chosen.view(-1)
     if resolve(points.device, backend) == "numba":
