@@ -40,8 +40,12 @@ def search(  # type: ignore[no-untyped-def]
     keys = np.empty(k + 1, np.int64)  # descending, with a sentinel after the smallest
     room = np.empty(BUCKET, np.int64)
     nodes, bounds = np.empty(DEEPEST, np.int64), np.empty(DEEPEST, np.int64)
+    keys[0] = EMPTY
+    x = y = z = np.float32(0)
     for row in which:
+        past = _gap(queries[row, 0] - x, queries[row, 1] - y, queries[row, 2] - z)
         x, y, z = queries[row, 0], queries[row, 1], queries[row, 2]
+        reach = limit if by_index or keys[0] == EMPTY else min(limit, _reach(keys[0], past))
         keys[:k], keys[k] = EMPTY, -1
         nodes[0], bounds[0], depth = 1, -1, 1
         while depth:
@@ -51,8 +55,8 @@ def search(  # type: ignore[no-untyped-def]
             node = nodes[depth]
             while node < n_buckets:  # down the nearer child, the other waits
                 near, far = 2 * node, 2 * node + 1
-                to_near = _key(squared_gap(box, near, x, y, z), lowest[near], limit, by_index)
-                to_far = _key(squared_gap(box, far, x, y, z), lowest[far], limit, by_index)
+                to_near = _key(squared_gap(box, near, x, y, z), lowest[near], reach, by_index)
+                to_far = _key(squared_gap(box, far, x, y, z), lowest[far], reach, by_index)
                 if to_far < to_near:
                     near, far, to_near, to_far = far, near, to_far, to_near
                 if to_far < keys[0]:
@@ -65,9 +69,25 @@ def search(  # type: ignore[no-untyped-def]
                 begin = (node - n_buckets) * len(order) // n_buckets
                 end = (node - n_buckets + 1) * len(order) // n_buckets
                 offered = room[: end - begin]
-                _bucket_keys(px, py, pz, order, x, y, z, limit, by_index, np.uint64(begin), offered)
+                _bucket_keys(px, py, pz, order, x, y, z, reach, by_index, np.uint64(begin), offered)
                 _insert(offered, keys)
         _write(keys, by_index, base, index, distance, row)
+
+
+@njit(cache=True, nogil=True)
+def _gap(dx: float, dy: float, dz: float) -> float:
+    return np.sqrt(dx * dx + dy * dy + dz * dz)
+
+
+@njit(cache=True, nogil=True)
+def _reach(last: int, past: float) -> float:
+    """Squared distance that bounds the k nearest, from the last query's k-th and the way from there.
+
+    The triangle inequality, with a margin for rounding: that keeps far points from passing through the list.
+    """
+    squared = np.int32(last >> 32).view(np.float32)
+    reach = (np.sqrt(squared) + past) * np.float32(1.00001) + np.float32(1e-18)
+    return reach * reach
 
 
 @njit(cache=True, nogil=True, inline="always")
