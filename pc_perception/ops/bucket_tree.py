@@ -145,7 +145,8 @@ def squared_gap(box: np.ndarray, node: int, x: float, y: float, z: float) -> flo
 
     Rounding is monotonic and the operations are those of the distance itself: hence no safety margin.
     """
-    dx = max(max(box[node, 0] - x, x - box[node, 3]), box.dtype.type(0))
-    dy = max(max(box[node, 1] - y, y - box[node, 4]), box.dtype.type(0))
-    dz = max(max(box[node, 2] - z, z - box[node, 5]), box.dtype.type(0))
+    i = np.uint64(node)  # not negative: spares a check at each access
+    dx = max(max(box[i, 0] - x, x - box[i, 3]), box.dtype.type(0))
+    dy = max(max(box[i, 1] - y, y - box[i, 4]), box.dtype.type(0))
+    dz = max(max(box[i, 2] - z, z - box[i, 5]), box.dtype.type(0))
     return dx * dx + dy * dy + dz * dz
