@@ -52,19 +52,7 @@ def search(  # type: ignore[no-untyped-def]
             depth -= 1
             if bounds[depth] >= keys[0]:
                 continue
-            node = nodes[depth]
-            while node < n_buckets:  # down the nearer child, the other waits
-                near, far = 2 * node, 2 * node + 1
-                to_near = _key(squared_gap(box, near, x, y, z), lowest[near], reach, by_index)
-                to_far = _key(squared_gap(box, far, x, y, z), lowest[far], reach, by_index)
-                if to_far < to_near:
-                    near, far, to_near, to_far = far, near, to_far, to_near
-                if to_far < keys[0]:
-                    nodes[depth], bounds[depth] = far, to_far
-                    depth += 1
-                if to_near >= keys[0]:
-                    break
-                node = near
+            node, depth = _descend(box, lowest, nodes, bounds, depth, x, y, z, reach, by_index, keys[0])
             if node >= n_buckets:
                 begin = (node - n_buckets) * len(order) // n_buckets
                 end = (node - n_buckets + 1) * len(order) // n_buckets
@@ -72,6 +60,32 @@ def search(  # type: ignore[no-untyped-def]
                 _bucket_keys(px, py, pz, order, x, y, z, reach, by_index, np.uint64(begin), offered)
                 _insert(offered, keys)
         _write(keys, by_index, base, index, distance, row)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _descend(  # type: ignore[no-untyped-def]
+    box, lowest, nodes, bounds, depth, x, y, z, reach, by_index, last
+):
+    """Go from the node on top of the stack down the nearer children, leaving the others on the stack.
+
+    Returns:
+        The bucket's node, or one above it where even the nearer child holds nothing better than ``last``;
+        the new depth of the stack.
+    """
+    node = nodes[depth]
+    while node < len(box) // 2:
+        near, far = 2 * node, 2 * node + 1
+        to_near = _key(squared_gap(box, near, x, y, z), lowest[near], reach, by_index)
+        to_far = _key(squared_gap(box, far, x, y, z), lowest[far], reach, by_index)
+        if to_far < to_near:
+            near, far, to_near, to_far = far, near, to_far, to_near
+        if to_far < last:
+            nodes[depth], bounds[depth] = far, to_far
+            depth += 1
+        if to_near >= last:
+            break
+        node = near
+    return node, depth
 
 
 @njit(cache=True, nogil=True)

@@ -135,7 +135,7 @@ def _scene_numba(
         return
     tree = neighbor_search.build(xyz, neighbor_search.BUCKET)
     order = tree[0] if q is p else neighbor_search.z_sorted(queries, neighbor_search.BUCKET)
-    squared: Any = np.float32(radius) * np.float32(radius)
+    squared: Any = np.float32(p.xyz.new_tensor(radius).square().item())
 
     def work(start: int, stop: int) -> None:
         part = order[start:stop]

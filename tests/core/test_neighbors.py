@@ -85,6 +85,7 @@ def test_ball_as_pointnet2_fills_it(backend: str) -> None:
     assert index.tolist() == [[1, 2, 1], [-1, -1, -1]]  # a point at exactly the radius is outside
     torch.testing.assert_close(distance[0], torch.tensor([0.9, 0.1, 0.9]))
     assert ball_query(points, 1.0, 3, queries, backend=backend)[0][0].tolist() == [2, 1, -1]
+    assert ball_query(points, 1e30, 4, queries, backend=backend)[0][0].tolist() == [2, 1, 3, 0]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
