@@ -45,7 +45,7 @@ def warm_up() -> float:
     from .ops import backend
 
     start = time.perf_counter()
-    backend.warm_up()
+    backend.warm_up_all()
     return time.perf_counter() - start
 
 

@@ -33,43 +33,60 @@ def resolve(device: torch.device, backend: str | None = None) -> Backend:
 
 
 def warm_up() -> None:
-    """Compile (or load from the disk cache) every Numba kernel by running it on a few points."""
+    """Compile (or load from the disk cache) the Numba kernels of the live path by running them on a few points."""
+    from . import ground, grouping, recurrence, scatter, shape, voxelize
+
+    xyz = _few_points()
+    voxels = voxelize.voxelize(xyz, 0.25, backend="numba")
+    scatter.scatter_mean(xyz, voxels.inverse, len(voxels), backend="numba")
+    neighborhood = grouping.voxel_neighbors(voxels.coords, backend="numba")
+    sums = shape.moments(xyz, voxels.inverse, len(voxels))
+    shape.shape_features(sums, neighborhood, 0.25, backend="numba")
+    grouping.neighbor_max(torch.rand(len(voxels), 8), neighborhood, backend="numba")
+    ground.height_above_ground(xyz, backend="numba")
+    q = torch.rand(1, 4, 2, 8)
+    decay = torch.zeros(1, 4, 2)
+    recurrence.gated_delta_rule(q, q, q, decay, decay, backend="numba")
+
+
+def warm_up_all() -> None:
+    """Do the same for every Numba kernel there is: what training and offline tools use as well."""
     from . import (
         chamfer,
         clusters,
-        ground,
         grouping,
+        interpolate,
         kernel_maps,
+        neighbors,
         plane,
         range_image,
-        recurrence,
+        sampling,
         scatter,
         serialize,
-        shape,
         voxelize,
-    )
+    )  # fmt: skip
 
-    generator = torch.Generator().manual_seed(0)
-    xyz = torch.rand(64, 3, generator=generator)
+    warm_up()
+    xyz = _few_points()
     voxels = voxelize.voxelize(xyz, 0.25, backend="numba")
-    scatter.scatter_mean(xyz, voxels.inverse, len(voxels), backend="numba")
     scatter.scatter_max(xyz, voxels.inverse, len(voxels), backend="numba")
     serialize.hilbert(voxels.coords, backend="numba")
     kernel_maps.submanifold_map(voxels.coords, backend="numba")
     kernel_maps.strided_map(voxels.coords, backend="numba")
+    features = torch.rand(len(voxels), 8, requires_grad=True)
     neighborhood = grouping.voxel_neighbors(voxels.coords, backend="numba")
-    sums = shape.moments(xyz, voxels.inverse, len(voxels))
-    shape.shape_features(sums, neighborhood, 0.25, backend="numba")
-    features = torch.rand(len(voxels), 8, generator=generator, requires_grad=True)
     grouping.neighbor_max(features, neighborhood, backend="numba").sum().backward()
-    ground.height_above_ground(xyz, backend="numba")
     range_image.range_image(xyz, (4, 16), backend="numba")
     clusters.euclidean_clusters(xyz, 0.2, backend="numba")
     plane.ground_plane(xyz, max_tilt=1.5, backend="numba")
     clouds = xyz.view(2, 32, 3).clone().requires_grad_()
     chamfer.chamfer_distance(clouds, clouds.detach() + 1, backend="numba").backward()
-    many = torch.rand(chamfer.DENSE_PAIRS // 64 + 1, 3, generator=generator)
-    chamfer.chamfer_distance(xyz, many, backend="numba")
-    q = torch.rand(1, 4, 2, 8)
-    decay = torch.zeros(1, 4, 2)
-    recurrence.gated_delta_rule(q, q, q, decay, decay, backend="numba")
+    chamfer.chamfer_distance(xyz, torch.rand(chamfer.DENSE_PAIRS // 64 + 1, 3), backend="numba")
+    sampling.farthest_point_sampling(xyz, 4, backend="numba")
+    points = torch.rand(64, 8, requires_grad=True)
+    interpolate.three_interpolate(xyz, points, xyz[:8], backend="numba").sum().backward()
+    neighbors.ball_query(xyz, 0.5, 4, by_index=True, backend="numba")
+
+
+def _few_points() -> torch.Tensor:
+    return torch.rand(64, 3, generator=torch.Generator().manual_seed(0))

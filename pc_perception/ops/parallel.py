@@ -45,13 +45,14 @@ def team() -> Iterator[None]:
         torch.set_num_threads(size)
 
 
-def run_blocks(work: Callable[[int, int], object], n_rows: int) -> None:
+def run_blocks(work: Callable[[int, int], object], n_rows: int, least_rows: int = LEAST_ROWS) -> None:
     """Call ``work(start, stop)`` for blocks that make up all rows, side by side within a ``team``.
 
     ``work`` writes its rows somewhere; it must not care which thread runs it, and release the GIL where it
-    spends its time. Exceptions come back to the caller once no block is running any more.
+    spends its time. Exceptions come back to the caller once no block is running any more. ``least_rows``
+    says how many rows are worth another thread; a row may be as large as a scene.
     """
-    size = min(_size(), n_rows // LEAST_ROWS)
+    size = min(_size(), n_rows // least_rows)
     if size < 2:
         work(0, n_rows)
         return

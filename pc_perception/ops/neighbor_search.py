@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The search behind ``neighbors`` on the CPU: down a tree of Z-ordered buckets, nearest child first.
+
+A list of neighbours is k descending integers with the squared distance in the high half and the index in the
+low half, so that one comparison orders by distance and then by index; a ball query by index swaps the halves.
+The best key that a node could hold (gap to its box, lowest index in it) prunes it in the same comparison,
+which also ends the search early among points that coincide.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from .bucket_tree import build, squared_gap, z_sorted
+
+__all__ = ["BUCKET", "build", "search", "z_sorted"]
+
+BUCKET = 32
+EMPTY = np.iinfo(np.int64).max
+DEEPEST = 64
+"""Room on the stack: one waiting node per level, of which there are at most 32."""
+
+
+@njit(cache=True, nogil=True)
+def search(  # type: ignore[no-untyped-def]
+    tree, queries: np.ndarray, which: np.ndarray, limit: float, by_index: bool, base: int, index, distance
+) -> None:
+    """Write the neighbours of the queries ``which`` to their rows; Z-order keeps the tree in the cache.
+
+    Args:
+        tree: ``bucket_tree.build`` of the points.
+        limit: squared distance that neighbours must be below, inf for none.
+        base: added to every index found.
+    """
+    order, xyz, box, lowest = tree
+    px, py, pz = xyz[0], xyz[1], xyz[2]
+    n_buckets = len(box) // 2
+    k = index.shape[1]
+    keys = np.empty(k + 1, np.int64)  # descending, with a sentinel after the smallest
+    room = np.empty(BUCKET, np.int64)
+    nodes, bounds = np.empty(DEEPEST, np.int64), np.empty(DEEPEST, np.int64)
+    keys[0] = EMPTY
+    x = y = z = np.float32(0)
+    for row in which:
+        past = _gap(queries[row, 0] - x, queries[row, 1] - y, queries[row, 2] - z)
+        x, y, z = queries[row, 0], queries[row, 1], queries[row, 2]
+        reach = limit if by_index or keys[0] == EMPTY else min(limit, _reach(keys[0], past))
+        keys[:k], keys[k] = EMPTY, -1
+        nodes[0], bounds[0], depth = 1, -1, 1
+        while depth:
+            depth -= 1
+            if bounds[depth] >= keys[0]:
+                continue
+            node, depth = _descend(box, lowest, nodes, bounds, depth, x, y, z, reach, by_index, keys[0])
+            if node >= n_buckets:
+                begin = (node - n_buckets) * len(order) // n_buckets
+                end = (node - n_buckets + 1) * len(order) // n_buckets
+                offered = room[: end - begin]
+                _bucket_keys(px, py, pz, order, x, y, z, reach, by_index, np.uint64(begin), offered)
+                _insert(offered, keys)
+        _write(keys, by_index, base, index, distance, row)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _descend(  # type: ignore[no-untyped-def]
+    box, lowest, nodes, bounds, depth, x, y, z, reach, by_index, last
+):
+    """Go from the node on top of the stack down the nearer children, leaving the others on the stack.
+
+    Returns:
+        The bucket's node, or one above it where even the nearer child holds nothing better than ``last``;
+        the new depth of the stack.
+    """
+    node = nodes[depth]
+    while node < len(box) // 2:
+        near, far = 2 * node, 2 * node + 1
+        to_near = _key(squared_gap(box, near, x, y, z), lowest[near], reach, by_index)
+        to_far = _key(squared_gap(box, far, x, y, z), lowest[far], reach, by_index)
+        if to_far < to_near:
+            near, far, to_near, to_far = far, near, to_far, to_near
+        if to_far < last:
+            nodes[depth], bounds[depth] = far, to_far
+            depth += 1
+        if to_near >= last:
+            break
+        node = near
+    return node, depth
+
+
+@njit(cache=True, nogil=True)
+def _gap(dx: float, dy: float, dz: float) -> float:
+    return np.sqrt(dx * dx + dy * dy + dz * dz)
+
+
+@njit(cache=True, nogil=True)
+def _reach(last: int, past: float) -> float:
+    """Squared distance that bounds the k nearest, from the last query's k-th and the way from there.
+
+    The triangle inequality, with a margin for rounding: that keeps far points from passing through the list.
+    """
+    squared = np.int32(last >> 32).view(np.float32)
+    reach = (np.sqrt(squared) + past) * np.float32(1.00001) + np.float32(1e-18)
+    return reach * reach
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _key(squared, point, limit, by_index):  # type: ignore[no-untyped-def]
+    # A float that is not negative orders like the integer of the same bits.
+    bits = np.int64(np.float32(squared).view(np.int32))
+    key = (np.int64(point) << 32 | bits) if by_index else (bits << 32 | np.int64(point))
+    return key if squared < limit else np.int64(EMPTY)
+
+
+@njit(cache=True, nogil=True)
+def _bucket_keys(  # type: ignore[no-untyped-def]
+    px, py, pz, order, x, y, z, limit: float, by_index: bool, begin, out: np.ndarray
+) -> None:
+    """Write the keys of a bucket's points: apart from the branches of ``_insert`` they are vectorised.
+
+    ``begin`` is unsigned: an index that might be negative would keep the loop scalar.
+    """
+    for i in range(len(out)):
+        j = begin + np.uint64(i)
+        dx, dy, dz = x - px[j], y - py[j], z - pz[j]
+        out[i] = _key(dx * dx + dy * dy + dz * dz, order[j], limit, by_index)
+
+
+@njit(cache=True, nogil=True)
+def _insert(offered: np.ndarray, keys: np.ndarray) -> None:
+    """Put keys into the descending list where they belong; the largest leave."""
+    for key in offered:
+        if key < keys[0]:
+            # What is larger than the key moves up by one; no branches, hence vectors.
+            for place in range(len(keys) - 1):
+                kept = key if key < keys[place] else keys[place]
+                keys[place] = keys[place + 1] if keys[place + 1] > kept else kept
+
+
+@njit(cache=True, nogil=True)
+def _write(  # type: ignore[no-untyped-def]
+    keys: np.ndarray, by_index: bool, base: int, index: np.ndarray, distance: np.ndarray, row: int
+) -> None:
+    k = len(keys) - 1
+    for place in range(k):
+        key = keys[k - 1 - place]
+        high, low = key >> 32, key & np.int64(0xFFFFFFFF)
+        point, bits = (high, low) if by_index else (low, high)
+        found = key != np.int64(EMPTY)
+        index[row, place] = point + base if found else -1
+        distance[row, place] = np.sqrt(np.int32(bits).view(np.float32)) if found else np.float32(np.inf)
