@@ -73,8 +73,7 @@ ARGUMENTS: dict[str, tuple[object, list[str] | None, str]] = {
     "rviz_frame": (
         "",
         None,
-        "Fixed frame of RViz; empty: odom for the simulated sensor, the clouds' own frame for a bag, else "
-        "base_link.",
+        "Fixed frame of RViz; empty: the clouds' own frame for a bag, else base_link.",
     ),
     "log_level": (
         "info",
@@ -99,7 +98,8 @@ def compose(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         return LaunchConfiguration(name).perform(context)
 
     topic, bag, simulated = said("input"), said("bag"), not said("input") and not said("bag")
-    frame = "odom" if simulated else "base_link"
+    # A frame that drives along: through odom a cloud, older than the newest transform, would lag behind.
+    frame = "base_link"
     rate = positive("bag_rate", said("bag_rate"))
     if bag:
         topic, frame = cloud_topic(bag, topic)

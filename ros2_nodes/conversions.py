@@ -67,7 +67,8 @@ def label_info_message(label_set: LabelSet, threshold: float, stamp: Any) -> Any
 
 def legend_message(label_set: LabelSet, frame: str) -> MarkerArray:
     """Return one line of text per class, in its colour, as a column above the origin of ``frame``."""
-    markers = [Marker(action=Marker.DELETEALL, ns="legend")]
+    # RViz refuses an array in which two markers, even this one, share namespace and id.
+    markers = [Marker(action=Marker.DELETEALL, ns="legend", id=-1)]
     markers[0].header.frame_id = frame
     for i, (name, color) in enumerate(zip(label_set.classes, label_set.colors, strict=True)):
         marker = Marker(ns="legend", id=i, type=Marker.TEXT_VIEW_FACING, action=Marker.ADD, text=name)

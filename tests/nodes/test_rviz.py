@@ -76,7 +76,7 @@ def test_the_colours_of_the_labels_can_be_shown(bench: Bench, tiny: Path, make_c
     assert colors <= known
 
 
-def test_the_fixed_frame_is_the_simulated_sensors() -> None:
-    assert manager()["Global Options"]["Fixed Frame"] == "odom"
+def test_the_fixed_frame_drives_along_with_the_simulated_sensor() -> None:
+    assert manager()["Global Options"]["Fixed Frame"] == "base_link"
     legend = displays()["Legend"]["Topic"]
     assert (legend["Durability Policy"], legend["Reliability Policy"]) == ("Transient Local", "Reliable")

@@ -214,6 +214,8 @@ def test_label_info_and_legend_reach_those_who_come_late(
     bench.spin_until(lambda: info and legend, "the latched messages")
     classes = load_label_set("street8").classes
     assert {c.class_id: c.class_name for c in info[0].class_map} == dict(enumerate(classes))
+    names = [(m.ns, m.id) for m in legend[0].markers]
+    assert len(set(names)) == len(names)  # RViz shows no array in which two are the same
     texts = [m for m in legend[0].markers if m.action == Marker.ADD]
     assert [m.text for m in texts] == list(classes)
     assert {m.header.frame_id for m in texts} == {"velodyne"}
