@@ -2,7 +2,7 @@
 """Neighbour search (A6), farthest point sampling (A7) and point tokens (A8) against other packages.
 
 ``python -m benchmarks.ops [--rounds 15] [--rows A6 A7] [--json FILE]``. Peers are taken when they can be
-imported: scipy, pykdtree, small_gicp, open3d for neighbours, fpsample at h = 3, 5, 7, 9 for sampling. Every
+imported: scipy, pykdtree, small_gicp for neighbours, fpsample at h = 3, 5, 7, 9 for sampling. Every
 round checks ours against the reference on that round's scene; see ``harness`` for how a ratio is judged.
 """
 
