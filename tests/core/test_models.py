@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The encoder: scenes never mix, orders and resets do what they say, size T stays in its bounds."""
 
+import pytest
 import torch
 
 from pc_perception.inference.contract import InputContract
@@ -115,3 +116,19 @@ def test_size_t_bounds() -> None:
     contract = InputContract(0.2, ("offset", "height", "range", "intensity"))
     network = SceneSegmenter(SceneEncoder(contract.n_features), 8)
     assert network.count_parameters() <= 2_400_000
+
+
+def test_gradients_are_the_same_on_both_backends(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    xyz = torch.rand(400, 3, generator=generator) * 4
+    pyramid, _ = build_pyramid(xyz, 0.5, 2)
+    features = torch.randn(len(pyramid.levels[0]), 5, generator=generator)
+    found = []
+    for backend in ("torch", "numba"):  # what a GPU trains with, and a CPU
+        monkeypatch.setenv("PC_PERCEPTION_BACKEND", backend)
+        torch.manual_seed(1)
+        encoder = SceneEncoder(5, (8, 16), (1, 1), (0, 2), 2, 4, 4)
+        encoder(features, pyramid).square().sum().backward()
+        found.append({name: p.grad for name, p in encoder.named_parameters()})
+    for name, grad in found[0].items():
+        torch.testing.assert_close(grad, found[1][name], atol=1e-4, rtol=1e-3, msg=name)
