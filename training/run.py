@@ -133,7 +133,6 @@ def _runner(
     import torch
     from mmengine.config import Config
     from mmengine.hooks import IterTimerHook, LoggerHook, RuntimeInfoHook
-    from mmengine.optim import AmpOptimWrapper, OptimWrapper
     from mmengine.runner import Runner
     from mmengine.visualization import TensorboardVisBackend, Visualizer
 
@@ -144,11 +143,7 @@ def _runner(
 
     contract, names, n_clouds = data
     progress = Progress(run.max_steps, run.max_minutes, state["elapsed_s"] if state else 0.0)
-    optimizer = torch.optim.AdamW(groups(model, run.weight_decay), lr=run.lr, betas=run.betas)  # type: ignore[arg-type]
-    wrapper = AmpOptimWrapper if run.amp else OptimWrapper
-    more = {"dtype": "bfloat16"} if run.amp else {}
-    clip = {"max_norm": run.clip} if run.clip else None
-    optim = wrapper(optimizer, accumulative_counts=run.accumulate, clip_grad=clip, **more)
+    optim = _optimizer(run, model)
     average = hooks.Average(model, run.ema, run.accumulate)
     checks = hooks.SampleCheck(run.work_dir)
 
@@ -157,21 +152,13 @@ def _runner(
         story["minutes"] = round(progress.elapsed_s / 60, 1)
         write_model(Path(run.work_dir) / NAME, run, contract, run.method.deployable(averaged), story)
 
-    saver = hooks.Saver(
-        run.work_dir,
-        60 * run.checkpoint_minutes,
-        run.checkpoint_steps,
-        run.accumulate,
-        progress,
-        average,
-        write,
-        checks,
-    )
+    often = (60 * run.checkpoint_minutes, run.checkpoint_steps, run.accumulate)
+    saver = hooks.Saver(run.work_dir, *often, progress, average, write, checks)
     ours = [hooks.Schedule(progress, run.lr, run.warm_up), average, checks, saver, hooks.StopOnSignal()]
     first = 0
     if state is not None:
         first = int(state["step"])
-        optimizer.load_state_dict(state["optimizer"])
+        optim.optimizer.load_state_dict(state["optimizer"])
         average.model.load_state_dict(state["average"])
         average.n, checks.seen, checks.bad = int(state["averaged"]), int(state["seen"]), int(state["bad"])
     name = f"{Path(run.work_dir).resolve().name}-{os.getpid()}-{id(model)}"
@@ -205,6 +192,17 @@ def _runner(
     if state is not None:
         torch.set_rng_state(state["rng"])
     return runner
+
+
+def _optimizer(run: RunSettings, model: Any) -> Any:
+    import torch
+    from mmengine.optim import AmpOptimWrapper, OptimWrapper
+
+    optimizer = torch.optim.AdamW(groups(model, run.weight_decay), lr=run.lr, betas=run.betas)  # type: ignore[arg-type]
+    wrapper = AmpOptimWrapper if run.amp else OptimWrapper
+    more = {"dtype": "bfloat16"} if run.amp else {}
+    clip = {"max_norm": run.clip} if run.clip else None
+    return wrapper(optimizer, accumulative_counts=run.accumulate, clip_grad=clip, **more)
 
 
 def groups(model: Any, weight_decay: float) -> list[dict[str, Any]]:
