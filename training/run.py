@@ -155,12 +155,7 @@ def _runner(
     often = (60 * run.checkpoint_minutes, run.checkpoint_steps, run.accumulate)
     saver = hooks.Saver(run.work_dir, *often, progress, average, write, checks)
     ours = [hooks.Schedule(progress, run.lr, run.warm_up), average, checks, saver, hooks.StopOnSignal()]
-    first = 0
-    if state is not None:
-        first = int(state["step"])
-        optim.optimizer.load_state_dict(state["optimizer"])
-        average.model.load_state_dict(state["average"])
-        average.n, checks.seen, checks.bad = int(state["averaged"]), int(state["seen"]), int(state["bad"])
+    first = 0 if state is None else _restore(state, optim, average, checks)
     name = f"{Path(run.work_dir).resolve().name}-{os.getpid()}-{id(model)}"
     runner = Runner(
         model=wrap(model),
@@ -192,6 +187,14 @@ def _runner(
     if state is not None:
         torch.set_rng_state(state["rng"])
     return runner
+
+
+def _restore(state: dict[str, Any], optim: Any, average: Any, checks: Any) -> int:
+    """Set optimiser, average and counts as a checkpoint has them; return its step."""
+    optim.optimizer.load_state_dict(state["optimizer"])
+    average.model.load_state_dict(state["average"])
+    average.n, checks.seen, checks.bad = int(state["averaged"]), int(state["seen"]), int(state["bad"])
+    return int(state["step"])
 
 
 def _optimizer(run: RunSettings, model: Any) -> Any:
