@@ -19,6 +19,7 @@ from pc_perception.cloud import PointCloud
 from pc_perception.labels import UNLABELED
 from pc_perception.models.pyramid import Pyramid, build_pyramid
 from pc_perception.ops.ground import height_above_ground
+from pc_perception.ops.ranks import ranks
 from pc_perception.ops.scatter import scatter_mean
 from pc_perception.ops.shape import N_SHAPE, column_top, moments, shape_features
 
@@ -247,14 +248,11 @@ def _intensity(cloud: PointCloud, kept: NDArray | slice) -> Tensor | None:
         return None
     # Some thousand values tell the quantiles; an odd stride meets every ring of a spinning sensor.
     some = np.sort(values[:: len(values) // 8192 | 1])
-    steps = torch.from_numpy(some[np.rint(RANKS * (len(some) - 1)).astype(np.int64)])
+    steps = some[np.rint(RANKS * (len(some) - 1)).astype(np.int64)]
     bright = float(steps[-2])
     if bright <= 0:
         return None
-    found = torch.from_numpy(values)
-    # Equal values, and few there are in 8 bits, get the middle of the ranks that they share.
-    below, above = (torch.searchsorted(steps, found, right=right) for right in (False, True))
-    return torch.stack([(found / bright).clamp_(0, 2), (below + above) / (2 * len(steps))], 1)
+    return torch.stack([(torch.from_numpy(values) / bright).clamp_(0, 2), ranks(values, steps)], 1)
 
 
 def _color(cloud: PointCloud, kept: NDArray | slice) -> Tensor | None:

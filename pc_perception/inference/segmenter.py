@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pc_perception.cloud import PointCloud
 from pc_perception.labels import UNLABELED, LabelSet
+from pc_perception.models.linear import set_precision
 from pc_perception.models.scene_encoder import SceneSegmenter
 from pc_perception.ops.parallel import team
 
@@ -51,9 +52,15 @@ class Segmenter:
     """
 
     def __init__(
-        self, network: SceneSegmenter, contract: InputContract, label_set: LabelSet, device: torch.device
+        self,
+        network: SceneSegmenter,
+        contract: InputContract,
+        label_set: LabelSet,
+        device: torch.device,
+        precision: str = "auto",
     ) -> None:
         self.network = network.to(device).eval().requires_grad_(False)
+        self.precision = set_precision(self.network, precision, device)
         self.contract, self.label_set, self.device = contract, label_set, device
 
     @overload

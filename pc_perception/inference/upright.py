@@ -11,6 +11,9 @@ from pc_perception.geometry import R_BODY_OPTICAL
 
 MAX_TILT_DEG = 60.0
 """Planes further than this from horizontal (as the camera is held) are walls, not floor or table."""
+MAX_TILT_BELOW_DEG = 25.0
+"""The same for planes seen from below, ceilings: to a camera that looks down steeply, a wall in front of it
+shows such a side too."""
 WIDEST_VIEW = 1.2
 """Tangent of the half opening angle beyond which an organised cloud is no camera's."""
 
@@ -48,7 +51,7 @@ def upright(cloud: PointCloud) -> NDArray[np.float32]:
 
 
 def _dominant_up(body: NDArray[np.float32], shape: tuple[int, int] | None) -> NDArray | None:
-    """Mean normal of the largest set of like normals within ``MAX_TILT_DEG`` of up, or None."""
+    """Mean normal of the largest set of like normals that can be a floor's, a top's or a ceiling's, or None."""
     if shape is None:
         return None
     step = max(1, round(shape[1] / 80))
@@ -58,9 +61,11 @@ def _dominant_up(body: NDArray[np.float32], shape: tuple[int, int] | None) -> ND
     with np.errstate(invalid="ignore"):
         normal = np.cross(grid[:-2, 2:] - grid[:-2, :-2], grid[2:, :-2] - grid[:-2, :-2]).reshape(-1, 3)
         normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-    normal = normal[np.isfinite(normal).all(1)]
-    normal[normal[:, 2] < 0] *= -1
-    normal = normal[normal[:, 2] > np.cos(np.deg2rad(MAX_TILT_DEG))]
+        # Towards the camera: tops and floors point up, ceilings down.
+        normal *= -np.sign(np.einsum("ij,ij->i", normal, grid[:-2, :-2].reshape(-1, 3)))[:, None]
+    below = normal[:, 2] < -np.cos(np.deg2rad(MAX_TILT_BELOW_DEG))
+    normal[below] *= -1
+    normal = normal[normal[:, 2] > np.cos(np.deg2rad(MAX_TILT_DEG))]  # which no NaN is
     if len(normal) < 30:
         return None
     candidates = normal[:: max(1, len(normal) // 200)]

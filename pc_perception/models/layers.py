@@ -14,6 +14,8 @@ from pc_perception.ops.grouping import Neighborhood, neighbor_max
 from pc_perception.ops.parallel import by_rows
 from pc_perception.ops.recurrence import gated_delta_rule
 
+from .linear import Linear
+
 
 class NeighborhoodBlock(nn.Module):
     """Residual block: maximum over edge features of the neighbours, then an MLP per token.
@@ -26,14 +28,14 @@ class NeighborhoodBlock(nn.Module):
     def __init__(self, width: int, expansion: int = 2) -> None:
         super().__init__()
         self.edge_norm = nn.LayerNorm(width)
-        self.edge = nn.Linear(width, width, bias=False)
+        self.edge = Linear(width, width, bias=False)
         self.position = nn.Linear(3, width, bias=False)
-        self.mix = nn.Linear(width, width)
+        self.mix = Linear(width, width)
         self.mlp = nn.Sequential(
             nn.LayerNorm(width),
-            nn.Linear(width, expansion * width),
+            Linear(width, expansion * width),
             nn.ReLU(inplace=True),
-            nn.Linear(expansion * width, width),
+            Linear(expansion * width, width),
         )
 
     def forward(self, x: Tensor, position: Tensor, neighbors: Neighborhood) -> Tensor:
@@ -46,7 +48,8 @@ class NeighborhoodBlock(nn.Module):
         # In place where nothing is needed for a gradient (the maximum itself is, by the torch backend): a live
         # sweep spends a tenth of its time on tensors that are used once.
         x = self.mix((strongest - here).relu_()).add_(x)
-        return self.mlp(x).add_(x)
+        norm, widen, relu, narrow = self.mlp
+        return narrow(relu(widen(norm(x), keep=True))).add_(x)
 
 
 class GatedDeltaNet(nn.Module):
@@ -61,14 +64,14 @@ class GatedDeltaNet(nn.Module):
         self.n_heads, self.d_key, self.d_value, self.conv = n_heads, d_key, d_value, conv
         keys, values = n_heads * d_key, n_heads * d_value
         self.split = (2 * keys + values, values, n_heads, n_heads)
-        self.project = nn.Linear(width, sum(self.split), bias=False)
+        self.project = Linear(width, sum(self.split), bias=False)
         self.kernel = nn.Parameter(torch.randn(2 * keys + values, 1, conv) / conv**0.5)
         # exp(A) spread over 1..16 and a step of 1e-3..1e-1, as Mamba-2 and Gated DeltaNet start.
         self.log_A = nn.Parameter(torch.linspace(1, 16, n_heads).log())
         step = torch.logspace(-3, -1, n_heads)
         self.step_bias = nn.Parameter(step + torch.log(-torch.expm1(-step)))
         self.norm_weight = nn.Parameter(torch.ones(d_value))
-        self.out = nn.Linear(values, width, bias=False)
+        self.out = Linear(values, width, bias=False)
 
     def forward(self, x: Tensor, offsets: Sequence[int]) -> Tensor:
         """Mix (T, C) tokens along sequences.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -32,8 +33,7 @@ class Level:
         neighbors: lists over this level's voxels.
         children: lists of the next finer level's voxels (at level 0: of nothing, None).
         parent: (M,) int64 row in the next coarser level (at the coarsest: None).
-        orders: for each of ``CURVES`` a permutation (M,) int64 that lists rows along the curve; it
-            never leaves a scene.
+        coords: (M, 3) int64, voxel coordinates, each scene's own.
         offsets: scene s owns the rows offsets[s] .. offsets[s + 1].
     """
 
@@ -42,11 +42,19 @@ class Level:
     neighbors: Neighborhood
     children: Neighborhood | None
     parent: Tensor | None
-    orders: tuple[Tensor, ...]
+    coords: Tensor
     offsets: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.xyz)
+
+    def order(self, curve: int) -> Tensor:
+        """Return the permutation (M,) int64 that lists rows along one of ``CURVES``; it never leaves a scene."""
+        if curve == 0:
+            return torch.arange(len(self), device=self.coords.device)
+        codes = z_order(self.coords, CURVES[curve])
+        scenes = pairwise(self.offsets)
+        return torch.cat([torch.argsort(codes[a:b]) + a for a, b in scenes])
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ class Pyramid:
                 neighbors=level.neighbors.to(device),
                 children=None if level.children is None else level.children.to(device),
                 parent=None if level.parent is None else level.parent.to(device),
-                orders=tuple(o.to(device) for o in level.orders),
+                coords=level.coords.to(device),
             )
 
         return Pyramid(tuple(move(level) for level in self.levels))
@@ -90,7 +98,6 @@ def build_pyramid(xyz: Tensor, grid: float, n_levels: int) -> tuple[Pyramid, Ten
     levels: list[Level] = []
     children: Neighborhood | None = None
     for depth in range(n_levels):
-        orders = [torch.arange(len(coords)), *(torch.argsort(z_order(coords, c)) for c in CURVES[1:])]
         parent = None
         if depth + 1 < n_levels:
             parent = torch.zeros_like(codes)
@@ -102,7 +109,7 @@ def build_pyramid(xyz: Tensor, grid: float, n_levels: int) -> tuple[Pyramid, Ten
                 neighbors=voxel_neighbors(coords),
                 children=children,
                 parent=parent,
-                orders=tuple(orders),
+                coords=coords,
                 offsets=(0, len(coords)),
             )
         )
@@ -131,7 +138,6 @@ def _pack_level(levels: Sequence[Level]) -> Level:
     offsets = [0]
     for level in levels:
         offsets.append(offsets[-1] + len(level))
-    orders = zip(*(level.orders for level in levels), strict=True)
     first = levels[0]
     return Level(
         edge=first.edge,
@@ -139,9 +145,7 @@ def _pack_level(levels: Sequence[Level]) -> Level:
         neighbors=_pack_lists([level.neighbors for level in levels]),
         children=None if first.children is None else _pack_lists([_known(v.children) for v in levels]),
         parent=None if first.parent is None else _pack_parents([_known(v.parent) for v in levels]),
-        orders=tuple(
-            torch.cat([o + start for o, start in zip(same, offsets, strict=False)]) for same in orders
-        ),
+        coords=torch.cat([level.coords for level in levels]),
         offsets=tuple(offsets),
     )
 

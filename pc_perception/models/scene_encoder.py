@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pc_perception.ops.grouping import neighbor_max
 
 from .layers import NeighborhoodBlock, SequenceBlock
+from .linear import Linear
 from .pyramid import CURVES, Level, Pyramid
 
 
@@ -31,7 +32,7 @@ class Stage(nn.Module):
         for i, mixer in enumerate(self.mixers):
             # A causal walk leaves its first tokens blind: every second block walks backwards, and
             # every second pair along the transposed curve.
-            order, resets = level.orders[i // 2 % len(CURVES)], level.offsets
+            order, resets = level.order(i // 2 % len(CURVES)), level.offsets
             if i % 2:
                 order, resets = order.flip(0), tuple(resets[-1] - r for r in reversed(resets))
             x = mixer(x, order, resets)
@@ -68,8 +69,8 @@ class SceneEncoder(nn.Module):
             Stage(w, n, m, heads, d_key, d_value) for w, n, m in zip(widths, local, mixers, strict=True)
         )
         pairs = list(pairwise(widths))
-        self.down = nn.ModuleList(nn.Sequential(nn.LayerNorm(a), nn.Linear(a, b)) for a, b in pairs)
-        self.up = nn.ModuleList(nn.Sequential(nn.LayerNorm(b), nn.Linear(b, a)) for a, b in pairs)
+        self.down = nn.ModuleList(nn.Sequential(nn.LayerNorm(a), Linear(a, b)) for a, b in pairs)
+        self.up = nn.ModuleList(nn.Sequential(nn.LayerNorm(b), Linear(b, a)) for a, b in pairs)
         self.refine = nn.ModuleList(NeighborhoodBlock(a) for a, _ in pairs)
 
     def forward(self, features: Tensor, pyramid: Pyramid) -> Tensor:

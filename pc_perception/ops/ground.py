@@ -12,8 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .backend import resolve
-
-MAX_CELLS = 4_000_000
+from .cells import cells_of
 
 
 def height_above_ground(
@@ -39,12 +38,7 @@ def height_above_ground(
     """
     if len(xyz) == 0:
         return xyz.new_zeros(0, len(slopes))
-    low = xyz.amin(0)
-    extent = (xyz.amax(0) - low)[:2].double()
-    cell = max(cell, float((extent.prod() / MAX_CELLS).sqrt()), float(extent.max()) / 20_000)
-    ij = ((xyz[:, :2] - low[:2]) / cell).floor().to(torch.int64)
-    shape = (int(ij[:, 0].max()) + 1, int(ij[:, 1].max()) + 1)
-    flat = ij[:, 0] * shape[1] + ij[:, 1]
+    flat, shape, cell = cells_of(xyz, cell, backend)
     if resolve(xyz.device, backend) == "numba":
         z = np.ascontiguousarray(xyz[:, 2].numpy())
         lowest = torch.from_numpy(_lowest_supported(z, flat.numpy(), shape[0] * shape[1])).reshape(shape)

@@ -13,6 +13,7 @@ from numba import njit
 from torch import Tensor
 
 from .backend import resolve
+from .cells import cells_of
 from .grouping import Neighborhood
 from .parallel import run_blocks
 
@@ -22,7 +23,7 @@ FINE = 4.0
 """Lengths are told in quarters of an edge: the centimetres of a lawn would drown among shares of one."""
 
 
-def moments(xyz: Tensor, row: Tensor, n_rows: int) -> Tensor:
+def moments(xyz: Tensor, row: Tensor, n_rows: int, backend: str | None = None) -> Tensor:
     """Sum 1, x, y, z, xx, xy, xz, yy, yz, zz over the points of each row.
 
     Args:
@@ -32,10 +33,30 @@ def moments(xyz: Tensor, row: Tensor, n_rows: int) -> Tensor:
     Returns:
         (n_rows, 10) float64; sums of sums are the moments of coarser rows. O(N).
     """
-    p = xyz.double()
-    x, y, z = p.unbind(1)
+    if resolve(xyz.device, backend) == "numba":
+        sums = np.zeros((n_rows, 10))
+        _moments(xyz.numpy(), row.numpy(), sums)
+        return torch.from_numpy(sums)
+    x, y, z = xyz.double().unbind(1)
     columns = torch.stack([torch.ones_like(x), x, y, z, x * x, x * y, x * z, y * y, y * z, z * z], 1)
     return columns.new_zeros(n_rows, 10).index_add_(0, row, columns)
+
+
+@njit(cache=True, nogil=True)
+def _moments(xyz: np.ndarray, row: np.ndarray, sums: np.ndarray) -> None:
+    for i in range(len(xyz)):
+        x, y, z = np.float64(xyz[i, 0]), np.float64(xyz[i, 1]), np.float64(xyz[i, 2])
+        s = sums[row[i]]
+        s[0] += 1.0
+        s[1] += x
+        s[2] += y
+        s[3] += z
+        s[4] += x * x
+        s[5] += x * y
+        s[6] += x * z
+        s[7] += y * y
+        s[8] += y * z
+        s[9] += z * z
 
 
 def shape_features(
@@ -139,7 +160,7 @@ def _normal_z(a: float, b: float, c: float, d: float, e: float, f: float) -> flo
     return share
 
 
-def column_top(xyz: Tensor, height: Tensor, cell: float) -> Tensor:
+def column_top(xyz: Tensor, height: Tensor, cell: float, backend: str | None = None) -> Tensor:
     """Return the greatest ``height`` in the vertical column of edge ``cell`` that each point stands in.
 
     Args:
@@ -148,14 +169,23 @@ def column_top(xyz: Tensor, height: Tensor, cell: float) -> Tensor:
         cell: metres; enlarged where the cloud would need over 4 million columns.
 
     Returns:
-        (N,) float32. O(N + columns). No gradient.
+        (N,) float32, identical on both backends. O(N + columns). No gradient.
     """
     if len(xyz) == 0:
         return height
-    low = xyz.amin(0)[:2]
-    extent = (xyz.amax(0)[:2] - low).double()
-    cell = max(cell, float((extent.prod() / 4e6).sqrt()), float(extent.max()) / 20_000)
-    ij = ((xyz[:, :2] - low) / cell).floor().to(torch.int64)
-    flat = ij[:, 0] * (int(ij[:, 1].max()) + 1) + ij[:, 1]
-    top = height.new_full((int(flat.max()) + 1,), -torch.inf).scatter_reduce_(0, flat, height, "amax")
+    flat, shape, _ = cells_of(xyz, cell, backend)
+    if resolve(xyz.device, backend) == "numba":
+        return torch.from_numpy(_column_top(height.numpy(), flat.numpy(), shape[0] * shape[1]))
+    top = height.new_full((shape[0] * shape[1],), -torch.inf).scatter_reduce_(0, flat, height, "amax")
     return top[flat]
+
+
+@njit(cache=True, nogil=True)
+def _column_top(height: np.ndarray, flat: np.ndarray, n_cells: int) -> np.ndarray:
+    top = np.full(n_cells, -np.inf, np.float32)
+    for i in range(len(height)):
+        top[flat[i]] = max(top[flat[i]], height[i])
+    out = np.empty(len(height), np.float32)
+    for i in range(len(height)):
+        out[i] = top[flat[i]]
+    return out

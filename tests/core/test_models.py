@@ -35,7 +35,7 @@ def test_pyramid_parents_hold_their_children() -> None:
         for parent in (0, len(coarse) // 2, len(coarse) - 1):
             rows = coarse.children.index[coarse.children.starts[parent] : coarse.children.starts[parent + 1]]
             assert bool((fine.parent[rows] == parent).all())
-        assert sorted(fine.orders[1].tolist()) == list(range(len(fine)))
+        assert sorted(fine.order(1).tolist()) == list(range(len(fine)))
 
 
 def test_packed_scenes_equal_scenes_alone() -> None:
