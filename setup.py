@@ -31,7 +31,13 @@ train = [
     "h5py>=3.8",
     "scikit-learn>=1.2",
 ]
-test = ["pytest>=7.4", "hypothesis>=6.80", "psutil>=5.9"]
+test = [
+    "pytest>=7.4",
+    "hypothesis>=6.80",
+    "psutil>=5.9",
+    # Comes with torch's CUDA build; beside the CPU build it interprets the GPU kernels for the tests.
+    "triton>=3.2; sys_platform == 'linux' and platform_machine == 'x86_64'",
+]
 lint = ["ruff>=0.5", "mypy>=1.8", "types-PyYAML"]
 # What building this package with colcon and importing a sourced rclpy and launch need in a virtual
 # environment; `make` adds it where it finds a ROS 2 installation.

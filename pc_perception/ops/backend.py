@@ -1,35 +1,65 @@
 # SPDX-License-Identifier: Apache-2.0
 """Choose which implementation of an operation runs: the one place that decides.
 
-``torch`` is the reference and runs on every device; ``numba`` is the CPU path. An argument beats the
-environment variable ``PC_PERCEPTION_BACKEND``, which beats the choice by device.
+``torch`` is the reference and runs on every device; ``numba`` is the CPU path, ``triton`` the CUDA path
+(``ops/gpu``; with ``TRITON_INTERPRET=1`` its kernels also run, slowly, on CPU tensors: that is how they are
+tested without a GPU). An argument beats the environment variable ``PC_PERCEPTION_BACKEND``, which beats the
+choice by device.
 """
 
 from __future__ import annotations
 
 import os
+from functools import cache
+from importlib.util import find_spec
 from typing import Literal
 
 import torch
 
-Backend = Literal["torch", "numba"]
-_BACKENDS = ("torch", "numba")
+Backend = Literal["torch", "numba", "triton"]
+_BACKENDS: tuple[Backend, ...] = ("torch", "numba", "triton")
 
 
 def resolve(device: torch.device, backend: str | None = None) -> Backend:
-    """Return the backend for tensors on ``device``.
+    """Return the backend for tensors on ``device``. An operation without a kernel for it runs its reference.
 
     Raises:
         ValueError: the forced backend is unknown or cannot run on ``device``.
     """
     forced = backend or os.environ.get("PC_PERCEPTION_BACKEND") or None
     if forced is None:
-        return "numba" if device.type == "cpu" else "torch"
-    if forced not in _BACKENDS:
-        raise ValueError(f"backend '{forced}' is unknown; choose one of {', '.join(_BACKENDS)}")
-    if forced == "numba" and device.type != "cpu":
-        raise ValueError(f"backend 'numba' runs on the CPU, the tensors are on {device}; use 'torch'")
-    return "numba" if forced == "numba" else "torch"
+        if device.type == "cpu":
+            return "numba"
+        return "triton" if device.type == "cuda" and _has_triton() else "torch"
+    for known in _BACKENDS:
+        if forced == known:
+            if reason := _hindrance(known, device):
+                raise ValueError(f"backend '{known}' {reason}, the tensors are on {device}; use 'torch'")
+            return known
+    raise ValueError(f"backend '{forced}' is unknown; choose one of {', '.join(_BACKENDS)}")
+
+
+def available(device: torch.device) -> tuple[Backend, ...]:
+    """Return the backends that can run on ``device``, the one that is taken by itself first."""
+    usable = [b for b in _BACKENDS if not _hindrance(b, device)]
+    return tuple(sorted(usable, key=lambda b: b != resolve(device)))
+
+
+def _hindrance(backend: Backend, device: torch.device) -> str:
+    """Say why ``backend`` cannot run on ``device``; empty where it can."""
+    if backend == "numba" and device.type != "cpu":
+        return "runs on the CPU"
+    if backend == "triton":
+        if not _has_triton():
+            return "needs the package triton"
+        if device.type != "cuda" and not (device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"):
+            return "runs on CUDA (or on the CPU with TRITON_INTERPRET=1)"
+    return ""
+
+
+@cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
 
 
 def warm_up() -> None:

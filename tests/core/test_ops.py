@@ -204,3 +204,8 @@ def test_backend_can_be_forced_and_refuses_nonsense(monkeypatch: pytest.MonkeyPa
         backend.resolve(cpu, "fast")
     with pytest.raises(ValueError, match="runs on the CPU"):
         backend.resolve(torch.device("meta"), "numba")
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    with pytest.raises(ValueError, match="triton"):
+        backend.resolve(cpu, "triton")
+    monkeypatch.delenv("PC_PERCEPTION_BACKEND")
+    assert backend.available(cpu) == ("numba", "torch")
