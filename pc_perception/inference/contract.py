@@ -246,9 +246,8 @@ def _intensity(cloud: PointCloud, kept: NDArray | slice) -> Tensor | None:
     values = np.nan_to_num(np.asarray(cloud.fields["intensity"], np.float32)[kept], posinf=0.0, neginf=0.0)
     if values.ndim != 1 or not len(values):
         return None
-    # Some thousand values tell the quantiles; an odd stride meets every ring of a spinning sensor.
-    some = np.sort(values[:: len(values) // 8192 | 1])
-    steps = some[np.rint(RANKS * (len(some) - 1)).astype(np.int64)]
+    # All of them, not a sample: which ones a sample takes would depend on the order of the points.
+    steps = np.sort(values)[np.rint(RANKS * (len(values) - 1)).astype(np.int64)]
     bright = float(steps[-2])
     if bright <= 0:
         return None

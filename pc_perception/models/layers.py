@@ -5,12 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pc_perception.ops.backend import resolve
 from pc_perception.ops.grouping import Neighborhood, neighbor_max
+from pc_perception.ops.neighborhood import Affine, BlockWeights, neighborhood_block
 from pc_perception.ops.parallel import by_rows
 from pc_perception.ops.recurrence import gated_delta_rule
 
@@ -40,9 +44,17 @@ class NeighborhoodBlock(nn.Module):
 
     def forward(self, x: Tensor, position: Tensor, neighbors: Neighborhood) -> Tensor:
         """Map (T, C) features at (T, 3) positions (in units of the level's voxel edge) to (T, C)."""
+        if torch.is_inference_mode_enabled() and x.dtype == torch.float32 and resolve(x.device) == "numba":
+            return neighborhood_block(x.contiguous(), position, neighbors, self._weights())
         here = self.position(position)
         offered = by_rows(lambda x, here: self.edge(self.edge_norm(x)) + here, x, here)
         return by_rows(self._update, x, neighbor_max(offered, neighbors), here)
+
+    def _weights(self) -> BlockWeights:
+        norms = ((norm.weight.numpy(), norm.bias.numpy()) for norm in (self.edge_norm, self.mlp[0]))
+        layers: tuple[Any, ...] = (self.edge, self.mix, self.mlp[1], self.mlp[3])
+        position = np.ascontiguousarray(self.position.weight.numpy().T)
+        return BlockWeights(*norms, position, *(Affine(*layer.factors()) for layer in layers))
 
     def _update(self, x: Tensor, strongest: Tensor, here: Tensor) -> Tensor:
         # In place where nothing is needed for a gradient (the maximum itself is, by the torch backend): a live

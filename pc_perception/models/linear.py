@@ -31,9 +31,15 @@ class Linear(nn.Linear):
         """
         if not self.low or x.dtype not in (torch.float32, torch.bfloat16):
             return super().forward(x)
-        weight, bias = self._ready or self._rounded()
+        weight, bias = self.factors()
         y = functional.linear(x.bfloat16(), weight, bias)
         return y if keep else y.float()
+
+    def factors(self) -> tuple[Tensor, Tensor | None]:
+        """Return weight and bias as they enter the product: float32, or rounded to bfloat16."""
+        if not self.low:
+            return self.weight, self.bias
+        return self._ready or self._rounded()
 
     def _rounded(self) -> tuple[Tensor, Tensor | None]:
         return self.weight.bfloat16(), None if self.bias is None else self.bias.bfloat16()

@@ -12,9 +12,13 @@ from __future__ import annotations
 import os
 from functools import cache
 from importlib.util import find_spec
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
+
+if TYPE_CHECKING:
+    from .neighborhood import BlockWeights
 
 Backend = Literal["torch", "numba", "triton"]
 _BACKENDS: tuple[Backend, ...] = ("torch", "numba", "triton")
@@ -64,15 +68,19 @@ def _has_triton() -> bool:
 
 def warm_up() -> None:
     """Compile (or load from the disk cache) the Numba kernels of the live path by running them on a few points."""
-    from . import ground, grouping, recurrence, scatter, shape, voxelize
+    from . import ground, grouping, neighborhood, ranks, recurrence, scatter, shape, voxelize
 
     xyz = _few_points()
     voxels = voxelize.voxelize(xyz, 0.25, backend="numba")
     scatter.scatter_mean(xyz, voxels.inverse, len(voxels), backend="numba")
-    neighborhood = grouping.voxel_neighbors(voxels.coords, backend="numba")
-    sums = shape.moments(xyz, voxels.inverse, len(voxels))
-    shape.shape_features(sums, neighborhood, 0.25, backend="numba")
-    grouping.neighbor_max(torch.rand(len(voxels), 8), neighborhood, backend="numba")
+    lists = grouping.voxel_neighbors(voxels.coords, backend="numba")
+    sums = shape.moments(xyz, voxels.inverse, len(voxels), backend="numba")
+    shape.shape_features(sums, lists, 0.25, backend="numba")
+    shape.column_top(xyz, xyz[:, 2].contiguous(), 1.0, backend="numba")
+    ranks.ranks(xyz[:, 0].contiguous().numpy(), xyz[:4, 1].contiguous().numpy())
+    features = torch.rand(len(voxels), 8)
+    grouping.neighbor_max(features, lists, backend="numba")
+    neighborhood.neighborhood_block(features, torch.rand(len(voxels), 3), lists, _some_weights(8))
     ground.height_above_ground(xyz, backend="numba")
     q = torch.rand(1, 4, 2, 8)
     decay = torch.zeros(1, 4, 2)
@@ -116,6 +124,14 @@ def warm_up_all() -> None:
     points = torch.rand(64, 8, requires_grad=True)
     interpolate.three_interpolate(xyz, points, xyz[:8], backend="numba").sum().backward()
     neighbors.ball_query(xyz, 0.5, 4, by_index=True, backend="numba")
+
+
+def _some_weights(width: int) -> BlockWeights:
+    from .neighborhood import Affine, BlockWeights
+
+    norm = np.ones(width, np.float32), np.zeros(width, np.float32)
+    layers = (Affine(torch.rand(width, width), None) for _ in range(4))
+    return BlockWeights(norm, norm, np.ones((3, width), np.float32), *layers)
 
 
 def _few_points() -> torch.Tensor:

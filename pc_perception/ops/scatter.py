@@ -23,8 +23,8 @@ def scatter_sum(values: Tensor, index: Tensor, n_rows: int, backend: str | None 
         n_rows: rows of the result; N = 0 is allowed.
 
     Returns:
-        (n_rows, C) of the dtype of ``values``, zero for a row without any. On the CPU sums run in input order:
-        the same on every call. The gradient of a row of ``values`` is that of the sum it went to. O(N C).
+        (n_rows, C) of the dtype of ``values``, zero for a row without any. On the CPU sums are kept
+        in float64, in input order: the same on every call, and hardly ever changed by another order. The gradient of a row of ``values`` is that of the sum it went to. O(N C).
 
     Raises:
         ValueError: a wrong shape or dtype, or an index out of range.
@@ -87,12 +87,12 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, index: Tensor, n_rows: int, mean: bool) -> Tensor:
         source = values.detach().numpy()
-        out, count = np.zeros((n_rows, values.shape[1]), source.dtype), np.zeros((n_rows, 1), source.dtype)
+        out, count = np.zeros((n_rows, values.shape[1])), np.zeros((n_rows, 1))
         if not _sum(source, index.numpy(), out, count):
             _check_range(index, n_rows)
-        share = torch.from_numpy(count).clamp_(min=1) if mean else torch.ones((), dtype=values.dtype)
-        ctx.save_for_backward(index, share)
-        return torch.from_numpy(out).div_(share)
+        share = torch.from_numpy(count).clamp_(min=1) if mean else torch.ones(())
+        ctx.save_for_backward(index, share.to(values.dtype))
+        return torch.from_numpy(out).div_(share).to(values.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:

@@ -6,9 +6,11 @@ import torch
 
 from pc_perception.inference.contract import InputContract
 from pc_perception.models.layers import GatedDeltaNet, NeighborhoodBlock, SequenceBlock
+from pc_perception.models.linear import Linear, set_precision
 from pc_perception.models.pyramid import build_pyramid, pack
 from pc_perception.models.scene_encoder import SceneEncoder, SceneSegmenter
 from pc_perception.ops.grouping import voxel_neighbors
+from pc_perception.ops.parallel import team
 from pc_perception.ops.voxelize import voxelize
 
 from .conftest import TINY, make_cloud
@@ -132,3 +134,36 @@ def test_gradients_are_the_same_on_both_backends(monkeypatch: pytest.MonkeyPatch
         found.append({name: p.grad for name, p in encoder.named_parameters()})
     for name, grad in found[0].items():
         torch.testing.assert_close(grad, found[1][name], atol=1e-4, rtol=1e-3, msg=name)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.03)])
+def test_block_for_inference_equals_the_one_for_training(precision: str, tolerance: float) -> None:
+    coords = torch.unique(torch.randint(0, 12, (700, 3), generator=torch.Generator().manual_seed(1)), dim=0)
+    lists = voxel_neighbors(coords)
+    block = NeighborhoodBlock(24)
+    x, position = torch.randn(len(coords), 24), 20 + coords + torch.rand(len(coords), 3)
+    with torch.no_grad():
+        expected = block(x, position, lists)
+    block.requires_grad_(False)
+    assert set_precision(block, precision, torch.device("cpu")) == precision
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        with torch.inference_mode(), team():
+            torch.testing.assert_close(block(x, position, lists), expected, rtol=tolerance, atol=tolerance)
+
+
+def test_precision_rounds_linear_layers_alone() -> None:
+    layer = Linear(64, 64)
+    x = torch.randn(5, 64)
+    exact = layer(x)
+    set_precision(layer, "bfloat16", torch.device("cpu"))
+    rounded = layer(x)
+    assert rounded.dtype == torch.float32
+    assert 0 < float((rounded - exact).detach().abs().max()) < 0.05
+    rounded.sum().backward()
+    assert layer.weight.grad is not None
+    assert layer.weight.grad.dtype == torch.float32
+    set_precision(layer, "float32", torch.device("cpu"))
+    assert torch.equal(layer(x), exact)
+    with pytest.raises(ValueError, match="precision"):
+        set_precision(layer, "int3", torch.device("cpu"))
