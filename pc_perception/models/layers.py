@@ -51,10 +51,10 @@ class NeighborhoodBlock(nn.Module):
         return by_rows(self._update, x, neighbor_max(offered, neighbors), here)
 
     def _weights(self) -> BlockWeights:
-        norms = ((norm.weight.numpy(), norm.bias.numpy()) for norm in (self.edge_norm, self.mlp[0]))
-        layers: tuple[Any, ...] = (self.edge, self.mix, self.mlp[1], self.mlp[3])
+        mlp: Any = self.mlp
         position = np.ascontiguousarray(self.position.weight.numpy().T)
-        return BlockWeights(*norms, position, *(Affine(*layer.factors()) for layer in layers))
+        layers = (Affine(*layer.factors()) for layer in (self.edge, self.mix, mlp[1], mlp[3]))
+        return BlockWeights(_arrays(self.edge_norm), _arrays(mlp[0]), position, *layers)
 
     def _update(self, x: Tensor, strongest: Tensor, here: Tensor) -> Tensor:
         # In place where nothing is needed for a gradient (the maximum itself is, by the torch backend): a live
@@ -62,6 +62,10 @@ class NeighborhoodBlock(nn.Module):
         x = self.mix((strongest - here).relu_()).add_(x)
         norm, widen, relu, narrow = self.mlp
         return narrow(relu(widen(norm(x), keep=True))).add_(x)
+
+
+def _arrays(norm: nn.LayerNorm) -> tuple[np.ndarray, np.ndarray]:
+    return norm.weight.numpy(), norm.bias.numpy()
 
 
 class GatedDeltaNet(nn.Module):

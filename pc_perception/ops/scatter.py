@@ -23,8 +23,9 @@ def scatter_sum(values: Tensor, index: Tensor, n_rows: int, backend: str | None 
         n_rows: rows of the result; N = 0 is allowed.
 
     Returns:
-        (n_rows, C) of the dtype of ``values``, zero for a row without any. On the CPU sums are kept
-        in float64, in input order: the same on every call, and hardly ever changed by another order. The gradient of a row of ``values`` is that of the sum it went to. O(N C).
+        (n_rows, C) of the dtype of ``values``, zero for a row without any. On the CPU sums are kept in float64, in
+        input order: the same on every call, and hardly ever changed by another order. The gradient of a row of
+        ``values`` is that of the sum it went to. O(N C).
 
     Raises:
         ValueError: a wrong shape or dtype, or an index out of range.
