@@ -59,6 +59,8 @@ def train(run: RunSettings) -> Path:
         return model
     if run.threads:
         torch.set_num_threads(run.threads)
+    if run.amp and not torch.cuda.is_available():
+        raise ValueError("amp=true needs a CUDA device and none is there; leave it out on the CPU")
     runner = assemble(run, parts)
     runner.train()
     return model
@@ -70,7 +72,6 @@ def assemble(run: RunSettings, parts: Sequence[Any]) -> Any:
     from mmengine.device import get_device
 
     from pc_perception.labels import load_label_set
-    from pc_perception.models.linear import set_precision
     from pc_perception.models.scene_encoder import SceneEncoder
 
     from .checkpoint import load_state
@@ -91,10 +92,7 @@ def assemble(run: RunSettings, parts: Sequence[Any]) -> Any:
     torch.manual_seed(run.seed)
     model = run.method.build(task, found.class_counts)
     left = _initialise(run, model, state)
-    device = torch.device(get_device())
-    model.to(device)  # before the optimiser and the average, which follow it
-    if run.amp and device.type == "cpu":  # where autocast would cost more than it gains
-        set_precision(model, "auto", device)
+    model.to(get_device())  # before the optimiser and the average, which follow it
     first = 0 if state is None else int(state["step"])
     stream = SampleStream(picker, run.method, task, run.seed)
     loader = make_loader(stream, Numbers(run.batch_size, first, rank, world), run.workers)
@@ -204,9 +202,8 @@ def _optimizer(run: RunSettings, model: Any) -> Any:
     from mmengine.optim import AmpOptimWrapper, OptimWrapper
 
     optimizer = torch.optim.AdamW(groups(model, run.weight_decay), lr=run.lr, betas=run.betas)  # type: ignore[arg-type]
-    autocast = run.amp and torch.cuda.is_available()
-    wrapper = AmpOptimWrapper if autocast else OptimWrapper
-    more = {"dtype": "bfloat16"} if autocast else {}
+    wrapper = AmpOptimWrapper if run.amp else OptimWrapper
+    more = {"dtype": "bfloat16"} if run.amp else {}
     clip = {"max_norm": run.clip} if run.clip else None
     return wrapper(optimizer, accumulative_counts=run.accumulate, clip_grad=clip, **more)
 

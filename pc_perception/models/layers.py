@@ -60,8 +60,7 @@ class NeighborhoodBlock(nn.Module):
         # In place where nothing is needed for a gradient (the maximum itself is, by the torch backend): a live
         # sweep spends a tenth of its time on tensors that are used once.
         x = self.mix((strongest - here).relu_()).add_(x)
-        norm, widen, relu, narrow = self.mlp
-        return narrow(relu(widen(norm(x), keep=True))).add_(x)
+        return self.mlp(x).add_(x)
 
 
 def _arrays(norm: nn.LayerNorm) -> tuple[np.ndarray, np.ndarray]:

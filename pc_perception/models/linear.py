@@ -10,43 +10,41 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pc_perception.ops.neighborhood import padded
+
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 class Linear(nn.Linear):
-    """``nn.Linear``; once ``set_precision`` asks for it, factors are rounded to bfloat16 and sums kept in float32.
+    """``nn.Linear``; after ``set_precision``, factors may be rounded to bfloat16, sums are kept in float32.
 
-    What goes in and comes out stays float32: residuals, norms and memories never see the rounding of others.
+    What goes in and comes out stays float32: residuals, norms and memories never see the rounding of others. For
+    inference: in training, casts and the compilation of ever new shapes cost as much as the products gain (measured).
     """
 
-    low = False
-    _ready: tuple[Tensor, Tensor | None] | None = None
+    _rounded: tuple[Tensor, Tensor | None] | None = None
 
-    def forward(self, x: Tensor, keep: bool = False) -> Tensor:
-        """Map (..., in_features) to (..., out_features).
-
-        Args:
-            x: float; bfloat16 only as an earlier layer kept it.
-            keep: leave the result in bfloat16, for a next layer that would round it to that anyway.
-        """
-        if not self.low or x.dtype not in (torch.float32, torch.bfloat16):
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., in_features) to (..., out_features)."""
+        if self._rounded is None or x.dtype != torch.float32:
             return super().forward(x)
-        weight, bias = self.factors()
-        y = functional.linear(x.bfloat16(), weight, bias)
-        return y if keep else y.float()
+        n = x.shape[:-1].numel()
+        rows = padded(n, self.in_features, torch.bfloat16)
+        rows[:n] = x.reshape(n, -1)
+        return functional.linear(rows, *self._rounded)[:n].float().reshape(*x.shape[:-1], -1)
 
     def factors(self) -> tuple[Tensor, Tensor | None]:
         """Return weight and bias as they enter the product: float32, or rounded to bfloat16."""
-        if not self.low:
-            return self.weight, self.bias
-        return self._ready or self._rounded()
+        return self._rounded or (self.weight, self.bias)
 
-    def _rounded(self) -> tuple[Tensor, Tensor | None]:
-        return self.weight.bfloat16(), None if self.bias is None else self.bias.bfloat16()
+    def choose(self, precision: str) -> None:
+        """Multiply in ``precision`` from now on; the weights must not change any more."""
+        low = (None if t is None else t.detach().bfloat16() for t in (self.weight, self.bias))
+        self._rounded = tuple(low) if precision == "bfloat16" else None  # type: ignore[assignment]
 
 
 def set_precision(network: nn.Module, precision: str, device: torch.device) -> str:
-    """Choose what the linear layers of ``network`` multiply in.
+    """Choose what the linear layers of ``network``, which is trained no further, multiply in.
 
     Args:
         precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 on CPUs that have instructions for it.
@@ -63,9 +61,7 @@ def set_precision(network: nn.Module, precision: str, device: torch.device) -> s
         precision = "bfloat16" if device.type == "cpu" and cpu_has_bfloat16() else "float32"
     for layer in network.modules():
         if isinstance(layer, Linear):
-            layer.low = precision == "bfloat16"
-            # Weights that no longer change are rounded once.
-            layer._ready = layer._rounded() if layer.low and not layer.weight.requires_grad else None
+            layer.choose(precision)
     return precision
 
 

@@ -63,13 +63,13 @@ def neighborhood_block(x: Tensor, position: Tensor, neighborhood: Neighborhood, 
     offered, out = torch.empty_like(x), torch.empty_like(x)
 
     def offer(a: int, b: int) -> None:
-        rows = _buffer(b - a, width, w.edge)
+        rows = padded(b - a, width, w.edge.weight.dtype)
         _norm(source[a:b], *w.edge_norm, *_targets(rows))
         edge = w.edge(rows)
         _add_position(*_sources(edge), place[a:b], w.position, offered.numpy()[a:b])
 
     def update(a: int, b: int) -> None:
-        rows = _buffer(b - a, width, w.mix)
+        rows = padded(b - a, width, w.mix.weight.dtype)
         _strongest(offered.numpy(), starts[a : b + 1], index, place[a:b], w.position, *_targets(rows))
         mixed = w.mix(rows)
         _add_and_norm(source[a:b], *_sources(mixed), *w.mlp_norm, out.numpy()[a:b], *_targets(rows))
@@ -80,13 +80,13 @@ def neighborhood_block(x: Tensor, position: Tensor, neighborhood: Neighborhood, 
     return out
 
 
-def _buffer(n: int, width: int, layer: Affine) -> Tensor:
-    """Rows for a product, rounded up to one of eight counts an octave; what lies beyond row n has no meaning.
+def padded(n: int, width: int, dtype: torch.dtype) -> Tensor:
+    """Return at least ``n`` rows for a product, not initialised: one of eight counts an octave.
 
-    oneDNN compiles a kernel for each new count of rows, which takes longer than the product itself.
+    oneDNN compiles a kernel for every new count of rows, which takes longer than the product itself.
     """
     step = 1 << max(n.bit_length() - 4, 4)
-    return torch.empty(-(-n // step) * step, width, dtype=layer.weight.dtype)
+    return torch.empty(-(-n // step) * step, width, dtype=dtype)
 
 
 _NO_FLOAT, _NO_BITS = np.empty((0, 0), np.float32), np.empty((0, 0), np.uint16)

@@ -160,9 +160,6 @@ def test_precision_rounds_linear_layers_alone() -> None:
     rounded = layer(x)
     assert rounded.dtype == torch.float32
     assert 0 < float((rounded - exact).detach().abs().max()) < 0.05
-    rounded.sum().backward()
-    assert layer.weight.grad is not None
-    assert layer.weight.grad.dtype == torch.float32
     set_precision(layer, "float32", torch.device("cpu"))
     assert torch.equal(layer(x), exact)
     with pytest.raises(ValueError, match="precision"):
