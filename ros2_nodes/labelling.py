@@ -111,7 +111,8 @@ class Labeller:
 
     def _load(self) -> Pipeline:
         options = SweepOptions(n_sweeps=self._values["n_sweeps"], **_changeable_options(self._values))
-        return load_pipeline(self._values["model"], self._values["device"], options)
+        model, device, precision = (self._values[name] for name in ("model", "device", "precision"))
+        return load_pipeline(model, device, precision, options)
 
     def _announce(self) -> None:
         self._outputs.send_label_info(self.model.label_set, self._values["confidence_threshold"])

@@ -41,6 +41,12 @@ def wrong_device(value: str) -> str | None:
     return f"'{value}' is not a device; use auto, cpu, cuda or cuda:N"
 
 
+def wrong_precision(value: str) -> str | None:
+    """Say why ``value`` names no precision."""
+    known = ("auto", "float32", "bfloat16")
+    return None if value in known else f"'{value}' is not a precision; use {', '.join(known)}"
+
+
 def wrong_box(value: Sequence[float]) -> str | None:
     """Say why six numbers are no box; six zeros stand for none."""
     if len(value) != 6 or not all(math.isfinite(v) for v in value):
@@ -69,6 +75,13 @@ SEGMENT_NODE = (
         "auto (first CUDA device, else CPU), cpu, cuda or cuda:N.",
         read_only=True,
         check=wrong_device,
+    ),
+    Parameter(
+        "precision",
+        "auto",
+        "What the model multiplies in: float32, bfloat16, or auto: bfloat16 on CPUs with instructions for it.",
+        read_only=True,
+        check=wrong_precision,
     ),
     Parameter("threads", 0, "CPU threads of the model; 0 leaves the choice to torch.", 0, 256, True),
     Parameter("autostart", True, "Configure and activate at start, without a manager.", read_only=True),

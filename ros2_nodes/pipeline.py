@@ -59,13 +59,13 @@ class Stopwatch:
         }
 
 
-def load_pipeline(model: str, device: str, options: SweepOptions) -> Pipeline:
+def load_pipeline(model: str, device: str, precision: str, options: SweepOptions) -> Pipeline:
     """Load a model and run it twice, so that the first live sweep is as quick as the others.
 
     Raises:
         FileNotFoundError, ValueError: as ``load_model``.
     """
-    segmenter = load_model(model, device)
+    segmenter = load_model(model, device, precision)
     pipeline = Pipeline(SweepSegmenter(segmenter, options), LabelledCloudEncoder(segmenter.label_set))
     message = encode_cloud(_practice_cloud())
     for _ in range(2):

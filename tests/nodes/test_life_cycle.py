@@ -93,6 +93,7 @@ def test_a_wrong_qos_override_fails_with_the_reason(bench: Bench, tiny: Path) ->
         ("ego_box", [1.0, 2.0], "six finite numbers"),
         ("ego_box", [0.0, 0.0, 0.0, -1.0, 1.0, 1.0], "below its maximum"),
         ("device", "gpu", "use auto, cpu, cuda or cuda:N"),
+        ("precision", "half", "use auto, float32, bfloat16"),
         ("target_frame", "/base_link", "must not begin with a slash"),
         ("threads", "two", "INTEGER"),
         ("model", "", "is empty"),
