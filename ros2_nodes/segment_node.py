@@ -22,6 +22,8 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import PointCloud2
 from std_srvs.srv import Trigger
 
+from pc_perception.inference.memory import keep_freed_memory
+
 from . import parameters
 from .conversions import status_message
 from .qos import SubscriptionEventCallbacks, sensor_qos
@@ -75,6 +77,7 @@ class SegmentNode(LifecycleNode):
         started = time.monotonic()
         try:
             limit_threads(self._values["threads"])  # before anything that imports torch
+            keep_freed_memory()
             from .labelling import Labeller
 
             self._labeller = Labeller(self, self._values)

@@ -15,6 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from pc_perception.cloud import PointCloud
+from pc_perception.inference.memory import keep_freed_memory
 from pc_perception.inference.model_choice import choose_model
 from pc_perception.inference.model_file import load_model
 from pc_perception.inference.segmenter import SegmentationResult, Segmenter
@@ -77,6 +78,7 @@ def run(
     Raises:
         FileNotFoundError, ValueError: with one sentence. What was labelled before is on disk.
     """
+    keep_freed_memory()
     source = open_source(path, topic, columns)
     # The output's form is checked before hours of work; a model that was named loads before reading.
     sink: Any = open_sink(out, source) if out else nullcontext()
