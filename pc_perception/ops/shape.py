@@ -104,30 +104,40 @@ def shape_features(
     return torch.where((total[:, :1] >= 3) & (high[:, None] > 1e-12), out, 0.0).float()
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _shape(sums: np.ndarray, starts: np.ndarray, index: np.ndarray, scale: float, out: np.ndarray) -> None:
-    t = np.empty(10, np.float64)
     for i in range(len(out)):
-        t[:] = 0.0
+        n = x = y = z = xx = xy = xz = yy = yz = zz = 0.0
         for e in range(starts[i], starts[i + 1]):
-            for c in range(10):
-                t[c] += sums[index[e], c]
-        if t[0] < 3:
+            s = sums[index[e]]  # a view: only then are the sums kept in registers
+            n += s[0]
+            x += s[1]
+            y += s[2]
+            z += s[3]
+            xx += s[4]
+            xy += s[5]
+            xz += s[6]
+            yy += s[7]
+            yz += s[8]
+            zz += s[9]
+        if n < 3:
             continue
-        x, y, z = t[1] / t[0], t[2] / t[0], t[3] / t[0]
-        a, d, f = t[4] / t[0] - x * x, t[7] / t[0] - y * y, t[9] / t[0] - z * z
-        b, c_, e_ = t[5] / t[0] - x * y, t[6] / t[0] - x * z, t[8] / t[0] - y * z
-        high, middle, low = _eigenvalues(a, b, c_, d, e_, f)
+        share = 1 / n
+        x, y, z = x * share, y * share, z * share
+        a, d, f = xx * share - x * x, yy * share - y * y, zz * share - z * z
+        b, c, e_ = xy * share - x * y, xz * share - x * z, yz * share - y * z
+        high, middle, low = _eigenvalues(a, b, c, d, e_, f)
         if high <= 1e-12:
             continue
-        out[i, 0] = (high - middle) / high
-        out[i, 1] = (middle - low) / high
+        share = 1 / high
+        out[i, 0] = (high - middle) * share
+        out[i, 1] = (middle - low) * share
         out[i, 2] = np.sqrt(low) * scale
-        out[i, 3] = _normal_z(a - low, b, c_, d - low, e_, f - low)
+        out[i, 3] = _normal_z(a - low, b, c, d - low, e_, f - low)
         out[i, 4] = np.sqrt(max(f, 0.0)) * scale
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _eigenvalues(a: float, b: float, c: float, d: float, e: float, f: float) -> tuple[float, float, float]:
     """Eigenvalues of the symmetric [[a b c] [b d e] [c e f]], descending, >= 0 (Smith, 1961)."""
     q = (a + d + f) / 3
@@ -135,15 +145,16 @@ def _eigenvalues(a: float, b: float, c: float, d: float, e: float, f: float) -> 
     p = np.sqrt(max(((a - q) ** 2 + (d - q) ** 2 + (f - q) ** 2 + 2 * off) / 6, 0.0))
     if p < 1e-15:
         return q, q, max(q, 0.0)
-    a, d, f, b, c, e = (a - q) / p, (d - q) / p, (f - q) / p, b / p, c / p, e / p
-    half_det = (a * (d * f - e * e) - b * (b * f - e * c) + c * (b * e - d * c)) / 2
+    a, d, f = a - q, d - q, f - q
+    half_det = (a * (d * f - e * e) - b * (b * f - e * c) + c * (b * e - d * c)) / (2 * p * p * p)
     angle = np.arccos(min(max(half_det, -1.0), 1.0)) / 3
-    high = q + 2 * p * np.cos(angle)
-    low = q + 2 * p * np.cos(angle + 2 * np.pi / 3)
+    cosine, sine = np.cos(angle), np.sin(angle)
+    high = q + 2 * p * cosine
+    low = q - p * (cosine + np.sqrt(3.0) * sine)
     return high, max(3 * q - high - low, 0.0), max(low, 0.0)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _normal_z(a: float, b: float, c: float, d: float, e: float, f: float) -> float:
     """|z| of the unit null vector of a singular symmetric matrix: the longest cross product of its rows."""
     best, share = 0.0, 0.0

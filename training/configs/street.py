@@ -8,24 +8,19 @@ Hardware:   one CPU core, ten minutes after street_sim.
 Expected:   docs/results/real_clouds.md; the keyframes that it is trained on are not measured again.
 """
 
-from pc_perception.inference.contract import InputContract
-from training.augment import Augmentation
+from training.configs.street_sim import run as street_sim
 from training.methods.segmentation import Segmentation
 from training.settings import RunSettings
 
 run = RunSettings(
     method=Segmentation(),
-    contract=InputContract(
-        grid_m=0.2,
-        features=("offset", "height", "column", "relief", "shape", "range", "intensity"),
-        max_range_m=80,
-    ),
-    encoder={"widths": [32, 64, 96, 128], "local": [1, 2, 2, 2], "mixers": [0, 0, 0, 2]},
+    contract=street_sim.contract,
+    encoder=street_sim.encoder,
     label_set="street8",
     data="sim:street,nuscenes",
     data_shares=(0.8, 0.2),  # mixed: on the real frames alone, simulated accuracy fell
-    n_scenes=420,
-    augmentation=Augmentation(max_points=9000),
+    n_scenes=street_sim.n_scenes,
+    augmentation=street_sim.augmentation,
     max_steps=0,
     max_minutes=10,
     batch_size=2,
