@@ -104,6 +104,27 @@ def test_contract_reader_never_crashes(data: object) -> None:
         InputContract.from_json(data)
 
 
+@pytest.mark.parametrize("down_deg", [45, 50, 55])
+def test_upright_takes_no_wall_for_a_floor(down_deg: int) -> None:
+    """A wall fills most of the picture; the floor before it is what lies level."""
+    v, u = np.meshgrid(np.linspace(-0.45, 0.45, 60), np.linspace(-0.6, 0.6, 80), indexing="ij")
+    rays = np.stack([u, v, np.ones_like(u)], -1).reshape(-1, 3)
+    down = np.deg2rad(down_deg)
+    R_world_camera = np.array(
+        [[0, -np.sin(down), np.cos(down)], [-1, 0, 0], [0, -np.cos(down), -np.sin(down)]]
+    )
+    world = rays @ R_world_camera.T
+    with np.errstate(divide="ignore"):
+        to_floor, to_wall = -1.2 / world[:, 2], 0.7 / world[:, 0]
+    depth = np.minimum(np.where(to_floor > 0, to_floor, np.inf), np.where(to_wall > 0, to_wall, np.inf))
+    on_floor = depth == to_floor
+    assert 0.1 < on_floor.mean() < 0.5
+    optical = (rays * depth[:, None]).astype(np.float32)
+    level = upright(PointCloud(optical, frame="camera_optical_frame", grid_shape=(60, 80)))
+    assert np.ptp(level[on_floor, 2]) < 0.02
+    assert np.ptp(level[~on_floor, 2]) > 0.3
+
+
 def test_upright_levels_a_tilted_camera() -> None:
     rng = np.random.default_rng(0)
     # A floor 1 m below a camera that looks 35 degrees down, as a 60 x 80 organised view.
