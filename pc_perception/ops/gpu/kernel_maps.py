@@ -84,9 +84,10 @@ def strided_map(coords: Tensor, edges: list[int]) -> tuple[Found, Tensor, tuple[
     table = torch.empty(8, m, dtype=torch.int32, device=coords.device)
     parents = torch.empty(m, 3, dtype=torch.int64, device=coords.device)
     status = torch.zeros(len(edges) + 1, dtype=torch.int64, device=coords.device)
-    out_edges, flag = status[:-1], status[-1:]
+    # The flag first: where it lies must not depend on the number of scenes, kernels are compiled for alignments.
+    flag, out_edges = status[:1], status[1:]
     children_into(coords, torch.tensor(edges, device=coords.device), table, parents, out_edges, flag)
-    *scenes, failed = status.tolist()
+    failed, *scenes = status.tolist()
     if failed:
         return None
     # Each voxel has one parent: there are as many pairs as voxels.
@@ -107,7 +108,7 @@ def _load(coords, row, mask, stride_n, stride_c):
     return x, y, tl.load(coords + row * stride_n + 2 * stride_c, mask=mask, other=0)
 
 
-@triton.jit(do_not_specialize=["n"])
+@triton.jit(do_not_specialize=["n", "n_scenes"])
 def _neighbors(
     coords, edges, keys, rows, table, n, n_scenes, stride_n, stride_c, BLOCK: tl.constexpr
 ):  # fmt: skip
@@ -121,7 +122,7 @@ def _neighbors(
     tl.store(table + line * n + row, found, mask=row < n)
 
 
-@triton.jit(do_not_specialize=["n"])
+@triton.jit(do_not_specialize=["n", "n_scenes"])
 def _parent_codes(
     coords, edges, codes, flag, n, n_scenes, stride_n, stride_c, SCENE_BIT: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip

@@ -21,11 +21,11 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) 
 
 
 def raised(flag: Tensor) -> bool:
-    """Read a flag that a kernel left on the device: this waits for the kernel.
+    """Read a flag (one element) that a kernel left on the device: this waits for the kernel.
 
     While a CUDA graph is being captured nothing can be waited for, and no flag counts as raised: what the flag
     stands for is then left out of the result.
     """
     if flag.is_cuda and torch.cuda.is_current_stream_capturing():
         return False
-    return bool(flag.any())
+    return bool(flag.item())

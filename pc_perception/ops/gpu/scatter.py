@@ -83,14 +83,15 @@ class _Sum(torch.autograd.Function):
         count = torch.zeros(n_rows, dtype=torch.int32, device=values.device) if mean else None
         scatter_sum_into(values.detach(), index, out, flag, count)
         _refuse(flag, n_rows)
-        share = values.new_ones(()) if count is None else count.clamp_(min=1)[:, None].to(values.dtype)
+        share = None if count is None else count.clamp_(min=1)[:, None].to(values.dtype)
         ctx.save_for_backward(index, share)
-        return out.div_(share) if mean else out
+        return out if share is None else out.div_(share)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         index, share = ctx.saved_tensors
-        return (grads[0] / share)[index], None, None, None
+        grad = grads[0] if share is None else grads[0] / share
+        return grad[index], None, None, None
 
 
 def _refuse(flag: Tensor, n_rows: int) -> None:

@@ -80,7 +80,7 @@ def find(keys, rows, key, begin, end, asked):
     return found
 
 
-@triton.jit(do_not_specialize=["n", "n_spare"])
+@triton.jit(do_not_specialize=["n", "n_scenes", "n_spare"])
 def _enter(
     coords, edges, keys, rows, flag, n, n_scenes, n_spare, stride_n, stride_c, BLOCK: tl.constexpr
 ):  # fmt: skip
