@@ -3,6 +3,8 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pc_perception.ops.kernel_maps import strided_map, submanifold_map
 
@@ -44,6 +46,15 @@ def test_strided_equals_the_reference(sizes: list[int], at: int) -> None:
     assert rest[1] == expected[1]
     for name in NAMES:
         assert torch.equal(getattr(a, name), getattr(b, name)), name
+
+
+@settings(deadline=None, max_examples=6)
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=3), st.integers(0, 2**20 - 8))
+def test_any_scenes(sizes: list[int], at: int) -> None:
+    coords, scenes = _scenes(sizes, at)
+    for build in (lambda b: submanifold_map(coords, scenes, b), lambda b: strided_map(coords, scenes, b)[0]):
+        a, b = build("triton"), build("torch")
+        assert all(torch.equal(getattr(a, name), getattr(b, name)) for name in NAMES)
 
 
 @pytest.mark.parametrize("build", [submanifold_map, strided_map])

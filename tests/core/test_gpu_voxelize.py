@@ -3,6 +3,8 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pc_perception.ops.voxelize import Voxels, voxelize
 
@@ -38,6 +40,19 @@ def test_equals_the_reference(n: int, extent: float, at: float, grid: float, dty
     xyz = _cloud(n, extent, at).to(dtype)
     xyz = torch.cat([xyz, xyz], 1)[:, ::2][:, [0, 2, 1]] if n == 700 else xyz
     _assert_same(voxelize(xyz, grid, "triton"), voxelize(xyz, grid, "torch"))
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    st.integers(1, 600),
+    st.floats(1e-3, 1e4),
+    st.floats(-1e6, 1e6, width=32),
+    st.sampled_from([0.01, 0.05, 1.7]),
+)
+def test_any_cloud(n: int, extent: float, at: float, grid: float) -> None:
+    xyz = _cloud(n, extent, at)
+    if float(xyz.amax() - xyz.amin()) / grid <= 2**20 - 32:
+        _assert_same(voxelize(xyz, grid, "triton"), voxelize(xyz, grid, "torch"))
 
 
 def test_none_at_all() -> None:

@@ -21,7 +21,7 @@ ELEMENTS = 512
 
 def count_into(table: Tensor, starts: Tensor) -> None:
     """Write where the list of each column of ``table`` begins: the first half of ``lists_into``."""
-    starts[0] = 0
+    starts[:1].zero_()
     torch.cumsum((table >= 0).sum(0), 0, out=starts[1:])
 
 

@@ -35,8 +35,8 @@ def pairs_into(table: Tensor, ends: Tensor, in_row: Tensor, out_row: Tensor, sta
             compare ``starts[-1]`` with the capacity when it is read.
         starts: (K + 1,) int64, receives where the entries of each line begin.
     """
-    starts[0] = 0
-    starts[1:] = ends[:, -1]
+    starts[:1].zero_()
+    starts[1:].copy_(ends[:, -1])
     grid = (triton.cdiv(table.shape[1], BLOCK), len(table))
     launch(_list, grid, table, ends, in_row, out_row, table.shape[1], ends.shape[1], len(in_row), BLOCK)
 
