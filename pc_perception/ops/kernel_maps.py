@@ -57,14 +57,20 @@ def submanifold_map(
 
     Returns:
         ``KernelMap`` with K = 27: offset k = 9 (dz + 1) + 3 (dy + 1) + (dx + 1) joins the output voxel with the
-        input voxel at (dx, dy, dz) from it. Identical on both backends. O(27 M).
+        input voxel at (dx, dy, dz) from it. Identical on all backends. O(27 M).
 
     Raises:
         ValueError: a wrong shape or dtype, coordinates out of range, or scenes that do not cover the rows.
     """
-    edges = _check(coords, scenes)
+    edges, chosen = _check(coords, scenes), resolve(coords.device, backend)
+    if chosen == "triton":
+        from .gpu.kernel_maps import submanifold_map as submanifold_map_triton
+
+        if (lists := submanifold_map_triton(coords, edges)) is not None:
+            return KernelMap(*lists, len(coords))
+    _check_range(coords)
     table = coords.new_empty(27, len(coords), dtype=torch.int32)
-    fast = resolve(coords.device, backend) == "numba"
+    fast = chosen == "numba"
     for start, stop in pairwise(edges):
         fill = _fill_numba if fast else _fill_torch
         fill(coords[start:stop].contiguous(), start, table)
@@ -86,13 +92,20 @@ def strided_map(
 
     Returns:
         ``KernelMap`` with K = 8, offset k = 4 (z mod 2) + 2 (y mod 2) + (x mod 2); the (P, 3) int64 coordinates
-        of the parents, in Z-order within each scene; where their scenes begin. Identical on both backends. Sorted by
+        of the parents, in Z-order within each scene; where their scenes begin. Identical on all backends. Sorted by
         radix on the CPU: O(M), else O(M log M).
 
     Raises:
         ValueError: as ``submanifold_map``.
     """
     edges = _check(coords, scenes)
+    if resolve(coords.device, backend) == "triton":
+        from .gpu import kernel_maps as kernels
+
+        if len(edges) <= kernels.MAX_SCENES and (found := kernels.strided_map(coords, edges)) is not None:
+            lists, parent_coords, out_edges = found
+            return KernelMap(*lists, out_edges[-1]), parent_coords, out_edges
+    _check_range(coords)
     parents, rows, n_out = [], [], [0]
     for start, stop in pairwise(edges):
         parent, row = _parents(coords[start:stop] >> 1, backend)
@@ -109,7 +122,7 @@ def strided_map(
 
 def _parents(halved: Tensor, backend: str | None) -> tuple[Tensor, Tensor]:
     """Distinct rows (P, 3) of (M, 3) coordinates in Z-order, and which of them (M,) each row is."""
-    codes = z_order(halved)
+    codes = z_order(halved, backend=backend)
     if resolve(codes.device, backend) == "numba":
         largest = int(halved.max()) if len(halved) else 0
         voxels = group_codes(codes.numpy(), 3 * largest.bit_length())
@@ -123,12 +136,15 @@ def _parents(halved: Tensor, backend: str | None) -> tuple[Tensor, Tensor]:
 def _check(coords: Tensor, scenes: Sequence[int] | None) -> list[int]:
     if coords.ndim != 2 or coords.shape[1] != 3 or coords.dtype != torch.int64:
         raise ValueError(f"coordinates must be (M, 3) int64, they are {tuple(coords.shape)} {coords.dtype}")
-    if len(coords) and not (int(coords.min()) >= 0 and int(coords.max()) < 2**20):
-        raise ValueError("voxel coordinates must be in 0 .. 2^20 - 1; subtract their minimum first")
     edges = [0, len(coords)] if scenes is None else [int(e) for e in scenes]
     if edges[0] != 0 or edges[-1] != len(coords) or edges != sorted(edges):
         raise ValueError(f"scenes must rise from 0 to {len(coords)}, they are {edges}")
     return edges
+
+
+def _check_range(coords: Tensor) -> None:
+    if len(coords) and not (int(coords.min()) >= 0 and int(coords.max()) < 2**20):
+        raise ValueError("voxel coordinates must be in 0 .. 2^20 - 1; subtract their minimum first")
 
 
 def _starts(offset: Tensor, n_offsets: int) -> Tensor:

@@ -59,7 +59,7 @@ def range_image(
         ring: (N,) integer row of each point instead, each in 0 .. H - 1.
 
     Returns:
-        ``RangeImage``; both backends give identical results. O(N + H W), no gradient.
+        ``RangeImage``; all backends give identical results. O(N + H W), no gradient.
 
     Raises:
         ValueError: a wrong shape, limits out of order, or a ring out of range.
@@ -73,7 +73,12 @@ def range_image(
     points = xyz.detach().to(torch.float32).contiguous()
     rows = None if ring is None else _checked(ring, len(points), height)
     scale = (np.float32(high), np.float32(height / (high - low)), np.float32(width / (2 * pi)))
-    if resolve(xyz.device, backend) == "torch":
+    chosen = resolve(xyz.device, backend)
+    if chosen == "triton":
+        from .gpu.range_image import range_image as range_image_triton
+
+        return RangeImage(*range_image_triton(points, rows, shape, scale))
+    if chosen == "torch":
         return _range_image_torch(points, rows, shape, scale)
     (x, y, z), n = columns_of(points.numpy()), len(points)
     column, square = np.empty(n, np.int32), np.empty(n, np.float32)

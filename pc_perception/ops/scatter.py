@@ -44,8 +44,13 @@ def scatter_max(values: Tensor, index: Tensor, n_rows: int, backend: str | None 
     NaN counts as greater than any number. The gradient goes to the first row that reached the maximum.
     """
     _check(values, index)
-    if resolve(values.device, backend) == "numba":
+    chosen = resolve(values.device, backend)
+    if chosen == "numba":
         return _Max.apply(values, index, n_rows)
+    if chosen == "triton":
+        from .gpu.scatter import maximum
+
+        return maximum(values, index, n_rows)
     _check_range(index, n_rows)
     if not len(values):
         return values.new_zeros(n_rows, values.shape[1])
@@ -62,8 +67,13 @@ def scatter_max(values: Tensor, index: Tensor, n_rows: int, backend: str | None 
 
 def _add_up(values: Tensor, index: Tensor, n_rows: int, mean: bool, backend: str | None) -> Tensor:
     _check(values, index)
-    if resolve(values.device, backend) == "numba":
+    chosen = resolve(values.device, backend)
+    if chosen == "numba":
         return _Sum.apply(values, index, n_rows, mean)
+    if chosen == "triton":
+        from .gpu.scatter import add_up
+
+        return add_up(values, index, n_rows, mean)
     _check_range(index, n_rows)
     total = values.new_zeros(n_rows, values.shape[1]).index_add(0, index, values)
     if not mean:

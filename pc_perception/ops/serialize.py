@@ -7,12 +7,11 @@ twice the edge has the child's code shifted right by three, so one sort serves e
 Hilbert (Skilling, "Programming the Hilbert curve", AIP Conf. Proc. 707, 2004): the next voxel along the curve
 always shares a face with the last one. Parents are found by the same shift.
 
-Both are written once, on whole tensors for torch and on single integers for Numba.
+Both are written once: on whole tensors for torch, on single integers for Numba, on blocks for Triton
+(which would evaluate annotations: these functions have none).
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +27,7 @@ BITS = 20
 Axes = tuple[int, int, int]
 
 
-def spread(v: Any) -> Any:
+def spread(v):  # type: ignore[no-untyped-def]
     """Put two zero bits before each of the low 21 bits of ``v`` (int64)."""
     v = v & 0x1FFFFF
     v = (v | v << 32) & 0x1F00000000FFFF
@@ -38,7 +37,7 @@ def spread(v: Any) -> Any:
     return (v | v << 2) & 0x1249249249249249
 
 
-def gather(v: Any) -> Any:
+def gather(v):  # type: ignore[no-untyped-def]
     """Undo ``spread``: collect every third of the low 63 bits of ``v`` (int64)."""
     v = v & 0x1249249249249249
     v = (v | v >> 2) & 0x10C30C30C30C30C3
@@ -48,7 +47,7 @@ def gather(v: Any) -> Any:
     return (v | v >> 32) & 0x1FFFFF
 
 
-def _turn(x: Any, y: Any, z: Any, level: int) -> tuple[Any, Any, Any]:
+def turn(x, y, z, level):  # type: ignore[no-untyped-def]
     """Bring what lies below a bit of the coordinates into the frame of the eighth that the bit names."""
     below = (1 << level) - 1
     # All ones where the bit is set: then flip what lies below in x, else exchange it with x.
@@ -61,7 +60,7 @@ def _turn(x: Any, y: Any, z: Any, level: int) -> tuple[Any, Any, Any]:
     return x ^ swap ^ (flip & below), y, z ^ swap
 
 
-def _straighten(x: Any, y: Any, z: Any) -> tuple[Any, Any, Any]:
+def straighten(x, y, z):  # type: ignore[no-untyped-def]
     """Undo the Gray code: what remains are integers to interleave, x's bits the highest."""
     y = y ^ x
     z = z ^ y
@@ -74,7 +73,7 @@ def _straighten(x: Any, y: Any, z: Any) -> tuple[Any, Any, Any]:
     return x ^ parity, y ^ parity, z ^ parity
 
 
-def z_order(coords: Tensor, axes: Axes = (0, 1, 2)) -> Tensor:
+def z_order(coords: Tensor, axes: Axes = (0, 1, 2), backend: str | None = None) -> Tensor:
     """Return the Z-order code of each voxel.
 
     Args:
@@ -82,8 +81,12 @@ def z_order(coords: Tensor, axes: Axes = (0, 1, 2)) -> Tensor:
         axes: which axis takes the lowest, middle and highest bit; (1, 0, 2) is the transposed curve.
 
     Returns:
-        (N,) int64, one to one. O(N), no gradient.
+        (N,) int64, one to one. Identical on all backends; the CPU has one path. O(N), no gradient.
     """
+    if resolve(coords.device, backend) == "triton":
+        from .gpu.serialize import z_order as z_order_triton
+
+        return z_order_triton(coords, axes)
     c = coords.to(torch.int64)
     return spread(c[:, axes[0]]) | spread(c[:, axes[1]]) << 1 | spread(c[:, axes[2]]) << 2
 
@@ -96,31 +99,43 @@ def hilbert(coords: Tensor, axes: Axes = (0, 1, 2), backend: str | None = None) 
         axes: which axis takes the lowest, middle and highest bit; (1, 0, 2) is the transposed curve.
 
     Returns:
-        (N,) int64, one to one; voxels with successive codes share a face. Identical on both backends. O(20 N),
+        (N,) int64, one to one; voxels with successive codes share a face. Identical on all backends. O(20 N),
         no gradient.
 
     Raises:
         ValueError: a coordinate is negative or too large: the curve would fold onto itself.
     """
-    if len(coords) and not (int(coords.min()) >= 0 and int(coords.max()) < 2**BITS):
-        raise ValueError(f"voxel coordinates must be in 0 .. 2^{BITS} - 1; subtract their minimum first")
+    chosen = resolve(coords.device, backend)
+    if chosen == "triton":
+        from .gpu.launch import raised
+        from .gpu.serialize import hilbert as hilbert_triton
+
+        found, flag = hilbert_triton(coords, axes)
+        _refuse(raised(flag))
+        return found
+    _refuse(len(coords) > 0 and not (int(coords.min()) >= 0 and int(coords.max()) < 2**BITS))
     c = coords.to(torch.int64)
-    if resolve(coords.device, backend) == "numba":
+    if chosen == "numba":
         lattice, codes = c.numpy(), np.empty(len(c), np.int64)
         run_blocks(lambda a, b: _hilbert(lattice[a:b], axes, codes[a:b]), len(codes))
         return torch.from_numpy(codes)
     x, y, z = (c[:, axis] for axis in reversed(axes))
     for level in range(BITS - 1, 0, -1):
-        x, y, z = _turn(x, y, z, level)
-    x, y, z = _straighten(x, y, z)
+        x, y, z = turn(x, y, z, level)
+    x, y, z = straighten(x, y, z)
     return spread(z) | spread(y) << 1 | spread(x) << 2
+
+
+def _refuse(outside: bool) -> None:
+    if outside:
+        raise ValueError(f"voxel coordinates must be in 0 .. 2^{BITS} - 1; subtract their minimum first")
 
 
 spread_scalar = njit(inline="always")(spread)
 gather_scalar = njit(inline="always")(gather)
-_turn_scalar = njit(inline="always")(_turn)
+_turn_scalar = njit(inline="always")(turn)
 
-_straighten_scalar = njit(inline="always")(_straighten)
+_straighten_scalar = njit(inline="always")(straighten)
 BLOCK = 512
 
 

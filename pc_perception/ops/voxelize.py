@@ -47,11 +47,11 @@ def voxelize(xyz: Tensor, grid: float, backend: str | None = None) -> Voxels:
     Args:
         xyz: (N, 3) float32, metres, any strides; float64 keeps its precision, on torch. N = 0 is allowed.
         grid: voxel edge, metres.
-        backend: ``torch``, ``numba`` or None for the choice by device.
+        backend: ``torch``, ``numba``, ``triton`` or None for the choice by device.
 
     Returns:
-        ``Voxels``; both backends give identical results. Sorted by radix on the CPU: O(N), else O(N log N); no
-        gradient.
+        ``Voxels``; all backends give identical results. Sorted by radix on the CPU: O(N), else O(N log N); no
+        gradient. ``ops.gpu.voxelize.voxelize_into`` is the form for CUDA graphs, with buffers of fixed size.
 
     Raises:
         ValueError: ``grid`` is not positive, NaN or Inf among the points, or the cloud spans more than 2^20
@@ -63,7 +63,13 @@ def voxelize(xyz: Tensor, grid: float, backend: str | None = None) -> Voxels:
         empty = torch.zeros(0, dtype=torch.int64, device=xyz.device)
         return Voxels(empty.reshape(0, 3), empty, empty, empty)
     xyz = xyz.detach()
-    if resolve(xyz.device, backend) == "numba" and xyz.dtype == torch.float32:
+    chosen = resolve(xyz.device, backend)
+    if chosen == "triton" and xyz.dtype in (torch.float32, torch.float64):
+        from .gpu.voxelize import voxelize as voxelize_triton
+
+        if (found := voxelize_triton(xyz, grid)) is not None:
+            return Voxels(*found)  # else the reference says what is wrong
+    if chosen == "numba" and xyz.dtype == torch.float32:
         columns = columns_of(xyz.contiguous().numpy())
         ends = np.stack([columns.min(1), columns.max(1)])
         origin, bits = _span(ends.astype(np.float64), grid)
@@ -74,7 +80,7 @@ def voxelize(xyz: Tensor, grid: float, backend: str | None = None) -> Voxels:
     origin, _ = _span(torch.stack(torch.aminmax(xyz, dim=0)).double().cpu().numpy(), grid)
     low = torch.from_numpy(origin).to(xyz.device)
     coords = (torch.floor(xyz.double() / grid) - low).to(torch.int64)
-    unique, inverse = torch.unique(z_order(coords), sorted=True, return_inverse=True)
+    unique, inverse = torch.unique(z_order(coords, backend="torch"), sorted=True, return_inverse=True)
     first = torch.full_like(unique, len(xyz)).scatter_reduce_(
         0, inverse, torch.arange(len(xyz), device=xyz.device), "amin"
     )

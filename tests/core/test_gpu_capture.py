@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The forms with caller-supplied buffers can be captured in CUDA graphs: they never wait for the device.
+
+Without a GPU, the operations of torch that would wait or bring data from the host are refused; with one, the calls are
+captured and replayed on other data.
+"""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pc_perception.ops.kernel_maps import strided_map, submanifold_map
+from pc_perception.ops.voxelize import voxelize
+
+pytest.importorskip("triton")
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+WAITING = ("_local_scalar_dense", "nonzero", "_unique", "unique_", "repeat_interleave", "lift_fresh", "equal")
+WAITING += ("masked_select", "_to_copy", "index_put")
+N, VOXELS, PAIRS = 96, 80, 1000
+
+
+class _NeverWait(TorchDispatchMode):
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        name = func.__name__.split(".")[0]
+        assert not name.startswith(WAITING), f"{name} waits for the device"
+        return func(*args, **(kwargs or {}))
+
+
+def _integers(*shape: int, dtype: torch.dtype = torch.int64) -> torch.Tensor:
+    return torch.zeros(shape, dtype=dtype, device=DEVICE)
+
+
+class _Chain:
+    """Points to voxels, means, neighbours, pairs, parents and one convolution, all in buffers."""
+
+    def __init__(self) -> None:
+        self.xyz, self.n_points = torch.zeros(N, 3, device=DEVICE), _integers(1)
+        self.voxels = _integers(VOXELS, 3), _integers(VOXELS), _integers(N), _integers(VOXELS)
+        self.status, self.flag, self.edges = _integers(2), _integers(1), _integers(2)
+        self.bad, self.sums = _integers(1, dtype=torch.int32), torch.zeros(VOXELS, 3, device=DEVICE)
+        self.table = _integers(27, VOXELS, dtype=torch.int32)
+        self.lists = _integers(VOXELS + 1), _integers(PAIRS)
+        self.pairs = _integers(PAIRS), _integers(PAIRS), _integers(28)
+        self.children = _integers(8, VOXELS, dtype=torch.int32), _integers(VOXELS, 3), _integers(2)
+        self.codes, self.greatest = _integers(VOXELS), torch.zeros(VOXELS, 3, device=DEVICE)
+        self.weight, self.out = torch.ones(27, 3, 2, device=DEVICE), torch.zeros(VOXELS, 2, device=DEVICE)
+        self.image = _integers(4, 9), _integers(4, 9), torch.zeros(4, 9, device=DEVICE)
+
+    def run(self) -> None:
+        from pc_perception.ops.gpu import grouping, kernel_maps, pairs, range_image, scatter, serialize
+        from pc_perception.ops.gpu.sparse_convolution import convolve_into
+        from pc_perception.ops.gpu.voxelize import voxelize_into
+
+        coords, _, inverse, _ = self.voxels
+        voxelize_into(self.xyz, 0.5, *self.voxels, self.status, self.n_points)
+        self.edges[1:].copy_(self.status[:1])
+        self.sums.zero_()
+        scatter.scatter_sum_into(self.xyz, inverse, self.sums, self.bad)
+        kernel_maps.neighbors_into(coords, self.edges, self.table, self.flag)
+        grouping.lists_into(self.table, *self.lists)
+        grouping.neighbor_max_into(self.sums, *self.lists, self.greatest)
+        pairs.pairs_into(self.table, pairs.count_entries(self.table), *self.pairs)
+        kernel_maps.children_into(coords, self.edges, *self.children, self.flag)
+        serialize.hilbert_into(coords, (0, 1, 2), self.codes, self.bad)
+        convolve_into(self.sums, self.weight, *self.pairs, self.out.zero_())
+        range_image.range_image_into(self.xyz, None, 1.0, 2.0, 1.4, *self.image)
+
+    def check(self, xyz: torch.Tensor) -> None:
+        voxels = voxelize(xyz, 0.5, "torch")
+        m, expected = len(voxels), submanifold_map(voxels.coords, backend="torch")
+        assert self.status.tolist() == [m, 0]
+        assert torch.equal(self.voxels[0][:m], voxels.coords)
+        assert torch.equal(self.pairs[2], expected.starts)
+        assert torch.equal(self.pairs[0][: len(expected.in_row)], expected.in_row)
+        _, parents, scenes = strided_map(voxels.coords, backend="torch")
+        assert self.children[2].tolist() == list(scenes)
+        assert torch.equal(self.children[1][: len(parents)], parents)
+        total = torch.zeros(m, 3, device=DEVICE).index_add(0, voxels.inverse, xyz)
+        torch.testing.assert_close(self.sums[:m], total)
+
+    def load(self, n: int) -> torch.Tensor:
+        xyz = torch.randn(n, 3, generator=torch.Generator().manual_seed(n)).to(DEVICE)
+        self.xyz.fill_(torch.nan)
+        self.xyz[:n] = xyz
+        self.n_points.fill_(n)
+        return xyz
+
+
+def _repeatable(chain: _Chain) -> Callable[[], None]:
+    if DEVICE.type == "cpu":
+        return chain.run
+    chain.run()  # compiles
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        chain.run()
+    return graph.replay
+
+
+def test_the_chain_never_waits_and_can_be_repeated() -> None:
+    with _NeverWait(), pytest.raises(AssertionError, match="waits"):
+        torch.zeros(1).item()
+    chain = _Chain()
+    chain.load(40)
+    with _NeverWait():
+        chain.run()
+    repeat = _repeatable(chain)
+    for n in (70, 1):
+        xyz = chain.load(n)
+        repeat()
+        chain.check(xyz)

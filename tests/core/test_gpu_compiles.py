@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every kernel of the row-like operations becomes machine code for an H100, on a machine without a GPU.
+
+The interpreter takes more than the compiler does. This file, run as a script, starts the kernels on CPU tensors with a
+launch that compiles instead; what the operations then return means nothing.
+"""
+
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+TYPES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32", torch.float64: "fp64"}
+TYPES |= {torch.int32: "i32", torch.int64: "i64"}
+
+
+@pytest.mark.slow
+def test_every_kernel_compiles(tmp_path: Path) -> None:
+    pytest.importorskip("triton")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TRITON_CACHE_DIR": str(tmp_path)}
+    environment.pop("TRITON_INTERPRET", None)
+    done = subprocess.run(
+        [sys.executable, __file__], env=environment, capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(set(done.stdout.split())) >= 20
+
+
+def _compile(kernel, grid, *arguments, **options) -> None:  # type: ignore[no-untyped-def]
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    signature, constants = {}, {}
+    for parameter, value in zip(kernel.params, arguments, strict=True):
+        one = type(value) is int and value == 1 and not parameter.do_not_specialize
+        if parameter.is_constexpr or one:
+            signature[parameter.name], constants[parameter.name] = "constexpr", value
+        elif isinstance(value, torch.Tensor):
+            signature[parameter.name] = "*" + TYPES[value.dtype]
+        else:
+            signature[parameter.name] = "fp32" if isinstance(value, float) else "i32"
+    triton.compile(ASTSource(kernel, signature, constants), target=GPUTarget("cuda", 90, 32), options=options)
+    print(kernel.fn.__qualname__)
+
+
+def _integers(*shape: int) -> torch.Tensor:
+    return torch.zeros(shape, dtype=torch.int64)
+
+
+def _rows() -> None:
+    from pc_perception.ops.gpu import grouping, range_image, scatter, serialize, sparse_convolution
+
+    coords, rows, flag = _integers(100, 3), _integers(100), torch.zeros(1, dtype=torch.int32)
+    serialize.z_order(coords, (0, 1, 2))
+    serialize.hilbert(coords, (1, 0, 2))
+    for image_rows in (None, rows.int()):
+        range_image.range_image(torch.zeros(100, 3), image_rows, (4, 8), (1.0, 2.0, 3.0))
+    for dtype in (torch.float32, torch.float64):
+        values, counts = torch.zeros(100, 5, dtype=dtype), torch.zeros(9, dtype=torch.int32)
+        for count in (None, counts):
+            scatter.scatter_sum_into(values, rows, torch.zeros(9, 5, dtype=dtype), flag, count)
+        best = torch.zeros(9, 5, dtype=torch.int64 if dtype == torch.float64 else torch.int32)
+        scatter.scatter_winner_into(values, rows, best, _integers(9, 5), flag)
+    for dtype in TYPES.keys() - {torch.int32, torch.int64}:
+        features = torch.zeros(100, 24, dtype=dtype, requires_grad=True)
+        weight = torch.zeros(27, 24, 48, dtype=dtype, requires_grad=True)
+        grouping.neighbor_max(features, _integers(101), rows).sum().backward()
+        grouping.neighbor_max(features.detach(), _integers(101), rows)
+        sparse_convolution.sparse_convolution(features, weight, rows, rows, _integers(28), 9).sum().backward()
+
+
+def _voxels() -> None:
+    from pc_perception.ops.gpu import grouping, kernel_maps, pairs, voxelize
+
+    coords, edges, flag = _integers(100, 3), torch.tensor([0, 40, 100]), _integers(1)
+    for dtype in (torch.float32, torch.float64):
+        sizes = (_integers(100, 3), *(_integers(100) for _ in range(3)))
+        voxelize.voxelize_into(torch.zeros(100, 3, dtype=dtype), 0.1, *sizes, _integers(2))
+    table = torch.zeros(27, 100, dtype=torch.int32)
+    kernel_maps.neighbors_into(coords, edges, table, flag)
+    grouping.lists_into(table, _integers(101), _integers(500))
+    pairs.pairs_into(table, pairs.count_entries(table), _integers(9), _integers(9), _integers(28))
+    kernel_maps.children_into(coords, edges, table[:8], _integers(100, 3), _integers(3), flag)
+
+
+if __name__ == "__main__":
+    from triton.runtime.jit import JITFunction
+
+    JITFunction.__getitem__ = lambda kernel, grid: partial(_compile, kernel, grid)
+    _rows()
+    _voxels()
