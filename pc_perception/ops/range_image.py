@@ -12,7 +12,6 @@ from numba import njit
 from torch import Tensor
 
 from .backend import resolve
-from .columns import columns_of
 from .parallel import run_blocks
 
 # atan(t) = t * polynomial(t^2) on 0 .. 1, within 2e-7 rad. Library arctangents differ in the last bit from one
@@ -22,6 +21,7 @@ HIGH_TERMS = np.array([0.096421726, -0.0559119917, 0.0218627304, -0.00405450491]
 ATAN = (*LOW_TERMS, *HIGH_TERMS)
 HALF_PI, PI = np.float32(pi / 2), np.float32(pi)
 TINY = np.float32(1e-30)
+BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ def range_image(
     elevation: tuple[float, float] = (-pi / 2, pi / 2),
     ring: Tensor | None = None,
     backend: str | None = None,
+    out: RangeImage | None = None,
 ) -> RangeImage:
     """Project points onto a spherical image; the nearest point wins.
 
@@ -57,6 +58,7 @@ def range_image(
         shape: rows H and columns W.
         elevation: lowest and highest elevation that the rows share evenly, radians.
         ring: (N,) integer row of each point instead, each in 0 .. H - 1.
+        out: an image of the same shape that is overwritten and returned (backend numba).
 
     Returns:
         ``RangeImage``; all backends give identical results. O(N + H W), no gradient.
@@ -80,20 +82,18 @@ def range_image(
         return RangeImage(*range_image_triton(points, rows, shape, scale))
     if chosen == "torch":
         return _range_image_torch(points, rows, shape, scale)
-    (x, y, z), n = columns_of(points.numpy()), len(points)
-    column, square = np.empty(n, np.int32), np.empty(n, np.float32)
-    row = np.empty(n, np.int32) if rows is None else rows.numpy()
+    n, known = len(points), rows is not None
+    pixel, square = np.empty(n, np.int32), np.empty(n, np.float32)
+    row = rows.numpy() if rows is not None else np.empty(0, np.int32)
 
     def project(start: int, stop: int) -> None:
         part = slice(start, stop)
-        _columns(x[part], y[part], z[part], scale[2], width, column[part], square[part])
-        if rows is None:
-            _rows(x[part], y[part], z[part], scale[0], scale[1], height, row[part])
+        _project(points.numpy()[part], row[part], known, scale, height, width, pixel[part], square[part])
 
     run_blocks(project, n)
-    index, near = np.full(height * width, -1, np.int64), np.zeros(height * width, np.float32)
-    _nearest(row, column, width, square, index, near)
-    return RangeImage(torch.from_numpy(index).view(shape), torch.from_numpy(near).view(shape))
+    image = out or RangeImage(torch.empty(shape, dtype=torch.int64), torch.empty(shape))
+    _nearest(pixel, square, image.index.numpy().reshape(-1), image.range.numpy().reshape(-1))
+    return image
 
 
 def _checked(ring: Tensor, n: int, height: int) -> Tensor:
@@ -170,8 +170,28 @@ def _atan2(y: np.float32, x: np.float32) -> np.float32:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _project(points, rows, known, scale, height, width, pixel, square):  # type: ignore[no-untyped-def]
+    """Pixel of each point, -1 where none is, and its squared range; block by block in the nearest cache."""
+    scratch = np.empty((3, BLOCK), np.float32)
+    column = np.empty(BLOCK, np.int32)
+    for start in range(0, len(points), BLOCK):
+        n = min(BLOCK, len(points) - start)
+        x, y, z = scratch[0, :n], scratch[1, :n], scratch[2, :n]
+        for i in range(n):
+            x[i], y[i], z[i] = points[start + i, 0], points[start + i, 1], points[start + i, 2]
+        squares, pixels = square[start : start + n], pixel[start : start + n]
+        _columns(x, y, z, scale[2], width, column, squares)
+        if known:
+            pixels[:] = rows[start : start + n]
+        else:
+            _rows(x, y, z, scale[0], scale[1], height, pixels)
+        for i in range(n):
+            seen = (pixels[i] >= 0) & (squares[i] > np.float32(0)) & (squares[i] < np.float32(np.inf))
+            pixels[i] = pixels[i] * np.int32(width) + column[i] if seen else np.int32(-1)
+
+
+@njit(inline="always")
 def _columns(x, y, z, scale, width, column, square):  # type: ignore[no-untyped-def]
-    """Column and squared range of each point; what comes of NaN is left to ``_nearest``."""
     last = np.int32(width - 1)
     for i in range(len(x)):
         c = np.int32((PI - _atan2(y[i], x[i])) * scale)
@@ -179,7 +199,7 @@ def _columns(x, y, z, scale, width, column, square):  # type: ignore[no-untyped-
         square[i] = x[i] * x[i] + y[i] * y[i] + z[i] * z[i]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(inline="always")
 def _rows(x, y, z, high, scale, height, row):  # type: ignore[no-untyped-def]
     """Row of each point by its elevation, -1 beyond the limits."""
     last, end = np.int32(height - 1), np.float32(height)
@@ -190,14 +210,14 @@ def _rows(x, y, z, high, scale, height, row):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _nearest(row, column, width, square, index, near):  # type: ignore[no-untyped-def]
+def _nearest(pixel, square, index, near):  # type: ignore[no-untyped-def]
     """Keep the first of the nearest points of each pixel, then turn squared ranges into ranges."""
-    for i in range(len(row)):
-        r = square[i]
-        if row[i] >= 0 and r > 0 and r < np.inf:
-            p = np.uint32(row[i] * width + column[i])  # unsigned: no test for an index from the end
-            if index[p] < 0 or r < near[p]:
-                near[p] = r
-                index[p] = i
+    index[:] = -1
+    near[:] = np.inf
+    for i in range(len(pixel)):
+        p = pixel[i]
+        if p >= 0 and square[i] < near[np.uint32(p)]:
+            near[np.uint32(p)] = square[i]
+            index[np.uint32(p)] = i
     for k in range(len(near)):
-        near[k] = np.sqrt(near[k])
+        near[k] = np.float32(0) if near[k] == np.inf else np.sqrt(near[k])
