@@ -41,6 +41,11 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--markdown", type=Path, help="also write the table to this file, after every row")
     tables.add_parser("ops", parents=[common], help="point operations on the CPU: A4 to A10, A13")
     tables.add_parser("stream", parents=[common], help="messages and the live path: A1, A2, A11, A12")
+    tables.add_parser("growth", parents=[common], help="growth of time from 8k to 512k points")
+    gpu = tables.add_parser("gpu", parents=[common], help="point operations on one GPU: B5, B7 to B12")
+    gpu.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
+    gpu.add_argument("--backend", help="force a backend, such as triton")
+    gpu.add_argument("--tiny", action="store_true", help="few points: runs the rows' code, gives no figures")
     return parser
 
 
@@ -49,9 +54,18 @@ def _rows(arguments: argparse.Namespace) -> list[Row]:
         from benchmarks import dense, points, sparse
 
         return [*dense.CASES, *points.CASES, *sparse.CASES]
-    from benchmarks import live, messages
+    if arguments.table == "stream":
+        from benchmarks import live, messages
 
-    return [*messages.CASES, *live.ROWS]
+        return [*messages.CASES, *live.ROWS]
+    if arguments.table == "growth":
+        from benchmarks import growth
+
+        return list(growth.ROWS)
+    from benchmarks import gpu_rows
+    from benchmarks.gpu import Place
+
+    return list(gpu_rows.rows(Place(arguments.device, arguments.backend, arguments.tiny)))
 
 
 if __name__ == "__main__":
