@@ -1,27 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time an operation of ours against its peers in alternating rounds, and say how sure the ratio is.
 
-A table is a list of ``Case``; ``main`` gives it a command line. Every round makes a fresh input, runs ours
+A table is a list of ``Case``; ``report`` runs and prints it. Every round makes a fresh input, runs ours
 and each installed peer in turn and checks ours. The ratio is median(best peer) / median(ours); a target is
 met when the lower end of the ratio's 95 % bootstrap interval reaches it.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-import torch
-
-from benchmarks.machine import describe_machine
 
 WARM_UPS = 3
+FLOOR = "floor"
 SAMPLE_S = 0.004
 """Calls shorter than this are repeated until a sample lasts as long."""
 
@@ -34,11 +29,13 @@ class Round:
         ours: our call.
         peers: the peers' calls by name; those not installed are left out (see ``installed``).
         check: raises when the result of ``ours`` is wrong; run once a round, not timed.
+        floor: what no implementation can do without, such as a copy of the bytes; timed where there is one.
     """
 
     ours: Callable[[], object]
     peers: dict[str, Callable[[], object]] = field(default_factory=dict)
     check: Callable[[object], None] = lambda result: None
+    floor: Callable[[], object] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +55,23 @@ class Case:
     prepare: Callable[[np.random.Generator], Round]
     target: float = 0.0
     floor_ms: float = 0.0
+
+    def measure(self, rounds: int, rng: np.random.Generator) -> dict[str, object]:
+        """Return the record of the row: medians in ms, the fastest peer and the ratio to it."""
+        times: dict[str, list[float]] = {}
+        for number in range(rounds + WARM_UPS):
+            current = self.prepare(rng)
+            calls = {"ours": current.ours, **current.peers}
+            if current.floor:
+                calls[FLOOR] = current.floor
+            for name, call in calls.items():
+                sample = timed_ms(call)
+                if number >= WARM_UPS:
+                    times.setdefault(name, []).append(sample)
+            current.check(current.ours())
+        floor_ms = float(np.median(times.pop(FLOOR))) if FLOOR in times else self.floor_ms
+        record = compare({name: np.array(values) for name, values in times.items()}, rng)
+        return record | {"target": self.target, "floor_ms": floor_ms}
 
 
 def installed(*modules: str) -> bool:
@@ -86,58 +100,14 @@ def ratio_with_interval(
     return float(np.median(peer) / np.median(ours)), float(low), float(high)
 
 
-def measure(case: Case, rounds: int, rng: np.random.Generator) -> dict[str, object]:
-    """Return the record of ``case``: medians in ms, the fastest peer and the ratio to it."""
-    times: dict[str, list[float]] = {}
-    for number in range(rounds + WARM_UPS):
-        current = case.prepare(rng)
-        for name, call in {"ours": current.ours, **current.peers}.items():
-            sample = timed_ms(call)
-            if number >= WARM_UPS:
-                times.setdefault(name, []).append(sample)
-        current.check(current.ours())
-    series = {name: np.array(values) for name, values in times.items()}
-    ours = series.pop("ours")
-    record: dict[str, object] = {"row": case.row, "input": case.input, "ours_ms": float(np.median(ours))}
+def compare(series: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, object]:
+    """Return medians, best peer and ratio of the times by name; those of "ours" against all others."""
+    peers = {name: times for name, times in series.items() if name != "ours"}
+    record: dict[str, object] = {"ours_ms": float(np.median(series["ours"]))}
     record |= {"peer": None, "peer_ms": None, "ratio": None, "ratio_low": None, "ratio_high": None}
-    if series:
-        best = min(series, key=lambda name: float(np.median(series[name])))
-        ratio, low, high = ratio_with_interval(series[best], ours, rng)
-        record |= {"peer": best, "peer_ms": float(np.median(series[best]))}
-        record |= {"ratio": ratio, "ratio_low": low, "ratio_high": high}
-    return record | {"target": case.target, "floor_ms": case.floor_ms, "machine": describe_machine()}
-
-
-def print_record(record: dict) -> None:
-    """Print one line of the table."""
-    line = f"{record['row']:4} {record['input']:34} {record['ours_ms']:9.3f} "
-    if record["peer"] is None:
-        print(line + "no peer installed", flush=True)
-        return
-    low, high = record["ratio_low"], record["ratio_high"]
-    verdict = "met" if low >= record["target"] else "missed"
-    line += f"{record['peer']:>14} {record['peer_ms']:9.3f} {record['ratio']:7.2f} ({low:.2f}..{high:.2f})"
-    print(f"{line}  >= {record['target']:g} {verdict}, floor {record['floor_ms']:g} ms", flush=True)
-
-
-def main(title: str | None, cases: Sequence[Case]) -> None:
-    """Run a table from the command line: ``--rounds``, ``--rows A6 A7``, ``--threads``, ``--json FILE``."""
-    parser = argparse.ArgumentParser(description=title, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--rows", nargs="*", help="rows to run; all without it")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="also write the records to this file")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    rng = np.random.default_rng(arguments.seed)
-    print(describe_machine())
-    print(f"{'row':4} {'input':34} {'ours ms':>9} {'best peer':>14} {'its ms':>9} {'ratio':>7} (95 %)")
-    records = []
-    for case in cases:
-        if arguments.rows and case.row not in arguments.rows:
-            continue
-        records.append(measure(case, arguments.rounds, rng))
-        print_record(records[-1])
-        if arguments.json:  # after every row: a run that is stopped keeps what it measured
-            arguments.json.write_text(json.dumps(records, indent=1))
+    if not peers:
+        return record
+    best = min(peers, key=lambda name: float(np.median(peers[name])))
+    ratio, low, high = ratio_with_interval(peers[best], series["ours"], rng)
+    record |= {"peer": best, "peer_ms": float(np.median(peers[best]))}
+    return record | {"ratio": ratio, "ratio_low": low, "ratio_high": high}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Neighbour search (A6), farthest point sampling (A7) and point tokens (A8) against other packages.
 
-``python -m benchmarks.ops [--rounds 15] [--rows A6 A7] [--json FILE]``. Peers are taken when they can be
+Rows of ``python -m benchmarks ops``. Peers are taken when they can be
 imported: scipy, pykdtree, small_gicp for neighbours, fpsample at h = 3, 5, 7, 9 for sampling. Every
 round checks ours against the reference on that round's scene; see ``harness`` for how a ratio is judged.
 """
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.harness import Case, Round, installed, main
+from benchmarks.harness import Case, Round, installed
 from pc_perception.ops.neighbors import k_nearest
 from pc_perception.ops.sampling import farthest_point_sampling
 
@@ -127,6 +127,3 @@ CASES = [
     Case("A7", "N64 -> 16,384", lambda rng: sampling(rng, sweep(rng, 64, 1875), 16_384), 1.0, 5.0),
     Case("A8", "16 x (1,024 -> 64, k 32)", tokens, 5.0, 0.2),
 ]
-
-if __name__ == "__main__":
-    main(__doc__, CASES)

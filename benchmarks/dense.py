@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Voxels (A4), range images (A5) and Chamfer distances (A9) against what people use today.
 
-``python -m benchmarks.ops_dense [--rounds 15] [--rows A4 A5 A9]``
+Rows of ``python -m benchmarks ops``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from math import pi
 import numpy as np
 import torch
 
-from benchmarks.harness import Case, Round, installed, main
+from benchmarks.harness import Case, Round, installed
 from pc_perception.ops.chamfer import chamfer_distance
 from pc_perception.ops.parallel import team
 from pc_perception.ops.range_image import RangeImage, range_image
@@ -194,6 +194,3 @@ CASES = [
     Case("A9", "3,328 patches, and backward", _patches(True), 20, 0.3),
     Case("A9", "8,192 x 8,192", _clouds, 2),
 ]
-
-if __name__ == "__main__":
-    main(__doc__, CASES)

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How time grows with N from 8k to 512k points. Rows of ``python -m benchmarks growth``.
+
+The points are one subset of a denser scan, in scan order or shuffled. The slope is that of log time over
+log N in the upper half; ``steps`` are t(2N) / t(N), of which each must be at most 2.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+
+from benchmarks.dense import sweep
+from benchmarks.harness import timed_ms
+from benchmarks.messages import message
+from pc_perception.io.pointcloud2 import decode_finite
+from pc_perception.ops.neighbors import k_nearest
+from pc_perception.ops.parallel import team
+from pc_perception.ops.sampling import farthest_point_sampling
+from pc_perception.ops.voxelize import voxelize
+
+SIZES = tuple(8192 * 2**i for i in range(7))
+STEP = 2.2
+
+Make = Callable[[np.ndarray], Callable[[], object]]
+
+
+def slope(sizes: np.ndarray, times: np.ndarray) -> float:
+    """Return the slope of log ``times`` over log ``sizes`` in the upper half, the middle included."""
+    half = len(sizes) // 2
+    return float(np.polyfit(np.log(sizes[half:]), np.log(times[half:]), 1)[0])
+
+
+def points(rng: np.random.Generator, n: int, shuffled: bool) -> np.ndarray:
+    """Return ``n`` points of one scan of 64 beams: a random subset, in scan order or not."""
+    scene = sweep(rng, 64, max(SIZES) // 64)
+    chosen = rng.permutation(len(scene))[:n]
+    return scene[chosen if shuffled else np.sort(chosen)]
+
+
+def _decode(xyz: np.ndarray) -> Callable[[], object]:
+    msg, _ = message(np.random.default_rng(0), len(xyz), 20, (0, 4, 8, 12))
+    raw = np.frombuffer(msg.data, np.uint8).reshape(-1, 20)
+    raw[:, :12] = xyz.view(np.uint8).reshape(-1, 12)
+    out, index = np.empty((len(xyz), 4), np.float32), np.empty(len(xyz), np.int32)
+    return partial(decode_finite, msg, out=out, index_out=index)
+
+
+def _voxelize(xyz: np.ndarray) -> Callable[[], object]:
+    tensor = torch.from_numpy(xyz)
+
+    def call() -> object:
+        with team():
+            return voxelize(tensor, 0.05)
+
+    return call
+
+
+def _neighbors(xyz: np.ndarray) -> Callable[[], object]:
+    out = torch.empty(len(xyz), 16, dtype=torch.int64), torch.empty(len(xyz), 16)
+    return partial(k_nearest, torch.from_numpy(xyz), 16, out=out)
+
+
+def _sample(xyz: np.ndarray, m: int) -> Callable[[], object]:
+    return partial(farthest_point_sampling, torch.from_numpy(xyz), m or len(xyz) // 8)
+
+
+@dataclass(frozen=True)
+class Growth:
+    """One operation on one order of the points; ``limit`` is the slope to stay below."""
+
+    row: str
+    input: str
+    make: Make
+    shuffled: bool
+    limit: float
+    sizes: tuple[int, ...] = SIZES
+
+    def measure(self, rounds: int, rng: np.random.Generator) -> dict[str, object]:
+        """Time all sizes in every round and judge the medians."""
+        calls = [self.make(points(rng, n, self.shuffled)) for n in self.sizes]
+        for call in calls:
+            call()
+        times = np.median([[timed_ms(call) for call in calls] for _ in range(rounds)], 0)
+        steps = times[1:] / times[:-1]
+        found = slope(np.array(self.sizes), times)
+        good = found <= self.limit and steps.max() <= STEP
+        verdict = f"slope <= {self.limit}, steps <= {STEP} " + ("met" if good else "missed")
+        note = f"slope {found:.2f}, steps " + " ".join(f"{s:.2f}" for s in steps)
+        empty = dict.fromkeys(("peer", "peer_ms", "ratio", "ratio_low", "floor_ms"))
+        record = {"ours_ms": float(times[-1]), "target": self.limit, "verdict": verdict, "note": note}
+        more = {
+            "slope": found,
+            "steps": steps.tolist(),
+            "sizes": list(self.sizes),
+            "times_ms": times.tolist(),
+        }
+        return {**empty, **record, **more}
+
+
+OPERATIONS: list[tuple[str, Make, float]] = [
+    ("decode", _decode, 1.05),
+    ("voxelise", _voxelize, 1.12),
+    ("kNN", _neighbors, 1.15),
+    ("FPS N/8", partial(_sample, m=0), 1.30),
+    ("FPS 1024", partial(_sample, m=1024), 1.10),
+]
+ROWS = [
+    Growth(name, "8k .. 512k, " + ("shuffled" if shuffled else "scan order"), make, shuffled, limit)
+    for name, make, limit in OPERATIONS
+    for shuffled in (False, True)
+]

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One sweep, message bytes to message bytes: time (A11) and memory (A12). Rows of ``python -m benchmarks stream``.
+
+Eight sweeps of eight drives take turns. They hold equally many points but not equally many voxels, an open
+place up to twice as many as a narrow street. So two ratios are told: ``p99/p50`` over everything, and
+``jitter``, the 99th percentile of each time divided by the median of its own sweep.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from benchmarks.harness import compare
+from pc_perception.inference.model_file import build, load_model, read_model_file
+from pc_perception.inference.segmenter import Segmenter
+from pc_perception.io.message_encoding import CloudMessage, LabelledCloudEncoder, encode_cloud
+from pc_perception.io.pointcloud2 import cloud_from_msg
+from pc_perception.simulation.drive import simulate_drive
+from pc_perception.simulation.lidar import SpinningLidar
+
+MODEL = "street"
+SWEEPS = 8
+LARGE = 1 << 20
+"""Bytes from which on memory taken by Python and NumPy is told."""
+
+Path = Callable[[CloudMessage], dict[str, float]]
+
+
+def messages(n_beams: int, n_points: int, count: int) -> list[CloudMessage]:
+    """Simulate ``count`` different sweeps and bring each to exactly ``n_points`` by repeating points."""
+    rng = np.random.default_rng(0)
+    found = []
+    for seed in range(count):
+        lidar = SpinningLidar(n_beams=n_beams, n_azimuths=-(-n_points * 2 // n_beams))
+        cloud = next(iter(simulate_drive(40_000 + seed, 1, lidar=lidar))).cloud
+        order = np.sort(rng.choice(len(cloud), n_points, replace=len(cloud) < n_points))
+        found.append(encode_cloud(cloud.select(order)))
+    return found
+
+
+def live_path(segmenter: Segmenter) -> Path:
+    """Return the way of one sweep through decode, segment and encode; it gives the stages' milliseconds."""
+    encoder = LabelledCloudEncoder(segmenter.label_set)
+
+    def walk(message: CloudMessage) -> dict[str, float]:
+        start = time.perf_counter()
+        cloud = cloud_from_msg(message)
+        decoded = time.perf_counter()
+        result = segmenter(cloud)
+        labelled = time.perf_counter()
+        encoder.encode(cloud, result.labels, result.confidence)
+        end = time.perf_counter()
+        own = {"decode": decoded - start, "encode": end - labelled, "total": end - start}
+        return {**{stage: 1e3 * s for stage, s in own.items()}, **result.milliseconds}
+
+    return walk
+
+
+def eager_path() -> Path:
+    """Return the same network in float32, each operation shared by torch's own threads and not by a team."""
+    header, tensors = read_model_file(MODEL)
+    assert header.labels is not None
+    network = build(header)
+    network.load_state_dict(tensors, assign=True)
+    walk = live_path(Segmenter(network, header.contract, header.labels, torch.device("cpu"), "float32"))
+    from contextlib import nullcontext
+
+    from pc_perception.inference import segmenter as module
+
+    def eager(message: CloudMessage) -> dict[str, float]:
+        team, module.team = module.team, nullcontext  # type: ignore[assignment]
+        try:
+            return walk(message)
+        finally:
+            module.team = team
+
+    return eager
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Row A11 for sweeps of ``n_points``."""
+
+    input: str
+    n_beams: int
+    n_points: int
+    target: float = 4.0
+    floor_ms: float = 11.0
+    row: str = "A11"
+
+    def measure(self, rounds: int, rng: np.random.Generator) -> dict[str, object]:
+        """Send eight sweeps ``rounds`` times through both paths in turn, after one turn to warm up."""
+        sweeps = messages(self.n_beams, self.n_points, SWEEPS)
+        paths = {"ours": live_path(load_model(MODEL, "cpu")), "eager float32": eager_path()}
+        spent: dict[str, list[dict[str, float]]] = {name: [] for name in paths}
+        for turn in range(-1, rounds):
+            for message in sweeps:
+                for name, walk in paths.items():
+                    stages = walk(message)
+                    if turn >= 0:
+                        spent[name].append(stages)
+        totals = {name: np.array([s["total"] for s in each]) for name, each in spent.items()}
+        ours = totals["ours"]
+        turns = ours.reshape(-1, len(sweeps))
+        stages = {k: [s[k] for s in spent["ours"]] for k in spent["ours"][0]}
+        told = {k: [round(float(q), 3) for q in np.percentile(v, [50, 99])] for k, v in stages.items()}
+        p50, p99 = np.percentile(ours, [50, 99])
+        jitter = float(np.percentile(turns / np.median(turns, 0), 99))
+        note = f"p99 {p99:.0f}, p99/p50 {p99 / p50:.2f}, jitter {jitter:.2f}; p50/p99 of " + ", ".join(
+            f"{k} {a:.2f}/{b:.2f}" for k, (a, b) in told.items() if k != "total"
+        )
+        more = {"p99_ms": float(p99), "jitter": jitter, "stages_p50_p99_ms": told, "note": note}
+        return {**compare(totals, rng), "target": self.target, "floor_ms": self.floor_ms, **more}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Row A12: page faults and large allocations of the live path after warm-up, worst and median sweep."""
+
+    input: str
+    n_beams: int
+    n_points: int
+    row: str = "A12"
+
+    def measure(self, rounds: int, rng: np.random.Generator) -> dict[str, object]:
+        """Count faults in one pass over the sweeps, allocations in another: tracing makes faults of its own."""
+        sweeps = messages(self.n_beams, self.n_points, SWEEPS)
+        walk = live_path(load_model(MODEL, "cpu"))
+        for message in sweeps * 2:
+            walk(message)
+        faults, times = [], []
+        for message in sweeps * rounds:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            times.append(walk(message)["total"])
+            faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+        large = _large_allocations(walk, sweeps)
+        median = int(np.median(faults))
+        verdict = "<= 50 faults, 0 MB of Python memory " + (
+            "met" if max(faults) <= 50 and not large else "missed"
+        )
+        note = f"{median} faults a sweep (at most {max(faults)}), {large} MB of Python memory at its peak"
+        record = {"ours_ms": float(np.median(times)), "target": 50, "floor_ms": None, "verdict": verdict}
+        counts = {"faults_p50": median, "faults_max": max(faults), "traced_peak_mb": large}
+        empty = dict.fromkeys(("peer", "peer_ms", "ratio", "ratio_low", "ratio_high"))
+        return {**record, **empty, **counts, "note": note}
+
+
+def _large_allocations(walk: Path, sweeps: list[CloudMessage]) -> int:
+    """Largest rise of the traced memory over its start within one sweep, in whole megabytes."""
+    worst = 0
+    tracemalloc.start()
+    try:
+        for message in sweeps:
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            walk(message)
+            worst = max(worst, tracemalloc.get_traced_memory()[1] - before)
+    finally:
+        tracemalloc.stop()
+    return worst // LARGE
+
+
+ROWS = [
+    Latency("N32, 34,720 points", 32, 34_720),
+    Latency("N64, 120,000 points", 64, 120_000, 0.0, 0.0),
+    Memory("N32, 34,720 points", 32, 34_720),
+]

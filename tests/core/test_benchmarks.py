@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark harness: its statistics, its files, and one small row of each table. Nothing here is timed."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import growth, harness, report
+from benchmarks.__main__ import main
+
+
+def test_ratio_and_interval_of_known_series():
+    rng = np.random.default_rng(0)
+    ratio, low, high = harness.ratio_with_interval(np.full(15, 6.0), np.full(15, 2.0), rng)
+    assert ratio == low == high == 3.0
+    ours, peer = rng.normal(1, 0.05, 50), rng.normal(4, 0.2, 50)
+    ratio, low, high = harness.ratio_with_interval(peer, ours, rng)
+    assert low < ratio < high
+    assert low > 3.7
+    assert high < 4.3
+
+
+def test_the_fastest_peer_is_compared():
+    series = {"ours": np.ones(5), "slow": np.full(5, 9.0), "fast": np.full(5, 2.0)}
+    record = harness.compare(series, np.random.default_rng(0))
+    assert (record["peer"], record["peer_ms"], record["ratio"]) == ("fast", 2.0, 2.0)
+    assert harness.compare({"ours": np.ones(5)}, np.random.default_rng(0))["peer"] is None
+
+
+def test_slope_of_a_power_law():
+    sizes = np.array(growth.SIZES)
+    assert growth.slope(sizes, 1e-6 * sizes**1.25) == pytest.approx(1.25)
+
+
+def test_a_row_that_misses_by_its_lower_bound():
+    record = {"row": "A0", "input": "x", "ours_ms": 2.0, "peer": "p", "peer_ms": 10.0, "floor_ms": 1.0}
+    line = report.line(record | {"ratio": 5.0, "ratio_low": 4.0, "ratio_high": 6.0, "target": 5})
+    assert line == "| A0 | x | 2 | p | 10 | 5.00 (4.00 .. 6.00) | >= 5 missed | 1 | 50 % |"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["ops", "--rows", "A13"],
+        ["stream", "--rows", "A2", "--busy"],
+        ["gpu", "--device", "cpu", "--backend", "torch", "--tiny"],
+    ],
+)
+def test_each_table_runs_and_writes_its_files(command, tmp_path):
+    files = tmp_path / "a.json", tmp_path / "a.md"
+    main([*command, "--rounds", "1", "--json", str(files[0]), "--markdown", str(files[1])])
+    records = json.loads(files[0].read_text())
+    needed = {"row", "input", "ours_ms", "peer", "peer_ms", "ratio", "ratio_low", "target", "floor_ms"}
+    assert records
+    assert all(needed <= record.keys() for record in records)
+    assert len(files[1].read_text().splitlines()) == len(records) + 4
+    assert any(record["busy"] for record in records) == ("--busy" in command)
+
+
+def test_a_growth_row():
+    operation = growth.OPERATIONS[0]
+    row = growth.Growth(operation[0], "tiny", operation[1], True, operation[2], (256, 512, 1024))
+    record = row.measure(1, np.random.default_rng(0))
+    assert len(record["steps"]) == 2
+    assert "slope" in record["verdict"]
+
+
+def test_an_unknown_row_is_an_error():
+    with pytest.raises(SystemExit, match="Z9"):
+        main(["ops", "--rows", "Z9"])
