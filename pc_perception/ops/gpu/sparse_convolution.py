@@ -36,7 +36,8 @@ def convolve_into(
             capacity are left out.
         out: (N, D) float32, or float64 for float64; contiguous.
     """
-    n_tiles = triton.cdiv(max(len(features), len(out)), PAIRS)
+    # Twice the mean number of pairs: few programs then find nothing, and the fullest offset's take a few rounds.
+    n_tiles = triton.cdiv(2 * len(in_row), len(weight) * PAIRS)
     columns = _block(weight.shape[2])
     grid = (len(weight) * n_tiles, triton.cdiv(weight.shape[2], columns))
     sizes = (len(in_row), n_tiles, *weight.shape[1:])
@@ -53,8 +54,8 @@ def weight_gradient_into(
 
     Otherwise as ``convolve_into``.
     """
-    n_shares = min(triton.cdiv(max(len(features), len(grad)), PAIRS), MAX_SHARES)
     n_offsets, n_in, n_out = out.shape
+    n_shares = min(triton.cdiv(2 * len(in_row), n_offsets * PAIRS), MAX_SHARES)
     blocks = (PAIRS, _block(n_in), _block(n_out))
     grid = (n_offsets * n_shares, triton.cdiv(n_in, blocks[1]), triton.cdiv(n_out, blocks[2]))
     sizes = (len(in_row), n_shares, n_in, n_out)
