@@ -22,7 +22,13 @@ def _map(n: int, strided: bool) -> KernelMap:
 @pytest.mark.parametrize("strided", [False, True])
 @pytest.mark.parametrize(
     ("n", "width", "dtype"),
-    [(0, 3, torch.float32), (1, 1, torch.float32), (120, 5, torch.float64), (150, 40, torch.float32)],
+    [
+        (0, 3, torch.float32),
+        (1, 1, torch.float32),
+        (120, 5, torch.float32),
+        (150, 40, torch.float32),
+        (30, 2, torch.float64),
+    ],
 )
 def test_equals_the_reference(n: int, width: int, dtype: torch.dtype, strided: bool) -> None:
     pairs, g = _map(n, strided), torch.Generator().manual_seed(1)
