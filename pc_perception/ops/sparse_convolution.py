@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import torch
 from torch import Tensor
 
 from .backend import resolve
@@ -18,20 +19,26 @@ def sparse_convolution(
 
     Args:
         features: (M, C) float, rows of the map's input.
-        weight: (K, C, D) of the same dtype.
+        weight: (K, C, D) of the same dtype. Under autocast both are brought to its dtype, and so is the result.
 
     Returns:
         (n_out, D), with gradient to features and weight. By Triton sums of half precision run in float32, and the
-        host never waits. O(E C D).
+        host never waits; float64 takes the reference. O(E C D).
 
     Raises:
-        ValueError: a weight of another shape.
+        ValueError: a weight of another shape or dtype.
     """
     n_offsets = len(kernel_map.starts) - 1
     if weight.ndim != 3 or len(weight) != n_offsets or weight.shape[1] != features.shape[1]:
         wanted = f"({n_offsets}, {features.shape[1]}, D)"
         raise ValueError(f"the weight must be {wanted}, it is {tuple(weight.shape)}")
-    if resolve(features.device, backend) == "triton" and features.dtype == weight.dtype:
+    if torch.is_autocast_enabled(features.device.type):
+        dtype = torch.get_autocast_dtype(features.device.type)
+        features, weight = features.to(dtype), weight.to(dtype)
+    if features.dtype != weight.dtype:
+        raise ValueError(f"features are {features.dtype} and the weight {weight.dtype}; convert one of them")
+    # Float64 is for checking; older versions of Triton have no product for it.
+    if resolve(features.device, backend) == "triton" and features.dtype != torch.float64:
         from .gpu.sparse_convolution import sparse_convolution as by_triton
 
         pairs = (kernel_map.in_row, kernel_map.out_row, kernel_map.starts)

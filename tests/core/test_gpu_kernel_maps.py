@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pc_perception.ops.kernel_maps import strided_map, submanifold_map
+from pc_perception.ops.serialize import z_order
 
 pytest.importorskip("triton")
 
@@ -89,3 +90,23 @@ def test_padded_voxels_into_buffers() -> None:
     assert torch.equal(parents[: len(expected_parents)], expected_parents)
     assert int((table >= 0).sum()) == len(halved.in_row)
     assert flag.tolist() == [0]
+
+
+def test_voxels_in_z_order_need_no_sort() -> None:
+    from pc_perception.ops.gpu.kernel_maps import children_into
+
+    coords, scenes = _scenes([90, 33])
+    coords = torch.cat([c[z_order(c, backend="torch").argsort()] for c in coords.split([90, 33])])
+    padded, edges = torch.cat([coords, coords[:9]]), torch.tensor(scenes, device=DEVICE)
+    flag, sizes = torch.zeros(1, dtype=torch.int64, device=DEVICE), (len(padded), 50)
+    found = []
+    for in_z_order in (False, True):
+        table = torch.empty(8, sizes[1], dtype=torch.int32, device=DEVICE)
+        parents, out_edges = (
+            torch.empty(sizes[1], 3, dtype=torch.int64, device=DEVICE),
+            torch.empty_like(edges),
+        )
+        children_into(padded, edges, table, parents, out_edges, flag, in_z_order)
+        found.append((table, parents, out_edges))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    assert tuple(found[1][2].tolist()) == strided_map(coords, scenes, "torch")[2]

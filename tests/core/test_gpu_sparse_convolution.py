@@ -22,7 +22,13 @@ def _map(n: int, strided: bool) -> KernelMap:
 @pytest.mark.parametrize("strided", [False, True])
 @pytest.mark.parametrize(
     ("n", "width", "dtype"),
-    [(0, 3, torch.float32), (1, 1, torch.float32), (120, 5, torch.float64), (150, 40, torch.float32)],
+    [
+        (0, 3, torch.float32),
+        (1, 1, torch.float32),
+        (120, 5, torch.float32),
+        (150, 40, torch.float32),
+        (30, 2, torch.float64),
+    ],
 )
 def test_equals_the_reference(n: int, width: int, dtype: torch.dtype, strided: bool) -> None:
     pairs, g = _map(n, strided), torch.Generator().manual_seed(1)
@@ -44,13 +50,20 @@ def test_equals_the_reference(n: int, width: int, dtype: torch.dtype, strided: b
 
 
 def test_half_precision_is_summed_in_float32() -> None:
-    pairs, g = _map(150, False), torch.Generator().manual_seed(2)
-    features, weight = torch.randn(150, 20, generator=g).half(), torch.randn(27, 20, 17, generator=g).half()
+    pairs, g = _map(90, False), torch.Generator().manual_seed(2)
+    features, weight = torch.randn(90, 20, generator=g).half(), torch.randn(27, 20, 17, generator=g).half()
     features, weight = features.to(DEVICE), weight.to(DEVICE)
     out = sparse_convolution(features, weight, pairs, "triton")
     assert out.dtype == torch.float16
     expected = sparse_convolution(features.float(), weight.float(), pairs, "torch")
     torch.testing.assert_close(out.float(), expected, rtol=1e-3, atol=1e-3)
+    with torch.autocast(DEVICE.type, torch.float16):
+        again = sparse_convolution(features.float(), weight, pairs, "triton")
+        torch.testing.assert_close(again, out)
+        assert sparse_convolution(features.float(), weight, pairs, "torch").dtype == torch.float16
+    for backend in ("torch", "triton"):
+        with pytest.raises(ValueError, match="convert one"):
+            sparse_convolution(features.float(), weight, pairs, backend)
 
 
 def test_pairs_beyond_the_capacity_are_left_out() -> None:

@@ -45,7 +45,7 @@ def _fill_lists(table: Tensor, starts: Tensor, index: Tensor) -> None:
 
 def voxel_neighbors(coords: Tensor) -> tuple[Tensor, Tensor]:
     """Return starts and index of ``ops.voxel_neighbors``."""
-    table = torch.full((27, len(coords)), -1, dtype=torch.int32, device=coords.device)
+    table = torch.empty(27, len(coords), dtype=torch.int32, device=coords.device)
     flag = torch.zeros(1, dtype=torch.int64, device=coords.device)
     edges = torch.full((2,), len(coords), dtype=torch.int64, device=coords.device)
     edges[:1].zero_()

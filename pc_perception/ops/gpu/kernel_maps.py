@@ -43,7 +43,13 @@ def neighbors_into(coords: Tensor, edges: Tensor, table: Tensor, flag: Tensor) -
 
 
 def children_into(
-    coords: Tensor, edges: Tensor, table: Tensor, parents: Tensor, out_edges: Tensor, flag: Tensor
+    coords: Tensor,
+    edges: Tensor,
+    table: Tensor,
+    parents: Tensor,
+    out_edges: Tensor,
+    flag: Tensor,
+    in_z_order: bool = False,
 ) -> None:
     """Find the voxels of twice the edge, and the rows of the eight voxels in each.
 
@@ -53,6 +59,8 @@ def children_into(
         parents: (P, 3) int64, contiguous, receives their coordinates, in Z-order within each scene; 0 beyond them.
         out_edges: (S + 1,) int64, receives where the scenes of the parents begin, and their number: above P, the
             capacity was too small, and parents are missing at the end.
+        in_z_order: the caller knows that the rows of each scene are in Z-order, as those of ``voxelize_into`` and of
+            ``parents`` are: nothing is sorted.
     """
     m, capacity = len(coords), len(parents)
     code, inverse = (torch.empty(m, dtype=torch.int64, device=coords.device) for _ in range(2))
@@ -61,8 +69,8 @@ def children_into(
     grid, strides = (triton.cdiv(m, BLOCK),), coords.stride()
     launch(_parent_codes, grid, coords, edges, code, flag, m, len(edges) - 1, *strides, SCENE_BIT, BLOCK)
     count = out_edges[-1:]
-    group_into(code, inverse, first, found, count)
-    coords_into(found, parents, SCENE_BIT)
+    group_into(code, inverse, first, found, count, in_z_order)
+    coords_into(found, first, count, parents, SCENE_BIT)
     scenes = torch.arange(len(edges) - 1, device=coords.device) << SCENE_BIT
     torch.searchsorted(found, scenes, out=out_edges[:-1])
     launch(_children, grid, coords, inverse, table, m, capacity, *strides, BLOCK)
@@ -70,7 +78,7 @@ def children_into(
 
 def submanifold_map(coords: Tensor, edges: list[int]) -> Found | None:
     """Return the pairs of ``ops.submanifold_map``; None where coordinates are out of range."""
-    table = torch.full((27, len(coords)), -1, dtype=torch.int32, device=coords.device)
+    table = torch.empty(27, len(coords), dtype=torch.int32, device=coords.device)
     flag = torch.zeros(1, dtype=torch.int64, device=coords.device)
     neighbors_into(coords, torch.tensor(edges, device=coords.device), table, flag)
     ends = count_entries(table)
@@ -84,7 +92,7 @@ def strided_map(coords: Tensor, edges: list[int]) -> tuple[Found, Tensor, tuple[
     table = torch.empty(8, m, dtype=torch.int32, device=coords.device)
     parents = torch.empty(m, 3, dtype=torch.int64, device=coords.device)
     status = torch.zeros(len(edges) + 1, dtype=torch.int64, device=coords.device)
-    # The flag first: where it lies must not depend on the number of scenes, kernels are compiled for alignments.
+    # The flag first: kernels are compiled for alignments, and its must not depend on the number of scenes.
     flag, out_edges = status[:1], status[1:]
     children_into(coords, torch.tensor(edges, device=coords.device), table, parents, out_edges, flag)
     failed, *scenes = status.tolist()

@@ -20,8 +20,8 @@ def count_entries(table: Tensor) -> Tensor:
         (K, blocks) int64 on the device, ascending; the last one is the number of all. Never waits for the device.
     """
     n_blocks = max(triton.cdiv(table.shape[1], BLOCK), 1)
-    counts = torch.zeros(len(table), n_blocks, dtype=torch.int32, device=table.device)
-    grid = (triton.cdiv(table.shape[1], BLOCK), len(table))
+    counts = torch.empty(len(table), n_blocks, dtype=torch.int32, device=table.device)
+    grid = (n_blocks, len(table))
     launch(_count, grid, table, counts, table.shape[1], n_blocks, BLOCK)
     return counts.view(-1).cumsum(0).view(len(table), n_blocks)
 
@@ -35,10 +35,8 @@ def pairs_into(table: Tensor, ends: Tensor, in_row: Tensor, out_row: Tensor, sta
             compare ``starts[-1]`` with the capacity when it is read.
         starts: (K + 1,) int64, receives where the entries of each line begin.
     """
-    starts[:1].zero_()
-    starts[1:].copy_(ends[:, -1])
-    grid = (triton.cdiv(table.shape[1], BLOCK), len(table))
-    launch(_list, grid, table, ends, in_row, out_row, table.shape[1], ends.shape[1], len(in_row), BLOCK)
+    grid, sizes = ends.T.shape, (table.shape[1], ends.shape[1], len(in_row))
+    launch(_list, grid, table, ends, in_row, out_row, starts, *sizes, BLOCK)
 
 
 @triton.jit(do_not_specialize=["m", "n_blocks"])
@@ -50,13 +48,16 @@ def _count(table, counts, m, n_blocks, BLOCK: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=["m", "n_blocks", "capacity"])
-def _list(table, ends, in_row, out_row, m, n_blocks, capacity, BLOCK: tl.constexpr):
+def _list(table, ends, in_row, out_row, starts, m, n_blocks, capacity, BLOCK: tl.constexpr):
     block, line = tl.program_id(0), tl.program_id(1).to(tl.int64)
     column = block * BLOCK + tl.arange(0, BLOCK)
     entry = tl.load(table + line * m + column, mask=column < m, other=-1)
     there = entry >= 0
     number = tl.cumsum(there.to(tl.int32), 0)
-    place = tl.load(ends + line * n_blocks + block) - tl.sum(there.to(tl.int32), 0) + number - 1
+    end = tl.load(ends + line * n_blocks + block)
+    place = end - tl.sum(there.to(tl.int32), 0) + number - 1
+    tl.store(starts + line + 1, end, mask=block == n_blocks - 1)
+    tl.store(starts, 0, mask=(block == 0) & (line == 0))
     kept = there & (place < capacity)
     tl.store(in_row + place, entry.to(tl.int64), mask=kept)
     tl.store(out_row + place, column.to(tl.int64), mask=kept)

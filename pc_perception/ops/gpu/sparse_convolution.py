@@ -27,16 +27,17 @@ def convolve_into(
 ) -> None:
     """Add the convolution of ``features`` to ``out``; can be captured in a CUDA graph.
 
-    Products are exact in their dtype (no TF32) and summed in that of ``out``, in no fixed order.
+    Products of float32 are not rounded to TF32; all are summed in float32, in no fixed order.
 
     Args:
-        features: (M, C) float16, bfloat16, float32 or float64, any strides.
+        features: (M, C) float16, bfloat16 or float32, any strides.
         weight: (K, C, D) of that dtype, any strides.
         in_row, out_row: (capacity,) int64, contiguous; starts: (K + 1,) int64: as ``KernelMap``. Pairs beyond the
             capacity are left out.
-        out: (N, D) float32, or float64 for float64; contiguous.
+        out: (N, D) float32, contiguous.
     """
-    n_tiles = triton.cdiv(max(len(features), len(out)), PAIRS)
+    # Twice the mean number of pairs: few programs then find nothing, and the fullest offset's take a few rounds.
+    n_tiles = triton.cdiv(2 * len(in_row), len(weight) * PAIRS)
     columns = _block(weight.shape[2])
     grid = (len(weight) * n_tiles, triton.cdiv(weight.shape[2], columns))
     sizes = (len(in_row), n_tiles, *weight.shape[1:])
@@ -53,8 +54,8 @@ def weight_gradient_into(
 
     Otherwise as ``convolve_into``.
     """
-    n_shares = min(triton.cdiv(max(len(features), len(grad)), PAIRS), MAX_SHARES)
     n_offsets, n_in, n_out = out.shape
+    n_shares = min(triton.cdiv(2 * len(in_row), n_offsets * PAIRS), MAX_SHARES)
     blocks = (PAIRS, _block(n_in), _block(n_out))
     grid = (n_offsets * n_shares, triton.cdiv(n_in, blocks[1]), triton.cdiv(n_out, blocks[2]))
     sizes = (len(in_row), n_shares, n_in, n_out)
@@ -103,8 +104,7 @@ class _Convolution(torch.autograd.Function):
 
 
 def _zeros(like: Tensor, *shape: int) -> Tensor:
-    wide = torch.float64 if like.dtype == torch.float64 else torch.float32
-    return torch.zeros(shape, dtype=wide, device=like.device)
+    return torch.zeros(shape, dtype=torch.float32, device=like.device)
 
 
 def _block(n: int) -> int:
@@ -132,7 +132,7 @@ def _convolve(
         pair = begin + tl.arange(0, PAIRS)
         row = tl.load(in_row + pair, mask=pair < end, other=0)
         to = tl.load(out_row + pair, mask=pair < end, other=0)
-        total = tl.zeros((PAIRS, OUT), out.dtype.element_ty)
+        total = tl.zeros((PAIRS, OUT), tl.float32)
         for c0 in range(0, n_in, IN):
             c = c0 + tl.arange(0, IN)
             mask = (pair < end)[:, None] & (c < n_in)[None, :]
@@ -140,7 +140,7 @@ def _convolve(
             mask = (c < n_in)[:, None] & (d < n_out)[None, :]
             place = k.to(tl.int64) * stride_k + c[:, None] * stride_i + d[None, :] * stride_o
             w = tl.load(weight + place, mask=mask, other=0.0)
-            total = tl.dot(x, w, total, input_precision="ieee", out_dtype=out.dtype.element_ty)
+            total = tl.dot(x, w, total, input_precision="ieee")
         mask = (pair < end)[:, None] & (d < n_out)[None, :]
         tl.atomic_add(out + to[:, None] * n_out + d[None, :], total, mask=mask, sem="relaxed")
 
@@ -154,7 +154,7 @@ def _weight_gradient(
     k, first, end = _range_of(starts, capacity, n_shares, PAIRS)
     c = tl.program_id(1) * IN + tl.arange(0, IN)
     d = tl.program_id(2) * OUT + tl.arange(0, OUT)
-    total = tl.zeros((IN, OUT), out.dtype.element_ty)
+    total = tl.zeros((IN, OUT), tl.float32)
     for begin in range(first, end, n_shares * PAIRS):
         pair = begin + tl.arange(0, PAIRS)
         row = tl.load(in_row + pair, mask=pair < end, other=0)
@@ -163,7 +163,7 @@ def _weight_gradient(
         x = tl.load(features + row[None, :] * stride_n + c[:, None] * stride_c, mask=mask, other=0.0)
         mask = (pair < end)[:, None] & (d < n_out)[None, :]
         g = tl.load(grad + to[:, None] * stride_m + d[None, :] * stride_d, mask=mask, other=0.0)
-        total = tl.dot(x, g, total, input_precision="ieee", out_dtype=out.dtype.element_ty)
+        total = tl.dot(x, g, total, input_precision="ieee")
     mask = (c < n_in)[:, None] & (d < n_out)[None, :] & (first < end)
     place = k.to(tl.int64) * n_in * n_out + c[:, None] * n_out + d[None, :]
     tl.atomic_add(out + place, total, mask=mask, sem="relaxed")

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from struct import pack
+
 import torch
 import triton
 import triton.language as tl
@@ -16,6 +18,7 @@ from .serialize import interleave
 BLOCK = 512
 LARGEST = tl.constexpr(2.0**52)
 """Voxels this far out still are integers in float64."""
+TOP = tl.constexpr(2**52 + 1)
 STEP = tl.constexpr(ALIGNMENT)
 
 
@@ -45,19 +48,18 @@ def voxelize_into(
             are left out.
         n_points: (1,) int64 on the device, the number of points in use; None: all.
     """
-    device = xyz.device
-    given = torch.full((1,), len(xyz), dtype=torch.int64, device=device) if n_points is None else n_points
-    edge = torch.full((1,), grid, dtype=torch.float64, device=device)  # an argument would become float32
-    ends = torch.empty(6, dtype=torch.int64, device=device)
-    ends[:3].fill_(torch.iinfo(torch.int64).max)
-    ends[3:].fill_(torch.iinfo(torch.int64).min)
+    # As bits: a float argument would become float32.
+    edge = int.from_bytes(pack("<d", grid), "little")
     status.zero_()
-    code = torch.empty(len(xyz), dtype=torch.int64, device=device)
+    lowest = torch.zeros(3, dtype=torch.int64, device=xyz.device)
+    code = torch.empty(len(xyz), dtype=torch.int64, device=xyz.device)
     programs, sizes = (triton.cdiv(len(xyz), BLOCK),), (len(xyz), *xyz.stride())
-    launch(_ends, programs, xyz, edge, given, ends, status, *sizes, BLOCK)
-    launch(_codes, programs, xyz, edge, given, ends, code, status, *sizes, BLOCK)
+    padded = n_points is not None
+    given = status if n_points is None else n_points
+    launch(_lowest, programs, xyz, given, lowest, status, edge, *sizes, padded, BLOCK)
+    launch(_codes, programs, xyz, given, lowest, code, status, edge, *sizes, padded, BLOCK)
     group_into(code, inverse, first, codes, status[:1])
-    coords_into(codes, coords)
+    coords_into(codes, first, status, coords)
 
 
 def voxelize(xyz: Tensor, grid: float) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
@@ -81,39 +83,47 @@ def _voxel(xyz, edge, i, used, stride_n, stride_c):
 
 
 @triton.jit
-def _voxels(xyz, edge, given, n, stride_n, stride_c, BLOCK: tl.constexpr):
+def _voxels(xyz, given, edge, n, stride_n, stride_c, PADDED: tl.constexpr, BLOCK: tl.constexpr):
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    used = (i < n) & (i < tl.load(given))
-    g = tl.load(edge)
-    x, x_good = _voxel(xyz, g, i, used, stride_n, 0)
-    y, y_good = _voxel(xyz, g, i, used, stride_n, stride_c)
-    z, z_good = _voxel(xyz, g, i, used, stride_n, 2 * stride_c)
+    used = i < n
+    if PADDED:
+        used = used & (i < tl.load(given))
+    grid = edge.to(tl.float64, bitcast=True)
+    x, x_good = _voxel(xyz, grid, i, used, stride_n, 0)
+    y, y_good = _voxel(xyz, grid, i, used, stride_n, stride_c)
+    z, z_good = _voxel(xyz, grid, i, used, stride_n, 2 * stride_c)
     return i, x, y, z, used, x_good & y_good & z_good
 
 
 @triton.jit
-def _extend(ends, v, good, AXIS: tl.constexpr):
-    top = 0x7FFFFFFFFFFFFFFF
-    tl.atomic_min(ends + AXIS, tl.min(tl.where(good, v, top), 0), sem="relaxed")
-    tl.atomic_max(ends + 3 + AXIS, tl.max(tl.where(good, v, -top), 0), sem="relaxed")
+def _lower(lowest, v, good, AXIS: tl.constexpr):
+    # The largest distance below the highest voxel there can be: zero, as the memory is at first, is no point's.
+    tl.atomic_max(lowest + AXIS, tl.max(tl.where(good, -v + TOP, 0), 0), sem="relaxed")
 
 
-@triton.jit(do_not_specialize=["n"])
-def _ends(xyz, edge, given, ends, status, n, stride_n, stride_c, BLOCK: tl.constexpr):
-    i, x, y, z, used, good = _voxels(xyz, edge, given, n, stride_n, stride_c, BLOCK)
-    tl.store(status + 1 + tl.zeros_like(i), 1, mask=used & ~good)
-    _extend(ends, x, good, 0)
-    _extend(ends, y, good, 1)
-    _extend(ends, z, good, 2)
-
-
-@triton.jit(do_not_specialize=["n"])
-def _codes(xyz, edge, given, ends, codes, status, n, stride_n, stride_c, BLOCK: tl.constexpr):
-    i, x, y, z, _, good = _voxels(xyz, edge, given, n, stride_n, stride_c, BLOCK)
+@triton.jit
+def _origin(lowest, AXIS: tl.constexpr):
     # Clearing low bits rounds towards minus infinity: the origin is aligned, and not above any point.
-    x -= tl.load(ends) & -STEP
-    y -= tl.load(ends + 1) & -STEP
-    z -= tl.load(ends + 2) & -STEP
+    return (-tl.load(lowest + AXIS) + TOP) & -STEP
+
+
+@triton.jit(do_not_specialize=["n", "edge"])
+def _lowest(
+    xyz, given, lowest, status, edge, n, stride_n, stride_c, PADDED: tl.constexpr, BLOCK: tl.constexpr
+):  # fmt: skip
+    i, x, y, z, used, good = _voxels(xyz, given, edge, n, stride_n, stride_c, PADDED, BLOCK)
+    tl.store(status + 1 + tl.zeros_like(i), 1, mask=used & ~good)
+    _lower(lowest, x, good, 0)
+    _lower(lowest, y, good, 1)
+    _lower(lowest, z, good, 2)
+
+
+@triton.jit(do_not_specialize=["n", "edge"])
+def _codes(
+    xyz, given, lowest, codes, status, edge, n, stride_n, stride_c, PADDED: tl.constexpr, BLOCK: tl.constexpr
+):  # fmt: skip
+    i, x, y, z, _, good = _voxels(xyz, given, edge, n, stride_n, stride_c, PADDED, BLOCK)
+    x, y, z = x - _origin(lowest, 0), y - _origin(lowest, 1), z - _origin(lowest, 2)
     near = ((x | y | z) >> 20) == 0
     tl.store(status + 1 + tl.zeros_like(i), 1, mask=good & ~near)
     tl.store(codes + i, tl.where(good & near, interleave(x, y, z), LAST), mask=i < n)
