@@ -132,9 +132,11 @@ def _search_triton(
     if index.shape[1] > LARGEST_K:
         return False
     starts, query_starts = (torch.tensor(t.starts, device=index.device) for t in (p, q))
-    most = int(max(np.diff(q.starts), default=0))
+    most, most_points = (int(max(np.diff(t.starts), default=0)) for t in (q, p))
     squared = torch.tensor(radius, dtype=torch.float32).square().item()  # on the host: no waiting for the GPU
-    search(p.xyz, starts, q.xyz, query_starts, most, squared, by_index, not p.dense, index, distance)
+    search(
+        p.xyz, starts, most_points, q.xyz, query_starts, most, squared, by_index, not p.dense, index, distance
+    )
     return True
 
 

@@ -16,11 +16,14 @@ LARGEST_K = 128
 """Neighbours that fit the registers beside a tile; beyond, the reference searches."""
 QUERIES, POINTS = 16, 128
 """Queries of one program, and points it holds against them at a time."""
+ALL_PAIRS = 2048
+"""Scenes of more points are searched by buckets: sorting them costs less than looking at every pair."""
 
 
 def search(
     xyz: Tensor,
     starts: Tensor,
+    most_points: int,
     queries: Tensor,
     query_starts: Tensor,
     most_queries: int,
@@ -35,19 +38,29 @@ def search(
     Args:
         xyz: (N, 3) float32, contiguous, finite, metres.
         starts: (B + 1,) int64, rows where the scenes of points start and end; a scene has less than 2^31.
+        most_points: points of any scene, at most (a bucket's capacity does).
         queries: (Q, 3) as ``xyz``.
         query_starts: (B + 1,) int64.
-        most_queries: queries of any scene, at most (a bucket's capacity does).
+        most_queries: queries of any scene, at most.
         squared: radius squared, that neighbours must be below, a float32; inf for none.
         by_index: take those of lowest index instead of the nearest.
         packed: give rows of ``xyz`` instead of indices within the scene.
         index: (Q, k) int64, k <= 128; -1 where there are fewer.
         distance: (Q, k) float32, metres; inf there.
 
-    O(Q N): for few points a scene. No gradient.
+    At most 65535 scenes. O(Q N) for few points a scene, else see ``neighbor_buckets``. No gradient.
     """
+    from .neighbor_buckets import MOST_SCENES, search_buckets
+
     scenes, k = len(starts) - 1, index.shape[1]
-    if scenes and most_queries:
+    if not scenes or not most_queries:
+        return
+    if most_points > ALL_PAIRS and scenes < MOST_SCENES:
+        search_buckets(
+            xyz, starts, most_points, queries, query_starts, most_queries, squared, by_index, packed,
+            index, distance, (QUERIES, POINTS),
+        )  # fmt: skip
+    else:
         _search[(triton.cdiv(most_queries, QUERIES), scenes)](
             xyz, starts, queries, query_starts, index, distance, squared, by_index, packed, k,
             triton.next_power_of_2(k), QUERIES, POINTS, num_warps=4, enable_fp_fusion=False,
@@ -65,28 +78,35 @@ def _search(  # type: ignore[no-untyped-def]
     asked = row < tl.load(query_starts + scene + 1)
     base = tl.load(starts + scene)
     count = (tl.load(starts + scene + 1) - base).to(tl.int32)
-    x = tl.load(queries + 3 * row, mask=asked, other=0.0)[:, None]
-    y = tl.load(queries + 3 * row + 1, mask=asked, other=0.0)[:, None]
-    z = tl.load(queries + 3 * row + 2, mask=asked, other=0.0)[:, None]
-    # Larger than any neighbour and all different, to be replaced one at a time; slots past k never are.
-    slot = tl.arange(0, SLOTS)[None, :].to(tl.int64)
-    empty: tl.constexpr = 0x7FFFFFFF00000000
-    kept = tl.where((slot < K) & asked[:, None], empty + slot, -1 - slot)
+    x, y, z = _load(queries, row, asked)
+    kept = _none_yet(asked, K, SLOTS)
     begin = 0
     while begin < count:
         point = begin + tl.arange(0, POINTS)
-        column = xyz + 3 * (base + point)
-        there = (point < count)[None, :]
-        dx = x - tl.load(column, mask=point < count, other=0.0)[None, :]
-        dy = y - tl.load(column + 1, mask=point < count, other=0.0)[None, :]
-        dz = z - tl.load(column + 2, mask=point < count, other=0.0)[None, :]
+        u, v, w = _load(xyz, base + point, point < count)
+        dx, dy, dz = x[:, None] - u[None, :], y[:, None] - v[None, :], z[:, None] - w[None, :]
         square = dx * dx + dy * dy + dz * dz
-        offered = _keys(square, point[None, :], there & (square < squared), BY_INDEX)
-        kept = _replace(kept, offered)
+        offered = (point < count)[None, :] & (square < squared)
+        kept = _replace(kept, _keys(square, point[None, :], offered, BY_INDEX))
         begin += POINTS
         if BY_INDEX:  # later points have higher indices: done once every list is full
-            begin = tl.where(tl.max(tl.max(kept, 1), 0) < empty, count, begin)
+            begin = tl.where(tl.max(tl.max(kept, 1), 0) < 0x7FFFFFFF00000000, count, begin)
     _write(tl.sort(kept), row, asked, base, index, distance, BY_INDEX, PACKED, K, SLOTS)
+
+
+@triton.jit
+def _load(xyz, row, inside):  # type: ignore[no-untyped-def]
+    x = tl.load(xyz + 3 * row, mask=inside, other=0.0)
+    y = tl.load(xyz + 3 * row + 1, mask=inside, other=0.0)
+    z = tl.load(xyz + 3 * row + 2, mask=inside, other=0.0)
+    return x, y, z
+
+
+@triton.jit
+def _none_yet(asked, K: tl.constexpr, SLOTS: tl.constexpr):  # type: ignore[no-untyped-def]
+    # Larger than any neighbour and all different, to be replaced one at a time; slots past k never are.
+    slot = tl.arange(0, SLOTS)[None, :].to(tl.int64)
+    return tl.where((slot < K) & asked[:, None], 0x7FFFFFFF00000000 + slot, -1 - slot)
 
 
 @triton.jit
