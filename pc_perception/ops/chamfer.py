@@ -45,8 +45,13 @@ def chamfer_distance(a: Tensor, b: Tensor, norm: str = "l2", backend: str | None
     if a.ndim == 2 and b.ndim == 2:
         a, b = a[None], b[None]
     _check(a, b, norm)
-    if resolve(a.device, backend) == "numba":
+    kernel = resolve(a.device, backend)
+    if kernel == "numba":
         return _Chamfer.apply(a, b, norm)
+    if kernel == "triton":
+        from .gpu.chamfer import Chamfer
+
+        return Chamfer.apply(a, b, norm)
     there, back = _distances_torch(a, b), _distances_torch(b, a)
     if norm == "l2":
         return there.mean() + back.mean()

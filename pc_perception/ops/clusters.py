@@ -56,6 +56,12 @@ def _components(points: Tensor, distance: float, backend: str) -> Tensor:
     limit = np.float32(distance) * np.float32(distance)
     if backend == "torch":
         return _components_torch(points, float(limit))
+    if backend == "triton":
+        from .gpu.clusters import components
+
+        parent = torch.empty(len(points), dtype=torch.int64, device=points.device)
+        components(points, float(limit), parent)
+        return parent
     # A little less than distance / sqrt(3), so that rounding cannot part two points of one cell.
     cells = voxelize(points, 0.999 * distance / sqrt(3), backend)
     order = torch.argsort(cells.inverse, stable=True)

@@ -15,6 +15,7 @@ from pc_perception.labels import UNLABELED
 
 from .backend import resolve
 from .neighbors import ball_query, k_nearest
+from .packed import pack
 from .parallel import run_blocks, team
 
 NEAREST = 1e-8
@@ -71,8 +72,13 @@ def weighted_sum(features: Tensor, index: Tensor, weight: Tensor, backend: str |
     Returns:
         (Q, C). The reference holds (Q, K, C). O(Q K C).
     """
-    if resolve(features.device, backend) == "numba" and features.dtype in (torch.float32, torch.float64):
+    kernel = resolve(features.device, backend)
+    if kernel == "numba" and features.dtype in (torch.float32, torch.float64):
         return _WeightedSum.apply(features, index, weight)
+    if kernel == "triton" and features.dtype in (torch.float32, torch.float64):
+        from .gpu.interpolate import WeightedSum
+
+        return WeightedSum.apply(features, index, weight)
     return (features[index] * weight[..., None]).sum(1)
 
 
@@ -143,6 +149,8 @@ def propagate_labels(
     if labels.shape != points.shape[:1]:
         raise ValueError(f"points {tuple(points.shape)} need one label each, got {tuple(labels.shape)}")
     wide = labels.to(torch.int64)
+    if resolve(points.device, backend) == "triton" and points.dtype == queries.dtype == torch.float32:
+        return _propagate_triton(points, wide, queries, radius, offsets, query_offsets).to(labels.dtype)
     asked = wide != UNLABELED
     kept = torch.nonzero(asked)[:, 0]
     if offsets is not None:
@@ -151,6 +159,24 @@ def propagate_labels(
     index, _ = ball_query(points[kept], radius, 1, queries, offsets, query_offsets, backend=backend)
     padded = torch.cat([wide[kept], wide.new_full((1,), UNLABELED)])  # index -1 reads the last
     return padded[index[:, 0]].to(labels.dtype)
+
+
+def _propagate_triton(  # type: ignore[no-untyped-def]
+    points, labels, queries, radius, offsets, query_offsets
+) -> Tensor:
+    from .gpu.interpolate import nearest_labels
+
+    if not radius > 0:
+        raise ValueError(f"the radius must be positive, got {radius}")
+    p, q = pack(points, offsets), pack(queries, query_offsets, "queries")
+    if len(p) != len(q):
+        raise ValueError(f"{len(p)} scenes of points but {len(q)} of queries")
+    out = torch.empty(len(queries), dtype=torch.int64, device=points.device)
+    starts, query_starts = (torch.tensor(t.starts, device=out.device) for t in (p, q))
+    most = int(max(np.diff(q.starts), default=0))
+    squared = torch.tensor(float(radius), dtype=torch.float32).square().item()
+    nearest_labels(p.xyz, labels.contiguous(), starts, q.xyz, query_starts, most, squared, UNLABELED, out)
+    return out
 
 
 def gather_groups(values: Tensor, index: Tensor) -> Tensor:

@@ -108,8 +108,10 @@ def _search(  # type: ignore[no-untyped-def]
     index = check_out(given[0], shape, torch.int64, points.device)
     distance = check_out(given[1], shape, p.xyz.dtype, points.device)
     flat_index, flat_distance = index.view(-1, k), distance.view(-1, k)
-    numba = resolve(points.device, backend) == "numba" and p.xyz.dtype == torch.float32
-    find = _scene_numba if numba else _scene_torch
+    kernel = resolve(points.device, backend) if p.xyz.dtype == torch.float32 else "torch"
+    if kernel == "triton" and _search_triton(p, q, radius, by_index, flat_index, flat_distance):
+        return index, distance
+    find = _scene_numba if kernel == "numba" else _scene_torch
 
     def work(begin: int, end: int) -> None:
         for b in range(begin, end):
@@ -119,6 +121,23 @@ def _search(  # type: ignore[no-untyped-def]
     with team():
         run_blocks(work, len(p), least_rows=1)
     return index, distance
+
+
+def _search_triton(
+    p: Packed, q: Packed, radius: float, by_index: bool, index: Tensor, distance: Tensor
+) -> bool:
+    """Search all scenes at once; say no where k is too large for the kernel."""
+    from .gpu.neighbors import LARGEST_K, search
+
+    if index.shape[1] > LARGEST_K:
+        return False
+    starts, query_starts = (torch.tensor(t.starts, device=index.device) for t in (p, q))
+    most, most_points = (int(max(np.diff(t.starts), default=0)) for t in (q, p))
+    squared = torch.tensor(radius, dtype=torch.float32).square().item()  # on the host: no waiting for the GPU
+    search(
+        p.xyz, starts, most_points, q.xyz, query_starts, most, squared, by_index, not p.dense, index, distance
+    )
+    return True
 
 
 def _scene_numba(

@@ -124,8 +124,14 @@ def _count(points: Tensor, normals: Tensor, offsets: Tensor, distance: float, ba
         columns = np.ascontiguousarray(points.numpy().T)
         _near(columns, normals.numpy(), offsets.numpy(), np.float32(distance), counts)
         return torch.from_numpy(counts)
-    x, y, z = points.unbind(1)
     limit32 = float(np.float32(distance))
+    if backend == "triton":
+        from .gpu.plane import count_near
+
+        found = torch.empty(len(normals), dtype=torch.int64, device=points.device)
+        count_near(points.contiguous(), normals.contiguous(), offsets.contiguous(), limit32, found)
+        return found
+    x, y, z = points.unbind(1)
     each = (
         (((x * n[0] + y * n[1]) + z * n[2]) + d).abs() <= limit32
         for n, d in zip(normals, offsets, strict=True)

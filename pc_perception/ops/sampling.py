@@ -72,8 +72,11 @@ def farthest_point_sampling(
     shape = (len(packed), n_samples) if isinstance(n_samples, int) and packed.dense else (ends[-1],)
     chosen = check_out(out, shape, torch.int64, points.device)
     flat = chosen.view(-1)
-    if resolve(points.device, backend) == "numba":
+    kernel = resolve(points.device, backend)
+    if kernel == "numba":
         _sample_scenes(packed, first, ends, skip_origin, flat)
+    elif kernel == "triton":
+        _sample_triton(packed, first, ends, skip_origin, flat)
     else:
         for b, s in enumerate(first):
             flat[ends[b] : ends[b + 1]] = _sample_torch(packed.scene(b), counts[b], s, skip_origin)
@@ -107,6 +110,16 @@ def _squared_norm(v: Tensor) -> Tensor:
     """Sum the squares in a fixed order, for the last bit to be the same on every backend."""
     x, y, z = v.unbind(-1)
     return x * x + y * y + z * z
+
+
+def _sample_triton(packed: Packed, first: list[int], ends: list[int], skip_origin: bool, out: Tensor) -> None:
+    from .gpu.sampling import sample_farthest
+
+    starts, firsts, stops = (torch.tensor(v, device=out.device) for v in (packed.starts, first, ends))
+    largest = max(np.diff(packed.starts), default=0)
+    most = max(np.diff(ends), default=0)
+    skip_below = ORIGIN_SQUARED if skip_origin else -1.0
+    sample_farthest(packed.xyz, starts, firsts, stops, int(largest), int(most), skip_below, out)
 
 
 def _sample_scenes(packed: Packed, first: list[int], ends: list[int], skip_origin: bool, out: Tensor) -> None:
