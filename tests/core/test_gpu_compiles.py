@@ -60,6 +60,7 @@ def _rows() -> None:
     coords, rows, flag = _integers(100, 3), _integers(100), torch.zeros(1, dtype=torch.int32)
     serialize.z_order(coords, (0, 1, 2))
     serialize.hilbert(coords, (1, 0, 2))
+    serialize.curves_into(coords, _integers(4, 100), flag)
     for image_rows in (None, rows.int()):
         range_image.range_image(torch.zeros(100, 3), image_rows, (4, 8), (1.0, 2.0, 3.0))
     for dtype in (torch.float32, torch.float64):

@@ -17,7 +17,7 @@ def _coords(n: int, at: int = 0) -> torch.Tensor:
     return (cells[torch.randperm(len(cells), generator=generator)[:n]] + at).to(DEVICE)
 
 
-@pytest.mark.parametrize("n", [0, 1, 5, 130])
+@pytest.mark.parametrize("n", [0, 1, 5, 90])
 def test_voxel_neighbors_equal_the_reference(n: int) -> None:
     for coords in (_coords(n), _coords(n, 2**20 - 9), _coords(n).T.contiguous().T):
         a, b = (voxel_neighbors(coords, backend) for backend in ("triton", "torch"))

@@ -49,7 +49,7 @@ def test_strided_equals_the_reference(sizes: list[int], at: int) -> None:
         assert torch.equal(getattr(a, name), getattr(b, name)), name
 
 
-@settings(deadline=None, max_examples=6)
+@settings(deadline=None, max_examples=4)
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=3), st.integers(0, 2**20 - 8))
 def test_any_scenes(sizes: list[int], at: int) -> None:
     coords, scenes = _scenes(sizes, at)

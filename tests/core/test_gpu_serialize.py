@@ -32,3 +32,17 @@ def test_the_largest_coordinate() -> None:
 def test_hilbert_refuses_what_would_fold(wrong: int) -> None:
     with pytest.raises(ValueError, match="subtract their minimum"):
         hilbert(torch.tensor([[0, wrong, 0]], device=DEVICE), backend="triton")
+
+
+def test_four_curves_at_once() -> None:
+    from pc_perception.ops.gpu.serialize import curves_into
+
+    coords = torch.randint(0, 2**BITS, (300, 3), generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    out = torch.empty(4, 300, dtype=torch.int64, device=DEVICE)
+    flag = torch.zeros(1, dtype=torch.int32, device=DEVICE)
+    curves_into(coords, out, flag)
+    expected = [
+        curve(coords, axes, "torch") for curve in (z_order, hilbert) for axes in ((0, 1, 2), (1, 0, 2))
+    ]
+    assert torch.equal(out, torch.stack(expected))
+    assert flag.tolist() == [0]

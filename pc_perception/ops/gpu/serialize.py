@@ -44,6 +44,17 @@ def hilbert_into(coords: Tensor, axes: tuple[int, int, int], out: Tensor, flag: 
     launch(_hilbert, grid, coords, out, flag, len(coords), *coords.stride(), *axes, BLOCK)
 
 
+def curves_into(coords: Tensor, out: Tensor, flag: Tensor) -> None:
+    """Write four codes at once, from one reading: Z-order and Hilbert, each with axes (0, 1, 2) and (1, 0, 2).
+
+    Args:
+        coords, flag: as ``hilbert_into``.
+        out: (4, N) int64, contiguous: Z, Z transposed, Hilbert, Hilbert transposed.
+    """
+    grid = (triton.cdiv(len(coords), BLOCK),)
+    launch(_curves, grid, coords, out, flag, len(coords), *coords.stride(), BLOCK)
+
+
 def z_order(coords: Tensor, axes: tuple[int, int, int]) -> Tensor:
     """Return the Z-order codes (N,) int64."""
     out = torch.empty(len(coords), dtype=torch.int64, device=coords.device)
@@ -65,16 +76,32 @@ def interleave(x, y, z):
     return spread(x) | (spread(y) << 1) | (spread(z) << 2)
 
 
+@triton.jit
+def _place(x, y, z):
+    """Return the place along the Hilbert curve, x with the lowest bits."""
+    for level in tl.static_range(TOP, 0, -1):
+        # The first of Skilling's axes has the highest bits: the order is the reverse.
+        z, y, x = _turn(z, y, x, level)
+    z, y, x = _straighten(z, y, x)
+    return interleave(x, y, z)
+
+
+@triton.jit
+def _load(coords, n, stride_n, x_step, y_step, z_step, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    here = coords + row * stride_n
+    x = tl.load(here + x_step, mask=row < n, other=0).to(tl.int64)
+    y = tl.load(here + y_step, mask=row < n, other=0).to(tl.int64)
+    z = tl.load(here + z_step, mask=row < n, other=0).to(tl.int64)
+    return row, x, y, z
+
+
 @triton.jit(do_not_specialize=["n"])
 def _z_order(
     coords, out, n, stride_n, stride_c,
     X: tl.constexpr, Y: tl.constexpr, Z: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    row = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    here = coords + row * stride_n
-    x = tl.load(here + X * stride_c, mask=row < n, other=0).to(tl.int64)
-    y = tl.load(here + Y * stride_c, mask=row < n, other=0).to(tl.int64)
-    z = tl.load(here + Z * stride_c, mask=row < n, other=0).to(tl.int64)
+    row, x, y, z = _load(coords, n, stride_n, X * stride_c, Y * stride_c, Z * stride_c, BLOCK)
     tl.store(out + row, interleave(x, y, z), mask=row < n)
 
 
@@ -83,15 +110,17 @@ def _hilbert(
     coords, out, flag, n, stride_n, stride_c,
     X: tl.constexpr, Y: tl.constexpr, Z: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    row = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    here = coords + row * stride_n
-    # The first of Skilling's axes has the highest bits: the order is the reverse.
-    x = tl.load(here + Z * stride_c, mask=row < n, other=0).to(tl.int64)
-    y = tl.load(here + Y * stride_c, mask=row < n, other=0).to(tl.int64)
-    z = tl.load(here + X * stride_c, mask=row < n, other=0).to(tl.int64)
-    outside = ((x | y | z) >> (TOP + 1)) != 0
-    tl.store(flag + tl.zeros_like(row), 1, mask=outside)
-    for level in tl.static_range(TOP, 0, -1):
-        x, y, z = _turn(x, y, z, level)
-    x, y, z = _straighten(x, y, z)
-    tl.store(out + row, interleave(z, y, x), mask=row < n)
+    row, x, y, z = _load(coords, n, stride_n, X * stride_c, Y * stride_c, Z * stride_c, BLOCK)
+    tl.store(flag + tl.zeros_like(row), 1, mask=((x | y | z) >> (TOP + 1)) != 0)
+    tl.store(out + row, _place(x, y, z), mask=row < n)
+
+
+@triton.jit(do_not_specialize=["n"])
+def _curves(coords, out, flag, n, stride_n, stride_c, BLOCK: tl.constexpr):
+    row, x, y, z = _load(coords, n, stride_n, 0, stride_c, 2 * stride_c, BLOCK)
+    tl.store(flag + tl.zeros_like(row), 1, mask=((x | y | z) >> (TOP + 1)) != 0)
+    line = n.to(tl.int64)
+    tl.store(out + row, interleave(x, y, z), mask=row < n)
+    tl.store(out + line + row, interleave(y, x, z), mask=row < n)
+    tl.store(out + 2 * line + row, _place(x, y, z), mask=row < n)
+    tl.store(out + 3 * line + row, _place(y, x, z), mask=row < n)
