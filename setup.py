@@ -36,7 +36,7 @@ test = [
     "hypothesis>=6.80",
     "psutil>=5.9",
     # Comes with torch's CUDA build; beside the CPU build it interprets the GPU kernels for the tests.
-    "triton>=3.2; sys_platform == 'linux' and platform_machine == 'x86_64'",
+    "triton>=3.7; sys_platform == 'linux' and platform_machine == 'x86_64'",
 ]
 lint = ["ruff>=0.5", "mypy>=1.8", "types-PyYAML"]
 # What building this package with colcon and importing a sourced rclpy and launch need in a virtual

@@ -8,16 +8,20 @@ place up to twice as many as a narrow street. So two ratios are told: ``p99/p50`
 
 from __future__ import annotations
 
+import os
 import resource
 import time
 import tracemalloc
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from benchmarks.harness import compare
+from pc_perception.inference import segmenter
+from pc_perception.inference.memory import keep_freed_memory
 from pc_perception.inference.model_file import build, load_model, read_model_file
 from pc_perception.inference.segmenter import Segmenter
 from pc_perception.io.message_encoding import CloudMessage, LabelledCloudEncoder, encode_cloud
@@ -45,15 +49,15 @@ def messages(n_beams: int, n_points: int, count: int) -> list[CloudMessage]:
     return found
 
 
-def live_path(segmenter: Segmenter) -> Path:
+def live_path(model: Segmenter) -> Path:
     """Return the way of one sweep through decode, segment and encode; it gives the stages' milliseconds."""
-    encoder = LabelledCloudEncoder(segmenter.label_set)
+    encoder = LabelledCloudEncoder(model.label_set)
 
     def walk(message: CloudMessage) -> dict[str, float]:
         start = time.perf_counter()
         cloud = cloud_from_msg(message)
         decoded = time.perf_counter()
-        result = segmenter(cloud)
+        result = model(cloud)
         labelled = time.perf_counter()
         encoder.encode(cloud, result.labels, result.confidence)
         end = time.perf_counter()
@@ -64,22 +68,21 @@ def live_path(segmenter: Segmenter) -> Path:
 
 
 def eager_path() -> Path:
-    """Return the same network in float32, each operation shared by torch's own threads and not by a team."""
+    """Return the same network in plain torch, float32, each operation shared by torch's own threads."""
     header, tensors = read_model_file(MODEL)
     assert header.labels is not None
     network = build(header)
     network.load_state_dict(tensors, assign=True)
     walk = live_path(Segmenter(network, header.contract, header.labels, torch.device("cpu"), "float32"))
-    from contextlib import nullcontext
-
-    from pc_perception.inference import segmenter as module
 
     def eager(message: CloudMessage) -> dict[str, float]:
-        team, module.team = module.team, nullcontext  # type: ignore[assignment]
+        team, segmenter.team = segmenter.team, nullcontext  # type: ignore[assignment]
+        os.environ["PC_PERCEPTION_BACKEND"] = "torch"
         try:
             return walk(message)
         finally:
-            module.team = team
+            segmenter.team = team
+            del os.environ["PC_PERCEPTION_BACKEND"]
 
     return eager
 
@@ -97,8 +100,9 @@ class Latency:
 
     def measure(self, rounds: int, rng: np.random.Generator) -> dict[str, object]:
         """Send eight sweeps ``rounds`` times through both paths in turn, after one turn to warm up."""
+        keep_freed_memory()  # as the node and the commands do; the peer gains as well
         sweeps = messages(self.n_beams, self.n_points, SWEEPS)
-        paths = {"ours": live_path(load_model(MODEL, "cpu")), "eager float32": eager_path()}
+        paths = {"ours": live_path(load_model(MODEL, "cpu")), "plain torch": eager_path()}
         spent: dict[str, list[dict[str, float]]] = {name: [] for name in paths}
         for turn in range(-1, rounds):
             for message in sweeps:
@@ -131,6 +135,7 @@ class Memory:
 
     def measure(self, rounds: int, rng: np.random.Generator) -> dict[str, object]:
         """Count faults in one pass over the sweeps, allocations in another: tracing makes faults of its own."""
+        keep_freed_memory()
         sweeps = messages(self.n_beams, self.n_points, SWEEPS)
         walk = live_path(load_model(MODEL, "cpu"))
         for message in sweeps * 2:
