@@ -15,11 +15,14 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .launch import on_own_device
+
 OWN, OTHER = 32, 128
 """Points of a program, and points of the other cloud it holds against them at a time; fewer for small clouds."""
 ROWS = 256
 
 
+@on_own_device
 def nearest(a: Tensor, b: Tensor, square: Tensor, index: Tensor) -> None:
     """Write the nearest point of ``b`` for every point of ``a``, scene by scene; ties go to the lowest index.
 
@@ -38,6 +41,7 @@ def nearest(a: Tensor, b: Tensor, square: Tensor, index: Tensor) -> None:
         )
 
 
+@on_own_device
 def pull(
     a: Tensor, b: Tensor, square: Tensor, index: Tensor, slope: Tensor, root: bool, d_a: Tensor, d_b: Tensor
 ) -> None:

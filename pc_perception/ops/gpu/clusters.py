@@ -12,9 +12,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .launch import on_own_device
+
 TILE = 64
 
 
+@on_own_device
 def components(points: Tensor, limit: float, parent: Tensor) -> None:
     """Write the lowest index of each point's component, of the graph that joins points in reach.
 

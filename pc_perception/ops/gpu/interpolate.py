@@ -14,11 +14,14 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .launch import on_own_device
+
 ROWS = 32
 """Rows of a tile of features; with 32 channels it is read in whole cache lines."""
 QUERIES, POINTS = 32, 128
 
 
+@on_own_device
 def gather_weighted(features: Tensor, index: Tensor, weight: Tensor, out: Tensor) -> None:
     """Write the sum over j of ``weight[q, j] * features[index[q, j]]``.
 
@@ -31,6 +34,7 @@ def gather_weighted(features: Tensor, index: Tensor, weight: Tensor, out: Tensor
     _over_tiles(_gather, features, index, weight, out, out.shape)
 
 
+@on_own_device
 def scatter_weighted(grad: Tensor, index: Tensor, weight: Tensor, out: Tensor) -> None:
     """Add ``weight[q, j] * grad[q]`` to row ``index[q, j]`` of ``out``: the gradient of ``gather_weighted``.
 
@@ -107,6 +111,7 @@ class WeightedSum(torch.autograd.Function):
         return d_features, None, d_weight
 
 
+@on_own_device
 def nearest_labels(
     xyz: Tensor,
     labels: Tensor,

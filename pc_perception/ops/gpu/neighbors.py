@@ -12,6 +12,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .launch import on_own_device
+
 LARGEST_K = 128
 """Neighbours that fit the registers beside a tile; beyond, the reference searches."""
 QUERIES, POINTS = 16, 128
@@ -20,6 +22,7 @@ ALL_PAIRS = 2048
 """Scenes of more points are searched by buckets: sorting them costs less than looking at every pair."""
 
 
+@on_own_device
 def search(
     xyz: Tensor,
     starts: Tensor,

@@ -7,10 +7,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .launch import on_own_device
+
 PLANES, POINTS, ROUNDS = 16, 128, 8
 """Planes of a program, points it holds against them at a time, and how many times."""
 
 
+@on_own_device
 def count_near(points: Tensor, normals: Tensor, offsets: Tensor, limit: float, counts: Tensor) -> None:
     """Write how many points lie within ``limit`` of each plane.
 

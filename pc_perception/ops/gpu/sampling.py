@@ -12,12 +12,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .launch import on_own_device
+
 ONE_PROGRAM = 8192
 """Points of a cloud that one program keeps: 32 warps have 64 registers a thread, four of them a point."""
 TILE = 1024
 """Points that a program of the many-pass form lowers in one pass."""
 
 
+@on_own_device
 def sample_farthest(
     xyz: Tensor,
     starts: Tensor,
