@@ -14,14 +14,13 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .launch import on_own_device
+from .launch import launch
 
 ROWS = 32
 """Rows of a tile of features; with 32 channels it is read in whole cache lines."""
 QUERIES, POINTS = 32, 128
 
 
-@on_own_device
 def gather_weighted(features: Tensor, index: Tensor, weight: Tensor, out: Tensor) -> None:
     """Write the sum over j of ``weight[q, j] * features[index[q, j]]``.
 
@@ -34,7 +33,6 @@ def gather_weighted(features: Tensor, index: Tensor, weight: Tensor, out: Tensor
     _over_tiles(_gather, features, index, weight, out, out.shape)
 
 
-@on_own_device
 def scatter_weighted(grad: Tensor, index: Tensor, weight: Tensor, out: Tensor) -> None:
     """Add ``weight[q, j] * grad[q]`` to row ``index[q, j]`` of ``out``: the gradient of ``gather_weighted``.
 
@@ -48,7 +46,7 @@ def _over_tiles(kernel, values, index, weight, out, shape) -> None:  # type: ign
     if rows and channels and index.shape[1]:
         block = min(triton.next_power_of_2(channels), 32)
         grid = (triton.cdiv(rows, ROWS), triton.cdiv(channels, block))
-        kernel[grid](values, index, weight, out, rows, channels, index.shape[1], ROWS, block)
+        launch(kernel, grid, values, index, weight, out, rows, channels, index.shape[1], ROWS, block)
     elif kernel is _gather:
         out.zero_()
 
@@ -111,7 +109,6 @@ class WeightedSum(torch.autograd.Function):
         return d_features, None, d_weight
 
 
-@on_own_device
 def nearest_labels(
     xyz: Tensor,
     labels: Tensor,
@@ -139,7 +136,8 @@ def nearest_labels(
     """
     scenes = len(starts) - 1
     if scenes and most_queries:
-        _labels[(triton.cdiv(most_queries, QUERIES), scenes)](
+        launch(
+            _labels, (triton.cdiv(most_queries, QUERIES), scenes),
             xyz, labels, starts, queries, query_starts, squared, out, unlabeled, QUERIES, POINTS,
             enable_fp_fusion=False,
         )  # fmt: skip

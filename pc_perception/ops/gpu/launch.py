@@ -1,26 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Launch kernels where their tensors are: Triton itself takes the current device."""
+"""Start kernels on the device of their tensors, and know when the host must not wait for them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
-from typing import Concatenate, ParamSpec
+from typing import Any
 
 import torch
 from torch import Tensor
 
-P = ParamSpec("P")
+
+def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
+    """Start ``kernel`` with ``grid`` programs on the device of its first argument; do nothing for an empty grid."""
+    if 0 in grid:
+        return  # CUDA refuses a grid without programs
+    if not arguments[0].is_cuda:
+        kernel[grid](*arguments, **options)
+        return
+    with torch.cuda.device(arguments[0].device):
+        kernel[grid](*arguments, **options)
 
 
-def on_own_device(
-    function: Callable[Concatenate[Tensor, P], None],
-) -> Callable[Concatenate[Tensor, P], None]:
-    """Make the device of the first tensor the current one meanwhile; nothing changes for CPU tensors."""
+def raised(flag: Tensor) -> bool:
+    """Read a flag (one element) that a kernel left on the device: this waits for the kernel.
 
-    @wraps(function)
-    def launch(first: Tensor, /, *args: P.args, **kwargs: P.kwargs) -> None:
-        with torch.cuda.device_of(first):
-            function(first, *args, **kwargs)
-
-    return launch
+    While a CUDA graph is being captured nothing can be waited for, and no flag counts as raised: what the flag
+    stands for is then left out of the result.
+    """
+    if flag.is_cuda and torch.cuda.is_current_stream_capturing():
+        return False
+    return bool(flag.item())

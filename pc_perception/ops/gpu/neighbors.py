@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .launch import on_own_device
+from .launch import launch
 
 LARGEST_K = 128
 """Neighbours that fit the registers beside a tile; beyond, the reference searches."""
@@ -22,7 +22,6 @@ ALL_PAIRS = 2048
 """Scenes of more points are searched by buckets: sorting them costs less than looking at every pair."""
 
 
-@on_own_device
 def search(
     xyz: Tensor,
     starts: Tensor,
@@ -64,7 +63,8 @@ def search(
             index, distance, (QUERIES, POINTS),
         )  # fmt: skip
     else:
-        _search[(triton.cdiv(most_queries, QUERIES), scenes)](
+        launch(
+            _search, (triton.cdiv(most_queries, QUERIES), scenes),
             xyz, starts, queries, query_starts, index, distance, squared, by_index, packed, k,
             triton.next_power_of_2(k), QUERIES, POINTS, num_warps=4, enable_fp_fusion=False,
         )  # fmt: skip
