@@ -30,6 +30,7 @@ PAIR = {
     "n": "i32",
     "m": "i32",
 }
+BOXES = {"order": "*i64", "sorted_xyz": "*fp32", "box": "*fp32", "boxes": "i32"}
 TILE = {"QUERIES": 16, "POINTS": 128}
 KERNELS = (
     ("sampling", "_in_one_program", CLOUD, {"skip_below": -1.0, "BLOCK": 1024}),
@@ -42,6 +43,16 @@ KERNELS = (
         "neighbors", "_search", CLOUD | QUERIES,
         {"BY_INDEX": False, "PACKED": True, "K": 5, "SLOTS": 8, **TILE},
     ),
+    (
+        "neighbor_buckets", "_search_boxes",
+        CLOUD | QUERIES | BOXES | {"query_order": "*i64"},
+        {"BY_INDEX": False, "PACKED": True, "K": 5, "SLOTS": 8, "BOXES": 256, "BUCKET": 128, **TILE},
+    ),
+    (
+        "neighbor_buckets", "_boxes", CLOUD | BOXES,
+        {"BUCKET": 128},
+    ),
+    ("neighbor_buckets", "_codes", CLOUD | {"low": "*fp32", "scale": "*fp32", "code": "*i64"}, {"TILE": 256}),
     ("interpolate", "_labels", CLOUD | QUERIES | {"labels": "*i64"}, {"unlabeled": 65535, **TILE}),
     (
         "interpolate", "_scatter",
@@ -82,6 +93,7 @@ def compile_all() -> None:
         assert len(built.asm["cubin"]) > 0, name
 
 
+@pytest.mark.slow
 def test_kernels_compile_for_a_gpu(tmp_path: Path) -> None:
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     environment["TRITON_CACHE_DIR"] = str(tmp_path)

@@ -15,6 +15,8 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .launch import launch
+
 OWN, OTHER = 32, 128
 """Points of a program, and points of the other cloud it holds against them at a time; fewer for small clouds."""
 ROWS = 256
@@ -33,9 +35,10 @@ def nearest(a: Tensor, b: Tensor, square: Tensor, index: Tensor) -> None:
     other = min(max(triton.next_power_of_2(m), 16), OTHER)
     if scenes and n:
         # Scenes along the first axis: the others hold 65535 programs.
-        _nearest[(scenes, triton.cdiv(n, OWN))](
-            a, b, square, index, n, m, OWN, other, num_warps=4 if m > 64 else 1, enable_fp_fusion=False
-        )
+        launch(
+            _nearest, (scenes, triton.cdiv(n, OWN)),
+            a, b, square, index, n, m, OWN, other, num_warps=4 if m > 64 else 1, enable_fp_fusion=False,
+        )  # fmt: skip
 
 
 def pull(
@@ -51,7 +54,8 @@ def pull(
     """
     rows = square.numel()
     if rows:
-        _pull[(triton.cdiv(rows, ROWS),)](
+        launch(
+            _pull, (triton.cdiv(rows, ROWS),),
             a, b, square, index, slope, d_a, d_b, rows, a.shape[1], b.shape[1],
             root, d_a.numel() > 0, d_b.numel() > 0, ROWS,
         )  # fmt: skip

@@ -12,6 +12,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .launch import launch
+
 TILE = 64
 
 
@@ -28,9 +30,9 @@ def components(points: Tensor, limit: float, parent: Tensor) -> None:
     n = len(points)
     if n:
         tiles = triton.cdiv(n, TILE)
-        _alone[(tiles,)](parent, n, TILE)
-        _join[(tiles, tiles)](points, parent, n, limit, TILE, num_warps=4, enable_fp_fusion=False)
-        _flatten[(tiles,)](parent, n, TILE)
+        launch(_alone, (tiles,), parent, n, TILE)
+        launch(_join, (tiles, tiles), points, parent, n, limit, TILE, num_warps=4, enable_fp_fusion=False)
+        launch(_flatten, (tiles,), parent, n, TILE)
 
 
 @triton.jit

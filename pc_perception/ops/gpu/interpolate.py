@@ -14,6 +14,8 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .launch import launch
+
 ROWS = 32
 """Rows of a tile of features; with 32 channels it is read in whole cache lines."""
 QUERIES, POINTS = 32, 128
@@ -44,7 +46,7 @@ def _over_tiles(kernel, values, index, weight, out, shape) -> None:  # type: ign
     if rows and channels and index.shape[1]:
         block = min(triton.next_power_of_2(channels), 32)
         grid = (triton.cdiv(rows, ROWS), triton.cdiv(channels, block))
-        kernel[grid](values, index, weight, out, rows, channels, index.shape[1], ROWS, block)
+        launch(kernel, grid, values, index, weight, out, rows, channels, index.shape[1], ROWS, block)
     elif kernel is _gather:
         out.zero_()
 
@@ -134,7 +136,8 @@ def nearest_labels(
     """
     scenes = len(starts) - 1
     if scenes and most_queries:
-        _labels[(triton.cdiv(most_queries, QUERIES), scenes)](
+        launch(
+            _labels, (triton.cdiv(most_queries, QUERIES), scenes),
             xyz, labels, starts, queries, query_starts, squared, out, unlabeled, QUERIES, POINTS,
             enable_fp_fusion=False,
         )  # fmt: skip

@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .launch import launch
 from .neighbors import _keys, _load, _none_yet, _replace, _write
 
 BUCKET = 128
@@ -44,8 +45,9 @@ def search_buckets(
     query_order = order if queries is xyz else z_order(queries, query_starts, most_queries)
     sorted_xyz = torch.empty_like(xyz)
     box = torch.empty(scenes, boxes, 6, dtype=xyz.dtype, device=xyz.device)
-    _boxes[(boxes, scenes)](xyz, starts, order, sorted_xyz, box, boxes, bucket)
-    _search_boxes[(triton.cdiv(most_queries, tile[0]), scenes)](
+    launch(_boxes, (boxes, scenes), xyz, starts, order, sorted_xyz, box, boxes, bucket)
+    launch(
+        _search_boxes, (triton.cdiv(most_queries, tile[0]), scenes),
         sorted_xyz, starts, order, box, boxes, queries, query_starts, query_order, index, distance, squared,
         by_index, packed, k, triton.next_power_of_2(k), triton.next_power_of_2(boxes), bucket, *tile,
         num_warps=4, enable_fp_fusion=False,
@@ -57,7 +59,7 @@ def z_order(xyz: Tensor, starts: Tensor, most: int) -> Tensor:
     low = xyz.amin(0)
     scale = 65535 / (xyz.amax(0) - low).amax().clamp(min=1e-30)
     code = torch.empty(len(xyz), dtype=torch.int64, device=xyz.device)
-    _codes[(triton.cdiv(most, 256), len(starts) - 1)](xyz, starts, low, scale, code, 256)
+    launch(_codes, (triton.cdiv(most, 256), len(starts) - 1), xyz, starts, low, scale, code, 256)
     return torch.argsort(code, stable=True)
 
 

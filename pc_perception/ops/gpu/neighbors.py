@@ -12,6 +12,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .launch import launch
+
 LARGEST_K = 128
 """Neighbours that fit the registers beside a tile; beyond, the reference searches."""
 QUERIES, POINTS = 16, 128
@@ -61,7 +63,8 @@ def search(
             index, distance, (QUERIES, POINTS),
         )  # fmt: skip
     else:
-        _search[(triton.cdiv(most_queries, QUERIES), scenes)](
+        launch(
+            _search, (triton.cdiv(most_queries, QUERIES), scenes),
             xyz, starts, queries, query_starts, index, distance, squared, by_index, packed, k,
             triton.next_power_of_2(k), QUERIES, POINTS, num_warps=4, enable_fp_fusion=False,
         )  # fmt: skip

@@ -7,6 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .launch import launch
+
 PLANES, POINTS, ROUNDS = 16, 128, 8
 """Planes of a program, points it holds against them at a time, and how many times."""
 
@@ -27,9 +29,10 @@ def count_near(points: Tensor, normals: Tensor, offsets: Tensor, limit: float, c
     n, k = len(points), len(normals)
     if n and k:
         # Points along the first axis: the other holds 65535 programs.
-        _count[(triton.cdiv(n, POINTS * ROUNDS), triton.cdiv(k, PLANES))](
-            points, normals, offsets, counts, limit, n, k, PLANES, POINTS, ROUNDS, enable_fp_fusion=False
-        )
+        launch(
+            _count, (triton.cdiv(n, POINTS * ROUNDS), triton.cdiv(k, PLANES)),
+            points, normals, offsets, counts, limit, n, k, PLANES, POINTS, ROUNDS, enable_fp_fusion=False,
+        )  # fmt: skip
 
 
 @triton.jit

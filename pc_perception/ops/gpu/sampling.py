@@ -12,6 +12,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .launch import launch
+
 ONE_PROGRAM = 8192
 """Points of a cloud that one program keeps: 32 warps have 64 registers a thread, four of them a point."""
 TILE = 1024
@@ -50,7 +52,8 @@ def sample_farthest(
     if largest <= one_program:
         block = max(triton.next_power_of_2(largest), 32)
         warps = min(max(block // 256, 1), 32)
-        _in_one_program[(scenes,)](
+        launch(
+            _in_one_program, (scenes,),
             xyz, starts, first, ends, out, skip_below, block, num_warps=warps, enable_fp_fusion=False
         )  # fmt: skip
         return
@@ -60,7 +63,8 @@ def sample_farthest(
     who = torch.empty(2, scenes, tiles, dtype=torch.int64, device=xyz.device)
     padded = triton.next_power_of_2(tiles)
     for step in range(1, most + 1):
-        _one_pass[(tiles, scenes)](
+        launch(
+            _one_pass, (tiles, scenes),
             xyz, starts, first, ends, nearest, best, who, out, step, tiles, skip_below, padded, TILE,
             num_warps=4, enable_fp_fusion=False,
         )  # fmt: skip
