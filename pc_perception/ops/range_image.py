@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .backend import resolve
 from .columns import columns_of
-from .parallel import run_blocks
+from .packed import check_out
 
 # atan(t) = t * polynomial(t^2) on 0 .. 1, within 2e-7 rad. Library arctangents differ in the last bit from one
 # to the next; written out in float32 both backends give the same pixel.
@@ -22,6 +22,10 @@ HIGH_TERMS = np.array([0.096421726, -0.0559119917, 0.0218627304, -0.00405450491]
 ATAN = (*LOW_TERMS, *HIGH_TERMS)
 HALF_PI, PI = np.float32(pi / 2), np.float32(pi)
 TINY = np.float32(1e-30)
+
+
+BLOCK = 1024
+"""Points that go through all steps together: their columns stay in the nearest cache."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ def range_image(
     elevation: tuple[float, float] = (-pi / 2, pi / 2),
     ring: Tensor | None = None,
     backend: str | None = None,
+    out: RangeImage | None = None,
 ) -> RangeImage:
     """Project points onto a spherical image; the nearest point wins.
 
@@ -57,12 +62,14 @@ def range_image(
         shape: rows H and columns W.
         elevation: lowest and highest elevation that the rows share evenly, radians.
         ring: (N,) integer row of each point instead, each in 0 .. H - 1.
+        backend: ``torch``, ``numba`` or None for the choice by device.
+        out: an image of this shape that takes the result: then nothing large is allocated on the CPU.
 
     Returns:
         ``RangeImage``; both backends give identical results. O(N + H W), no gradient.
 
     Raises:
-        ValueError: a wrong shape, limits out of order, or a ring out of range.
+        ValueError: a wrong shape, limits out of order, a ring out of range, or an ``out`` that does not fit.
     """
     height, width = shape
     low, high = elevation
@@ -74,21 +81,17 @@ def range_image(
     rows = None if ring is None else _checked(ring, len(points), height)
     scale = (np.float32(high), np.float32(height / (high - low)), np.float32(width / (2 * pi)))
     if resolve(xyz.device, backend) == "torch":
-        return _range_image_torch(points, rows, shape, scale)
-    (x, y, z), n = columns_of(points.numpy()), len(points)
-    column, square = np.empty(n, np.int32), np.empty(n, np.float32)
-    row = np.empty(n, np.int32) if rows is None else rows.numpy()
-
-    def project(start: int, stop: int) -> None:
-        part = slice(start, stop)
-        _columns(x[part], y[part], z[part], scale[2], width, column[part], square[part])
-        if rows is None:
-            _rows(x[part], y[part], z[part], scale[0], scale[1], height, row[part])
-
-    run_blocks(project, n)
-    index, near = np.full(height * width, -1, np.int64), np.zeros(height * width, np.float32)
-    _nearest(row, column, width, square, index, near)
-    return RangeImage(torch.from_numpy(index).view(shape), torch.from_numpy(near).view(shape))
+        image = _range_image_torch(points, rows, shape, scale)
+        if out is None:
+            return image
+        check_out(out.index, shape, torch.int64, xyz.device).copy_(image.index)
+        check_out(out.range, shape, torch.float32, xyz.device).copy_(image.range)
+        return out
+    index = check_out(None if out is None else out.index, shape, torch.int64, xyz.device)
+    near = check_out(None if out is None else out.range, shape, torch.float32, xyz.device)
+    ring_of = None if rows is None else rows.numpy()
+    _project(points.numpy(), ring_of, height, width, scale, index.view(-1).numpy(), near.view(-1).numpy())
+    return out or RangeImage(index, near)
 
 
 def _checked(ring: Tensor, n: int, height: int) -> Tensor:
@@ -166,7 +169,7 @@ def _atan2(y: np.float32, x: np.float32) -> np.float32:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _columns(x, y, z, scale, width, column, square):  # type: ignore[no-untyped-def]
-    """Column and squared range of each point; what comes of NaN is left to ``_nearest``."""
+    """Column and squared range of each point; what comes of NaN is left to ``_project``."""
     last = np.int32(width - 1)
     for i in range(len(x)):
         c = np.int32((PI - _atan2(y[i], x[i])) * scale)
@@ -185,14 +188,27 @@ def _rows(x, y, z, high, scale, height, row):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _nearest(row, column, width, square, index, near):  # type: ignore[no-untyped-def]
+def _project(points, rows, height, width, scale, index, near):  # type: ignore[no-untyped-def]
     """Keep the first of the nearest points of each pixel, then turn squared ranges into ranges."""
-    for i in range(len(row)):
-        r = square[i]
-        if row[i] >= 0 and r > 0 and r < np.inf:
-            p = np.uint32(row[i] * width + column[i])  # unsigned: no test for an index from the end
-            if index[p] < 0 or r < near[p]:
-                near[p] = r
-                index[p] = i
+    index[:], near[:] = -1, np.float32(0)
+    columns, square = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.float32)
+    own_rows = np.empty(BLOCK, np.int32)
+    for start in range(0, len(points), BLOCK):
+        part = points[start : start + BLOCK]
+        n = len(part)
+        xyz = columns_of(part)
+        _columns(xyz[0], xyz[1], xyz[2], scale[2], width, columns[:n], square[:n])
+        if rows is None:
+            row = own_rows[:n]
+            _rows(xyz[0], xyz[1], xyz[2], scale[0], scale[1], height, row)
+        else:
+            row = rows[start : start + BLOCK]
+        for i in range(n):
+            r = square[i]
+            if row[i] >= 0 and r > 0 and r < np.inf:
+                p = np.uint32(row[i] * width + columns[i])  # unsigned: no test for an index from the end
+                if index[p] < 0 or r < near[p]:
+                    near[p] = r
+                    index[p] = start + i
     for k in range(len(near)):
         near[k] = np.sqrt(near[k])
