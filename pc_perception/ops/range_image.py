@@ -190,7 +190,7 @@ def _rows(x, y, z, high, scale, height, row):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def _project(points, rows, height, width, scale, index, near):  # type: ignore[no-untyped-def]
     """Keep the first of the nearest points of each pixel, then turn squared ranges into ranges."""
-    index[:], near[:] = -1, np.float32(0)
+    index[:], near[:] = -1, np.float32(np.inf)
     columns, square = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.float32)
     own_rows = np.empty(BLOCK, np.int32)
     for start in range(0, len(points), BLOCK):
@@ -203,12 +203,21 @@ def _project(points, rows, height, width, scale, index, near):  # type: ignore[n
             _rows(xyz[0], xyz[1], xyz[2], scale[0], scale[1], height, row)
         else:
             row = rows[start : start + BLOCK]
+        _pixels(row, columns[:n], width, square[:n])
         for i in range(n):
-            r = square[i]
-            if row[i] >= 0 and r > 0 and r < np.inf:
-                p = np.uint32(row[i] * width + columns[i])  # unsigned: no test for an index from the end
-                if index[p] < 0 or r < near[p]:
-                    near[p] = r
-                    index[p] = start + i
+            r, p = square[i], np.uint32(columns[i])  # unsigned: no test for an index from the end
+            if r < near[p]:
+                near[p] = r
+                index[p] = start + i
     for k in range(len(near)):
-        near[k] = np.sqrt(near[k])
+        near[k] = np.sqrt(near[k]) if near[k] < np.inf else np.float32(0)
+
+
+@njit(cache=True, nogil=True)
+def _pixels(row, column, width, square):  # type: ignore[no-untyped-def]
+    """Turn columns into pixels; what no pixel sees moves infinitely far away."""
+    wide, nowhere = np.int32(width), np.float32(np.inf)
+    for i in range(len(row)):
+        seen = (row[i] >= 0) & (square[i] > 0)  # not so for NaN
+        column[i] = np.int32(row[i] * wide + column[i]) if seen else np.int32(0)
+        square[i] = square[i] if seen else nowhere
