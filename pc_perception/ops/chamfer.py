@@ -8,6 +8,7 @@ learning" (Point-MAE), 2022.
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -68,8 +69,10 @@ def _check(a: Tensor, b: Tensor, norm: str) -> None:
         raise ValueError(f"the distance from or to an empty cloud is not defined, clouds are {shapes}")
     if norm not in ("l1", "l2"):
         raise ValueError(f"norm '{norm}' is unknown; choose l1 or l2")
-    # A sum passes on what is not finite, and is quicker than asking each number.
-    if not bool(torch.isfinite(a.detach().sum() + b.detach().sum())):
+    # A sum passes on what is not finite, and is quicker than asking each number; waking threads for it is not.
+    with team():
+        total = float(a.detach().sum() + b.detach().sum())
+    if not isfinite(total):
         raise ValueError("a cloud holds NaN or Inf; leave those points out first")
 
 
@@ -150,7 +153,13 @@ def _nearest_both(p: np.ndarray, q: np.ndarray) -> tuple[Nearest, Nearest]:
 
 
 def _nearest_far(p: np.ndarray, q: np.ndarray, there: Nearest, back: Nearest) -> None:
-    trees = build_tree(p), build_tree(q)
+    trees: list[Any] = [None, None]
+
+    def build(start: int, stop: int) -> None:
+        for i in range(start, stop):
+            trees[i] = build_tree((p, q)[i])
+
+    run_blocks(build, 2, least_rows=1)
     for own, other, cloud, result in ((0, 1, p, there), (1, 0, q, back)):
         order = trees[own][1]
 

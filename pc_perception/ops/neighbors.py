@@ -16,6 +16,8 @@ from .parallel import run_blocks, team
 
 CHUNK = 4_000_000
 """Distances that the reference holds at a time."""
+MANY_NEIGHBORS = 64
+"""More than these are not worth ranking against each other in a small cloud."""
 
 
 def k_nearest(
@@ -143,7 +145,7 @@ def _search_triton(
 def _scene_numba(
     p: Packed, q: Packed, b: int, radius: float, by_index: bool, index: Tensor, distance: Tensor
 ) -> None:
-    from . import neighbor_search
+    from . import neighbor_search, small_clouds
 
     xyz, queries = p.scene(b).numpy(), q.scene(b).numpy()
     base = 0 if p.dense else p.starts[b]
@@ -152,9 +154,16 @@ def _scene_numba(
         index_rows.fill(-1)
         distance_rows.fill(np.inf)
         return
+    squared: Any = np.float32(p.xyz.new_tensor(radius).square().item())
+    if len(xyz) <= small_clouds.FEW and not by_index and index.shape[1] <= MANY_NEIGHBORS:
+
+        def look(start: int, stop: int) -> None:
+            small_clouds.search_few(xyz, queries, start, stop, squared, base, index_rows, distance_rows)
+
+        run_blocks(look, len(queries))
+        return
     tree = neighbor_search.build(xyz, neighbor_search.BUCKET)
     order = tree[0] if q is p else neighbor_search.z_sorted(queries, neighbor_search.BUCKET)
-    squared: Any = np.float32(p.xyz.new_tensor(radius).square().item())
 
     def work(start: int, stop: int) -> None:
         part = order[start:stop]

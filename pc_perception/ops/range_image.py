@@ -12,7 +12,8 @@ from numba import njit
 from torch import Tensor
 
 from .backend import resolve
-from .parallel import run_blocks
+from .columns import columns_of
+from .packed import check_out
 
 # atan(t) = t * polynomial(t^2) on 0 .. 1, within 2e-7 rad. Library arctangents differ in the last bit from one
 # to the next; written out in float32 both backends give the same pixel.
@@ -21,7 +22,10 @@ HIGH_TERMS = np.array([0.096421726, -0.0559119917, 0.0218627304, -0.00405450491]
 ATAN = (*LOW_TERMS, *HIGH_TERMS)
 HALF_PI, PI = np.float32(pi / 2), np.float32(pi)
 TINY = np.float32(1e-30)
+
+
 BLOCK = 1024
+"""Points that go through all steps together: their columns stay in the nearest cache."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +62,14 @@ def range_image(
         shape: rows H and columns W.
         elevation: lowest and highest elevation that the rows share evenly, radians.
         ring: (N,) integer row of each point instead, each in 0 .. H - 1.
-        out: an image of the same shape that is overwritten and returned (backend numba).
+        backend: ``torch``, ``numba``, ``triton`` or None for the choice by device.
+        out: an image of this shape that takes the result: then nothing large is allocated on the CPU.
 
     Returns:
         ``RangeImage``; all backends give identical results. O(N + H W), no gradient.
 
     Raises:
-        ValueError: a wrong shape, limits out of order, or a ring out of range.
+        ValueError: a wrong shape, limits out of order, a ring out of range, or an ``out`` that does not fit.
     """
     height, width = shape
     low, high = elevation
@@ -75,25 +80,28 @@ def range_image(
     points = xyz.detach().to(torch.float32).contiguous()
     rows = None if ring is None else _checked(ring, len(points), height)
     scale = (np.float32(high), np.float32(height / (high - low)), np.float32(width / (2 * pi)))
-    chosen = resolve(xyz.device, backend)
-    if chosen == "triton":
-        from .gpu.range_image import range_image as range_image_triton
+    if (chosen := resolve(xyz.device, backend)) != "numba":
+        image = _by_tensors(chosen, points, rows, shape, scale)
+        if out is None:
+            return image
+        check_out(out.index, shape, torch.int64, xyz.device).copy_(image.index)
+        check_out(out.range, shape, torch.float32, xyz.device).copy_(image.range)
+        return out
+    index = check_out(None if out is None else out.index, shape, torch.int64, xyz.device)
+    near = check_out(None if out is None else out.range, shape, torch.float32, xyz.device)
+    ring_of = None if rows is None else rows.numpy()
+    _project(points.numpy(), ring_of, height, width, scale, index.view(-1).numpy(), near.view(-1).numpy())
+    return out or RangeImage(index, near)
 
-        return RangeImage(*range_image_triton(points, rows, shape, scale))
-    if chosen == "torch":
+
+def _by_tensors(
+    backend: str, points: Tensor, rows: Tensor | None, shape: tuple[int, int], scale: tuple[np.float32, ...]
+) -> RangeImage:
+    if backend == "torch":
         return _range_image_torch(points, rows, shape, scale)
-    n, known = len(points), rows is not None
-    pixel, square = np.empty(n, np.int32), np.empty(n, np.float32)
-    row = rows.numpy() if rows is not None else np.empty(0, np.int32)
+    from .gpu.range_image import range_image as range_image_triton
 
-    def project(start: int, stop: int) -> None:
-        part = slice(start, stop)
-        _project(points.numpy()[part], row[part], known, scale, height, width, pixel[part], square[part])
-
-    run_blocks(project, n)
-    image = out or RangeImage(torch.empty(shape, dtype=torch.int64), torch.empty(shape))
-    _nearest(pixel, square, image.index.numpy().reshape(-1), image.range.numpy().reshape(-1))
-    return image
+    return RangeImage(*range_image_triton(points, rows, shape, scale))
 
 
 def _checked(ring: Tensor, n: int, height: int) -> Tensor:
@@ -170,28 +178,8 @@ def _atan2(y: np.float32, x: np.float32) -> np.float32:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _project(points, rows, known, scale, height, width, pixel, square):  # type: ignore[no-untyped-def]
-    """Pixel of each point, -1 where none is, and its squared range; block by block in the nearest cache."""
-    scratch = np.empty((3, BLOCK), np.float32)
-    column = np.empty(BLOCK, np.int32)
-    for start in range(0, len(points), BLOCK):
-        n = min(BLOCK, len(points) - start)
-        x, y, z = scratch[0, :n], scratch[1, :n], scratch[2, :n]
-        for i in range(n):
-            x[i], y[i], z[i] = points[start + i, 0], points[start + i, 1], points[start + i, 2]
-        squares, pixels = square[start : start + n], pixel[start : start + n]
-        _columns(x, y, z, scale[2], width, column, squares)
-        if known:
-            pixels[:] = rows[start : start + n]
-        else:
-            _rows(x, y, z, scale[0], scale[1], height, pixels)
-        for i in range(n):
-            seen = (pixels[i] >= 0) & (squares[i] > np.float32(0)) & (squares[i] < np.float32(np.inf))
-            pixels[i] = pixels[i] * np.int32(width) + column[i] if seen else np.int32(-1)
-
-
-@njit(inline="always")
 def _columns(x, y, z, scale, width, column, square):  # type: ignore[no-untyped-def]
+    """Column and squared range of each point; what comes of NaN is left to ``_project``."""
     last = np.int32(width - 1)
     for i in range(len(x)):
         c = np.int32((PI - _atan2(y[i], x[i])) * scale)
@@ -199,7 +187,7 @@ def _columns(x, y, z, scale, width, column, square):  # type: ignore[no-untyped-
         square[i] = x[i] * x[i] + y[i] * y[i] + z[i] * z[i]
 
 
-@njit(inline="always")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _rows(x, y, z, high, scale, height, row):  # type: ignore[no-untyped-def]
     """Row of each point by its elevation, -1 beyond the limits."""
     last, end = np.int32(height - 1), np.float32(height)
@@ -210,14 +198,36 @@ def _rows(x, y, z, high, scale, height, row):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _nearest(pixel, square, index, near):  # type: ignore[no-untyped-def]
+def _project(points, rows, height, width, scale, index, near):  # type: ignore[no-untyped-def]
     """Keep the first of the nearest points of each pixel, then turn squared ranges into ranges."""
-    index[:] = -1
-    near[:] = np.inf
-    for i in range(len(pixel)):
-        p = pixel[i]
-        if p >= 0 and square[i] < near[np.uint32(p)]:
-            near[np.uint32(p)] = square[i]
-            index[np.uint32(p)] = i
+    index[:], near[:] = -1, np.float32(np.inf)
+    columns, square = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.float32)
+    own_rows = np.empty(BLOCK, np.int32)
+    for start in range(0, len(points), BLOCK):
+        part = points[start : start + BLOCK]
+        n = len(part)
+        xyz = columns_of(part)
+        _columns(xyz[0], xyz[1], xyz[2], scale[2], width, columns[:n], square[:n])
+        if rows is None:
+            row = own_rows[:n]
+            _rows(xyz[0], xyz[1], xyz[2], scale[0], scale[1], height, row)
+        else:
+            row = rows[start : start + BLOCK]
+        _pixels(row, columns[:n], width, square[:n])
+        for i in range(n):
+            r, p = square[i], np.uint32(columns[i])  # unsigned: no test for an index from the end
+            if r < near[p]:
+                near[p] = r
+                index[p] = start + i
     for k in range(len(near)):
-        near[k] = np.float32(0) if near[k] == np.inf else np.sqrt(near[k])
+        near[k] = np.sqrt(near[k]) if near[k] < np.inf else np.float32(0)
+
+
+@njit(cache=True, nogil=True)
+def _pixels(row, column, width, square):  # type: ignore[no-untyped-def]
+    """Turn columns into pixels; what no pixel sees moves infinitely far away."""
+    wide, nowhere = np.int32(width), np.float32(np.inf)
+    for i in range(len(row)):
+        seen = (row[i] >= 0) & (square[i] > 0)  # not so for NaN
+        column[i] = np.int32(row[i] * wide + column[i]) if seen else np.int32(0)
+        square[i] = square[i] if seen else nowhere

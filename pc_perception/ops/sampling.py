@@ -20,6 +20,7 @@ from . import bucket_tree
 from .backend import resolve
 from .packed import Packed, check_out, pack
 from .parallel import run_blocks, team
+from .small_clouds import FEW, lower, sample_few
 
 BUCKET = 64
 """Points in a bucket at most: one is read as four vectors of sixteen."""
@@ -123,27 +124,52 @@ def _sample_triton(packed: Packed, first: list[int], ends: list[int], skip_origi
 
 
 def _sample_scenes(packed: Packed, first: list[int], ends: list[int], skip_origin: bool, out: Tensor) -> None:
+    xyz, starts = packed.xyz.numpy(), np.array(packed.starts, np.int64)
+    firsts, bounds, chosen = np.array(first, np.int64), np.array(ends, np.int64), out.numpy()
+    bits = np.empty(len(xyz), np.int32 if xyz.dtype == np.float32 else np.int64)
+
     def work(begin: int, end: int) -> None:
-        for b in range(begin, end):
-            if ends[b] < ends[b + 1]:
-                _sample(packed.scene(b).numpy(), first[b], skip_origin, out[ends[b] : ends[b + 1]].numpy())
+        _sample_each(xyz, starts, firsts, bounds, begin, end, skip_origin, bits, chosen)
 
     with team():
         run_blocks(work, len(packed), least_rows=1)
 
 
-@njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
-def _sample(points: np.ndarray, start: int, skip_origin: bool, out: np.ndarray) -> None:
-    order, xyz, box, who = bucket_tree.build(points, BUCKET)
-    n_buckets = len(box) // 2
-    nearest = np.full(len(points), np.inf, points.dtype)
+@njit(cache=True, nogil=True)
+def _sample_each(  # type: ignore[no-untyped-def]
+    points: np.ndarray, starts, first, ends, begin: int, end: int, skip_origin: bool, bits: np.ndarray, out
+) -> None:
+    for b in range(begin, end):
+        rows, chosen = slice(starts[b], starts[b + 1]), out[ends[b] : ends[b + 1]]
+        scene, own = points[rows], bits[rows]
+        if len(chosen) and len(scene) <= FEW:
+            _start_near(scene, np.arange(len(scene)), skip_origin, own.view(points.dtype))
+            sample_few(scene, first[b], own, chosen)
+        elif len(chosen):
+            _sample(scene, first[b], skip_origin, own, chosen)
+
+
+@njit(cache=True, nogil=True)
+def _start_near(points, order, skip_origin, near):  # type: ignore[no-untyped-def]
+    """Squared distances before there is a sample: infinite, -1 where no sample may be."""
+    near[:] = np.inf
     if skip_origin:
-        for i in range(len(points)):
-            x, y, z = xyz[0, i], xyz[1, i], xyz[2, i]
+        for i in range(len(order)):
+            x, y, z = points[order[i], 0], points[order[i], 1], points[order[i], 2]
             if x * x + y * y + z * z <= points.dtype.type(ORIGIN_SQUARED):
-                nearest[i] = -1.0
+                near[i] = -1.0
+
+
+@njit(cache=True, nogil=True)
+def _sample(points: np.ndarray, start: int, skip_origin: bool, bits: np.ndarray, out: np.ndarray) -> None:
+    order, xyz, box, who = bucket_tree.build(points, BUCKET)
+    px, py, pz, near = xyz[0], xyz[1], xyz[2], bits.view(points.dtype)
+    n_buckets = len(box) // 2
+    _start_near(points, order, skip_origin, near)
     # Per node the largest squared distance of a point to the samples, and the lowest index that has it.
-    top = np.full(len(box), np.inf, points.dtype)
+    top_bits = np.empty(len(box), bits.dtype)
+    top = top_bits.view(points.dtype)
+    top[:] = np.inf
     if len(points) < n_buckets:
         top[n_buckets:][np.diff(np.arange(n_buckets + 1) * len(points) // n_buckets) == 0] = -np.inf
     touched = np.empty(n_buckets, np.int32)
@@ -160,9 +186,13 @@ def _sample(points: np.ndarray, start: int, skip_origin: bool, out: np.ndarray) 
                         touched[n_touched] = child
                         n_touched += 1
                     else:
-                        top[child], who[child] = _lower(
-                            xyz, nearest, order, child - n_buckets, n_buckets, x, y, z
+                        b = child - n_buckets
+                        begin, end = b * len(order) // n_buckets, (b + 1) * len(order) // n_buckets
+                        own = bits[begin:end]
+                        best = lower(
+                            px[begin:end], py[begin:end], pz[begin:end], near[begin:end], own, x, y, z
                         )
+                        top_bits[child], who[child] = best, _lowest(own, order[begin:end], best)
         for i in range(n_touched - 1, -1, -1):
             node = touched[i]
             a, b = 2 * node, 2 * node + 1
@@ -171,28 +201,12 @@ def _sample(points: np.ndarray, start: int, skip_origin: bool, out: np.ndarray) 
         out[s] = who[1]
 
 
-@njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
-def _lower(  # type: ignore[no-untyped-def]
-    xyz: np.ndarray, nearest: np.ndarray, order: np.ndarray, bucket: int, n_buckets: int, x, y, z
-):
-    """Lower the distances of a bucket to those from a new sample; return the largest and who has it.
-
-    The flags let the compiler turn the maximum into vector instructions; they change no rounding.
-    """
-    begin, end = bucket * len(order) // n_buckets, (bucket + 1) * len(order) // n_buckets
-    # Slices from 0 up: an index that might be negative would keep the loops scalar.
-    px, py, pz = xyz[0, begin:end], xyz[1, begin:end], xyz[2, begin:end]
-    near, point = nearest[begin:end], order[begin:end]
-    best = nearest.dtype.type(-np.inf)
-    for i in range(len(near)):
-        dx, dy, dz = px[i] - x, py[i] - y, pz[i] - z
-        d = dx * dx + dy * dy + dz * dz
-        d = d if d < near[i] else near[i]
-        near[i] = d
-        best = d if d > best else best
+@njit(cache=True, nogil=True)
+def _lowest(bits, points, best):  # type: ignore[no-untyped-def]
+    """Return the lowest of the points whose bits are ``best``."""
     none = np.int32(np.iinfo(np.int32).max)
     who = none
-    for i in range(len(near)):
-        candidate = point[i] if near[i] == best else none
+    for i in range(len(bits)):
+        candidate = points[i] if bits[i] == best else none
         who = candidate if candidate < who else who
-    return best, who
+    return who

@@ -97,7 +97,11 @@ def compile_all() -> None:
 def test_kernels_compile_for_a_gpu(tmp_path: Path) -> None:
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     environment["TRITON_CACHE_DIR"] = str(tmp_path)
-    command = [sys.executable, "-c", "from tests.core.test_gpu_compiles_search import compile_all; compile_all()"]
+    command = [
+        sys.executable,
+        "-c",
+        "from tests.core.test_gpu_compiles_search import compile_all; compile_all()",
+    ]
     root = Path(__file__).parents[2]
     environment["PYTHONPATH"] = str(root)
     run = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pc_perception.ops.parallel import team
-from pc_perception.ops.range_image import range_image
+from pc_perception.ops.range_image import RangeImage, range_image
 
 BACKENDS = ["torch", "numba"]
 LIMITS = (-0.5, 0.3)
@@ -98,3 +98,15 @@ def test_concurrent_calls_in_teams() -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert all(torch.equal(index, expected.index) for index in pool.map(call, range(16)))
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_a_given_image_takes_the_result(backend: str) -> None:
+    xyz = torch.randn(3000, 3, generator=torch.Generator().manual_seed(5))
+    fresh = range_image(xyz, (8, 64), backend=backend)
+    given_image = RangeImage(torch.full((8, 64), 7), torch.full((8, 64), torch.nan))
+    assert range_image(xyz, (8, 64), backend=backend, out=given_image) is given_image
+    assert torch.equal(given_image.index, fresh.index)
+    assert torch.equal(given_image.range, fresh.range)
+    with pytest.raises(ValueError, match="out must be"):
+        range_image(xyz, (8, 65), backend=backend, out=given_image)
