@@ -124,6 +124,7 @@ def warm_up_all() -> None:
     points = torch.rand(64, 8, requires_grad=True)
     interpolate.three_interpolate(xyz, points, xyz[:8], backend="numba").sum().backward()
     neighbors.ball_query(xyz, 0.5, 4, by_index=True, backend="numba")
+    neighbors.k_nearest(xyz, 4, backend="numba")
 
 
 def _some_weights(width: int) -> BlockWeights:
