@@ -105,7 +105,7 @@ def encode(rng: np.random.Generator, n_points: int) -> Round:
     if installed("sensor_msgs"):
         from sensor_msgs.msg import PointCloud2
 
-        ros, raw = PointCloud2(), source.tobytes()
+        ros, raw = PointCloud2(check_fields=True), source.tobytes()
         peers = {"checked setter": partial(setattr, ros, "data", raw)}
 
     def check(result: object) -> None:

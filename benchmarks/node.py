@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.latency import SIZES, messages
+from benchmarks.live import messages
 from benchmarks.machine import busy_core, describe_machine
 
 LOOPBACK = (
@@ -140,7 +140,7 @@ def main() -> None:
     arguments = parser.parse_args()
     os.environ["CYCLONEDDS_URI"] = LOOPBACK
     os.environ["ROS_DOMAIN_ID"] = str(os.getpid() % 90 + 10)
-    beams, points = SIZES["N32"]
+    beams, points = 32, 34_720
     sweeps = messages(beams, points, 8)
     ros, rmw = os.environ.get("ROS_DISTRO", "?"), os.environ.get("RMW_IMPLEMENTATION", "default RMW")
     print(f"{describe_machine()}; ROS 2 {ros}, {rmw}")
