@@ -51,3 +51,12 @@ def agree(flag: bool) -> bool:
     raised = torch.tensor(float(flag), device=get_device())
     distributed.all_reduce(raised, op=distributed.ReduceOp.MAX)
     return bool(raised)
+
+
+def leave() -> None:
+    """Wait for the others and part in order: a process whose peers vanish while it ends is aborted."""
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+        distributed.destroy_process_group()

@@ -47,6 +47,7 @@ def train(run: RunSettings) -> Path:
     import torch
 
     from .data.specs import open_data
+    from .distributed import leave
     from .export import NAME
 
     run.validate()
@@ -63,6 +64,7 @@ def train(run: RunSettings) -> Path:
         raise ValueError("amp=true needs a CUDA device and none is there; leave it out on the CPU")
     runner = assemble(run, parts)
     runner.train()
+    leave()
     return model
 
 
