@@ -44,9 +44,12 @@ class ScanNetClouds:
         self.scenes = self._listed(split) if split else self._all()
         if not self.scenes:
             raise ValueError(f"'{root}' has no scenes; it needs scans/ID/ID_vh_clean_2.ply")
-        aggregated = self.table is not None and not all(_labels(s).is_file() for s in self.scenes)
+        labelled = self.table is not None
+        aggregated = labelled and any(
+            _aggregation(s).is_file() and not _labels(s).is_file() for s in self.scenes
+        )
         table = self._find(CATEGORIES) if aggregated else None
-        missing = [file for scene in self.scenes for file in _missing(scene, self.table is not None)]
+        missing = [file for scene in self.scenes for file in _missing(scene, labelled)]
         refuse_missing(self.root, missing + ([self.root / CATEGORIES] if aggregated and not table else []))
         self.categories = read_categories(table) if table else {}
 
