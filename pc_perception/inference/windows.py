@@ -35,12 +35,33 @@ class Windows:
                 f"a window of {self.size_m} m must be larger than the overlap, which is {self.overlap_m} m"
             )
 
-    def centers(self, low: float, high: float) -> NDArray[np.float64]:
-        """Return the centres of the fewest windows from ``low`` to ``high`` along one axis, evenly spread."""
-        n = max(1, int(np.ceil((high - low - self.overlap_m) / (self.size_m - self.overlap_m))))
-        if n == 1:
-            return np.array([(low + high) / 2])
-        return np.linspace(low + self.size_m / 2, high - self.size_m / 2, n)
+    def along(self, low: float, high: float) -> Row:
+        """Return the fewest windows from ``low`` to ``high`` (metres) along one axis, evenly spread."""
+        n = np.ceil((high - low - self.overlap_m) / (self.size_m - self.overlap_m))
+        if n <= 1:
+            return Row((low + high) / 2, 1.0, 1.0)
+        return Row(low + self.size_m / 2, (high - low - self.size_m) / (n - 1), float(n))
+
+
+@dataclass(frozen=True)
+class Row:
+    """Windows along one axis: the first one's centre, the step to the next, their (whole) number.
+
+    A stray coordinate of 1e30 m makes more of them than any integer holds, so they are never listed.
+    """
+
+    first: float
+    step: float
+    n: float
+
+    def nearest(self, values: NDArray) -> NDArray[np.float64]:
+        """Return the number of the window whose centre is nearest to each of (N,) values; any for NaN."""
+        place = np.nan_to_num((values - self.first) / self.step, posinf=0.0, neginf=0.0)
+        return np.clip(np.rint(place), 0.0, self.n - 1)
+
+    def center(self, number: float) -> float:
+        """Return the centre of one window."""
+        return self.first + number * self.step
 
 
 class WindowedSegmenter(Segmenter):
@@ -61,20 +82,21 @@ class WindowedSegmenter(Segmenter):
 
     def _segment(self, cloud: PointCloud) -> SegmentationResult:
         seen = cloud.finite()
+        if not seen.any():
+            return super()._segment(cloud)
         xy = cloud.xyz[:, :2].astype(np.float64)
-        limits = [(axis.min(), axis.max()) for axis in xy[seen].T] if seen.any() else [(0.0, 0.0)]
-        axes = [self.windows.centers(low, high) for low, high in limits]
-        if all(len(centers) == 1 for centers in axes):
+        rows = [self.windows.along(axis.min(), axis.max()) for axis in xy[seen].T]
+        if all(row.n == 1 for row in rows):
             return super()._segment(cloud)
         if self.contract.level_camera and looks_optical(cloud):
             raise ValueError("windows cut scenes with z up, this cloud is a camera's view: leave windows out")
         labels = np.full(len(cloud), UNLABELED, np.uint16)
         confidence = np.zeros(len(cloud), np.float32)
         spent: Counter[str] = Counter()
-        place = np.stack([_nearest(values, c) for values, c in zip(xy.T, axes, strict=True)], 1)
+        place = np.stack([row.nearest(values) for row, values in zip(rows, xy.T, strict=True)], 1)
         # Only windows that decide a point: a stray one kilometres away costs one window, not the way to it.
         for tile in np.unique(place[seen], axis=0):
-            center = np.array([c[i] for c, i in zip(axes, tile, strict=True)])
+            center = np.array([row.center(number) for row, number in zip(rows, tile, strict=True)])
             own = seen & (place == tile).all(1)
             inside = own | (seen & (np.abs(xy - center) <= self.windows.size_m / 2).all(1))
             result = super()._segment(self._around(cloud.select(inside.nonzero()[0]), center))
@@ -87,10 +109,3 @@ class WindowedSegmenter(Segmenter):
         if not self.contract.max_range_m and "range" not in self.contract.features:
             return cloud
         return replace(cloud, xyz=cloud.xyz - np.append(center, 0.0).astype(np.float32))
-
-
-def _nearest(values: NDArray, centers: NDArray) -> NDArray[np.int64]:
-    """Return the number of the centre, of evenly spread ones, that is nearest to each value; any for NaN."""
-    step = centers[1] - centers[0] if len(centers) > 1 else 1.0
-    place = np.nan_to_num((values - centers[0]) / step, posinf=0.0, neginf=0.0)
-    return np.clip(np.rint(place), 0, len(centers) - 1).astype(np.int64)
