@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, little_street
 
 from pc_perception.inference.contract import InputContract
 from pc_perception.inference.model_file import ModelHeader, load_model, read_model_file, save_model
+from pc_perception.io.files import write_cloud
 from pc_perception.labels import load_label_set
 from pc_perception.metrics import Confusion
 from pc_perception.models.scene_encoder import SceneEncoder, SceneSegmenter
@@ -23,6 +25,8 @@ from training.evaluate.report import report
 from training.evaluate.segmentation import evaluate, main
 from training.evaluate.six_fold import check_models, open_folds
 from training.metrics import pooled
+from training.run import train
+from training.settings import RunSettings
 
 AREAS = range(1, 7)
 
@@ -161,6 +165,31 @@ def test_windows_through_the_command(
     assert found[2]["unlabeled"] == 0.0
     assert main([*arguments, "--window", "2"]) == 1
     assert "larger than the overlap" in capsys.readouterr().err
+
+
+def test_a_users_own_classes_from_tiles_to_figures(
+    make_run: Callable[..., RunSettings], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("laspy")
+    for seed in range(2):
+        street = little_street(seed)  # road 0, building 4, vehicle 5, pole 7
+        write_cloud(tmp_path / "tiles" / f"{seed}.las", street)
+    classes = [{"name": name, "color": [k, k, k]} for k, name in enumerate(("ground", "thing"))]
+    (tmp_path / "mine.yaml").write_text(json.dumps({"classes": classes}))  # JSON is YAML
+    (tmp_path / "map.yaml").write_text("ground: [0]\nthing: [4, 5, 7]\n")
+    where = {"data": f"folder:{tmp_path / 'tiles'}", "label_source": str(tmp_path / "map.yaml")}
+    model = train(make_run(label_set=str(tmp_path / "mine.yaml"), max_steps=30, lr=1e-2, ema=0.8, **where))
+    header, _ = read_model_file(model)
+    assert header.labels is not None
+    assert (header.labels.name, header.labels.classes) == ("mine", ("ground", "thing"))
+    assert str(tmp_path) not in json.dumps(header.provenance)
+    arguments = [str(model), "--data", where["data"], "--device", "cpu", "--json"]
+    assert main([*arguments, "--label-source", where["label_source"]]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])["each"][0]
+    assert found["miou"] > 0.7
+    assert found["unlabeled"] == 0.0
+    assert main([*arguments, "--label-source", "nyu40"]) == 1
+    assert "no label set 'mine'" in capsys.readouterr().err
 
 
 def test_scenes_without_labels(six_areas: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -39,16 +39,22 @@ class S3DISClouds:
         label_set: target set, or None.
         areas: numbers such as ``5`` (``Area_5`` too); empty for all that are there.
         cache_dir: where parsed rooms are kept; empty for the user's cache.
+        label_source: a map from the ids of ``io.s3dis.CLASSES`` of one's own; empty takes that of ``label_set``.
 
     Raises:
         FileNotFoundError: an area, or files of rooms, are missing (the message names all of them).
     """
 
     def __init__(
-        self, root: str | Path, label_set: Target, areas: Sequence[str] = (), cache_dir: str = ""
+        self,
+        root: str | Path,
+        label_set: Target,
+        areas: Sequence[str] = (),
+        cache_dir: str = "",
+        label_source: str = "",
     ) -> None:
         self.root = _base(Path(root))
-        self.table, self.known = label_table("s3dis13", label_set), known_ids("s3dis13")
+        self.table, self.known = label_table(label_source or "s3dis13", label_set), known_ids("s3dis13")
         self.cache = (Path(cache_dir) if cache_dir else cache_root()) / "s3dis"
         self.rooms: list[tuple[str, Path]] = []
         missing: list[Path | str] = []

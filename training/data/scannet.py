@@ -32,15 +32,16 @@ class ScanNetClouds:
         label_set: target set, or None.
         split: ``train``, ``val``, ``test``: the official list ``scannetv2_SPLIT.txt`` in or beside the root
             (also in ``Tasks/Benchmark`` or any other folder in it); or a list's path; empty for all of ``scans``.
+        label_source: a map from NYU40 ids of one's own; empty takes that of ``label_set``.
 
     Raises:
         FileNotFoundError: there is no list, or files of scenes are missing (the message names all of them).
         ValueError: there is no scene.
     """
 
-    def __init__(self, root: str | Path, label_set: Target, split: str = "") -> None:
+    def __init__(self, root: str | Path, label_set: Target, split: str = "", label_source: str = "") -> None:
         self.root = Path(root)
-        self.table, self.known = label_table("nyu40", label_set), known_ids("nyu40")
+        self.table, self.known = label_table(label_source or "nyu40", label_set), known_ids("nyu40")
         self.scenes = self._listed(split) if split else self._all()
         if not self.scenes:
             raise ValueError(f"'{root}' has no scenes; it needs scans/ID/ID_vh_clean_2.ply")

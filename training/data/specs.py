@@ -102,11 +102,11 @@ def open_one(spec: str, options: DataOptions) -> CloudDataset:
     if kind == "scannet":
         from .scannet import ScanNetClouds
 
-        return ScanNetClouds(where, options.label_set, options.split)
+        return ScanNetClouds(where, options.label_set, options.split, options.label_source)
     if kind == "s3dis":
         from .s3dis import S3DISClouds
 
-        return S3DISClouds(where, options.label_set, options.areas, options.cache_dir)
+        return S3DISClouds(where, options.label_set, options.areas, options.cache_dir, options.label_source)
     from .semantickitti import SemanticKittiClouds
 
     return SemanticKittiClouds(where, options.label_set, options.sequences)
