@@ -69,7 +69,9 @@ class WindowedSegmenter(Segmenter):
 
     A scene that one window covers gives what ``model`` gives. Where a contract measures from the sensor
     (``range``, ``max_range_m``), each window of several is seen from its own centre: no one sensor saw a
-    scene that is larger than a window.
+    scene that is larger than a window. Calls raise ValueError for a scene of several windows where the
+    windows' corners lie beyond ``max_range_m`` (their points would get no label), and for a camera's view,
+    which has no z up before it is levelled.
 
     Args:
         model: what labels each window; shared, not copied.
@@ -88,8 +90,7 @@ class WindowedSegmenter(Segmenter):
         rows = [self.windows.along(axis.min(), axis.max()) for axis in xy[seen].T]
         if all(row.n == 1 for row in rows):
             return super()._segment(cloud)
-        if self.contract.level_camera and looks_optical(cloud):
-            raise ValueError("windows cut scenes with z up, this cloud is a camera's view: leave windows out")
+        self._refuse(cloud)
         labels = np.full(len(cloud), UNLABELED, np.uint16)
         confidence = np.zeros(len(cloud), np.float32)
         spent: Counter[str] = Counter()
@@ -104,6 +105,16 @@ class WindowedSegmenter(Segmenter):
             labels[own], confidence[own] = result.labels[decided], result.confidence[decided]
             spent.update(result.milliseconds)  # type: ignore[arg-type]  # a counter adds floats as well
         return SegmentationResult(labels, confidence, self.label_set, dict(spent))
+
+    def _refuse(self, cloud: PointCloud) -> None:
+        if self.contract.level_camera and looks_optical(cloud):
+            raise ValueError("windows cut scenes with z up, this cloud is a camera's view: leave windows out")
+        reach, widest = self.contract.max_range_m, self.contract.max_range_m * np.sqrt(2)
+        if reach and self.windows.size_m > widest:
+            raise ValueError(
+                f"the corners of a window of {self.windows.size_m} m are out of the model's range of {reach} m; "
+                f"use windows of at most {np.floor(widest):.0f} m"
+            )
 
     def _around(self, cloud: PointCloud, center: NDArray) -> PointCloud:
         if not self.contract.max_range_m and "range" not in self.contract.features:

@@ -90,7 +90,11 @@ def test_a_scene_that_the_voxel_grid_cannot_hold(still: Segmenter) -> None:
     assert (WindowedSegmenter(still, Windows(50.0))(scene).labels < 8).all()
 
 
-def test_windows_that_make_no_sense(still: Segmenter) -> None:
+def test_windows_that_make_no_sense(still: Segmenter, segmenter: Segmenter) -> None:
+    scene = PointCloud(np.float32([[0, 0, 0], [100, 0, 0]]))
+    with pytest.raises(ValueError, match=r"range of 60\.0 m; use windows of at most 84 m"):
+        WindowedSegmenter(segmenter, Windows(90.0))(scene)
+    assert (WindowedSegmenter(segmenter, Windows(84.0))(scene).labels < 8).all()
     for size, overlap in ((2.0, 2.0), (-1.0, 0.0), (5.0, -1.0), (float("nan"), 0.0)):
         with pytest.raises(ValueError, match="larger than the overlap"):
             Windows(size, overlap)

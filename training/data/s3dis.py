@@ -58,11 +58,12 @@ class S3DISClouds:
         self.cache = (Path(cache_dir) if cache_dir else cache_root()) / "s3dis"
         self.rooms: list[tuple[str, Path]] = []
         missing: list[Path | str] = []
-        for area in [f"Area_{str(a).removeprefix('Area_')}" for a in areas] or _areas(self.root):
+        for area in _named(areas) or _areas(self.root):
             rooms = _rooms(self.root, area)
             self.rooms += [(area, room) for room in rooms]
-            missing += [f"{area}: no room"] if not rooms else []
             missing += [file for room in rooms for file in _missing(room, self.table is not None)]
+            if not rooms:
+                missing.append(f"{area}: no room")
         refuse_missing(self.root, missing)
 
     def __len__(self) -> int:
@@ -100,6 +101,11 @@ def _base(root: Path) -> Path:
     raise FileNotFoundError(
         f"'{root}' has no areas; it needs Area_1/ROOM/Annotations, or Area_1_ROOM.npy ..."
     )
+
+
+def _named(areas: Sequence[str]) -> list[str]:
+    """Return folder names of areas given as 5 or Area_5, each once."""
+    return list(dict.fromkeys(f"Area_{str(a).removeprefix('Area_')}" for a in areas))
 
 
 def _areas(folder: Path) -> list[str]:
