@@ -55,8 +55,7 @@ def make_room(seed: int, kind: str | None = None) -> RoomScene:
     Raises:
         ValueError: there is no such kind.
     """
-    rng = np.random.default_rng([seed, 0x0F00])
-    drawn = str(rng.choice(ROOM_KINDS, p=KIND_SHARES))
+    rng, drawn = _draw_kind(seed)
     kind = kind or drawn
     if kind not in ROOM_KINDS:
         raise ValueError(f"no room kind '{kind}'; there are {', '.join(ROOM_KINDS)}")
@@ -89,6 +88,16 @@ def make_room(seed: int, kind: str | None = None) -> RoomScene:
         lights=lights,
         tops=np.array(tops).reshape(-1, 3),
     )
+
+
+def room_kind(seed: int) -> str:
+    """Return the kind of room that ``make_room(seed)`` makes, without making it."""
+    return _draw_kind(seed)[1]
+
+
+def _draw_kind(seed: int) -> tuple[np.random.Generator, str]:
+    rng = np.random.default_rng([seed, 0x0F00])
+    return rng, str(rng.choice(ROOM_KINDS, p=KIND_SHARES))
 
 
 def _openings(layout: Layout, height: float) -> None:
