@@ -44,7 +44,8 @@ def gated_delta_rule(
         state: (S, H, d_k, d_v) memory before each sequence; None: empty. What came back for the first part of a
             long sequence continues it in a second call.
         backend: ``numba`` (token by token), ``torch`` (chunked), ``triton`` (chunked), ``fla`` (flash-linear-attention,
-            where it is installed, on CUDA), or None for the choice by device, which never takes ``fla``.
+            where it is installed, on CUDA), or None for the choice by device, which never takes ``fla``. Triton leaves
+            float64 and keys of more than 128 to the chunks of torch.
 
     Returns:
         (T, H, d_v) of the dtype of v, and the (S, H, d_k, d_v) memory after each sequence in float32 (float64 for
@@ -64,11 +65,12 @@ def gated_delta_rule(
         from .delta_rule_fla import delta_rule_by_fla
 
         return delta_rule_by_fla(q, k, v, log_decay, beta, starts, state)
-    # Float64 is for checking: it takes the reference's products.
-    if chosen == "triton" and wide == torch.float32:
+    if chosen == "triton" and wide == torch.float32:  # float64 is for checking
+        from .gpu.recurrence import MOST_KEYS
         from .gpu.recurrence import gated_delta_rule as by_triton
 
-        return by_triton(q, k, v, log_decay, beta, starts, state.to(wide))
+        if q.shape[-1] <= MOST_KEYS:
+            return by_triton(q, k, v, log_decay, beta, starts, state.to(wide))
     dtype = v.dtype
     q, k, v, log_decay, beta, state = (t.to(wide) for t in (q, k, v, log_decay, beta, state))
     if chosen == "numba":
