@@ -15,7 +15,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from .parallel import run_blocks
+from .parallel import LEAST_ROWS, run_blocks
 
 CHUNK = 32
 """So many states are kept at once on the way back; those before are recomputed from every 32nd."""
@@ -44,7 +44,8 @@ class _Steps(torch.autograd.Function):
         *tokens, state = arrays
         out, state = np.empty_like(tokens[2]), state.copy()
         n_jobs = state.shape[0] * state.shape[1]
-        run_blocks(lambda a, b: _forward(*tokens, starts, state, out, a, b), n_jobs, 1)  # type: ignore[call-arg]
+        least = LEAST_ROWS * n_jobs // max(tokens[3].size, 1) + 1  # jobs with as many tokens, on average
+        run_blocks(lambda a, b: _forward(*tokens, starts, state, out, a, b), n_jobs, least)  # type: ignore[call-arg]
         return torch.from_numpy(out), torch.from_numpy(state)
 
     @staticmethod
