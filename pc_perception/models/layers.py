@@ -145,7 +145,7 @@ class GatedDeltaNet(nn.Module):
         keys = self.n_heads * self.d_key
         q, k, v = qkv.split((keys, keys, gate.shape[-1]), -1)
         q, k, v = by_rows(self._query, q), by_rows(self._key, k), by_rows(self._heads, v)
-        wide = decay.dtype if decay.dtype == torch.float64 else torch.float32
+        wide = torch.promote_types(decay.dtype, torch.float32)
         log_decay = -self.log_A.exp() * functional.softplus(decay.to(wide) + self.step_bias)
         beta = write.to(wide).sigmoid() * self.largest_write
         read, memory = gated_delta_rule(q, k, v, log_decay, beta, offsets, memory)
@@ -161,26 +161,29 @@ class GatedDeltaNet(nn.Module):
         return self._key(x) * self.d_key**-0.5
 
     def _finish(self, read: Tensor, gate: Tensor) -> Tensor:
+        # In the weight's precision: under autocast that is float32, and what was read is not.
+        read = read.to(self.norm_weight.dtype)
         read = functional.rms_norm(read, (self.d_value,), self.norm_weight, eps=1e-5).flatten(-2)
         return self.out(read * functional.silu(gate))
 
 
 def _unit(t: Tensor) -> Tensor:
-    """Scale the last axis to length one (a zero vector stays zero)."""
-    return t * torch.rsqrt(t.square().sum(-1, keepdim=True) + 1e-6)
+    """Scale the last axis to length one, at least in float32 (a zero vector stays zero)."""
+    wide = t.to(torch.promote_types(t.dtype, torch.float32))
+    return (wide * torch.rsqrt(wide.square().sum(-1, keepdim=True) + 1e-6)).to(t.dtype)
 
 
 class SequenceBlock(nn.Module):
     """Residual gated-delta-net block that walks tokens in a given order.
 
     It takes an order and reset positions and knows nothing more: cross-sample propagation is made by
-    the caller's choice of both (training/methods).
+    the caller's choice of both (training/methods). Arguments as those of its ``GatedDeltaNet``.
     """
 
-    def __init__(self, width: int, n_heads: int, d_key: int, d_value: int) -> None:
+    def __init__(self, width: int, n_heads: int, d_key: int, d_value: int, negative: bool = False) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.mixer = GatedDeltaNet(width, n_heads, d_key, d_value)
+        self.mixer = GatedDeltaNet(width, n_heads, d_key, d_value, negative=negative)
 
     def forward(self, x: Tensor, order: Tensor, resets: Sequence[int]) -> Tensor:
         """Map (T, C) to (T, C).

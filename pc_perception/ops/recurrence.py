@@ -51,7 +51,7 @@ def gated_delta_rule(
         (T, H, d_v) of the dtype of v, and the (S, H, d_k, d_v) memory after each sequence in float32 (float64 for
         float64 inputs), both with gradient to all float arguments. O(T H d_k d_v) time and O(T) memory however the
         tokens are cut into sequences; the state's size does not depend on T. Whatever autocast says, states and sums
-        are float32: the triangular solve gave NaN in bfloat16.
+        are float32: the triangular solve gave NaN in bfloat16. NaN stays within its sequence.
 
     Raises:
         ValueError: shapes do not belong together, or offsets do not cut the rows.

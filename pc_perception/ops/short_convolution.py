@@ -39,7 +39,8 @@ def short_convolution(
         backend: ``numba``, ``torch``, ``triton`` or None for the choice by device.
 
     Returns:
-        (T, C), and the (S, W - 1, C) tokens before whatever follows each sequence, both with gradient. O(T C W).
+        (T, C), and the (S, W - 1, C) tokens before whatever follows each sequence, both with gradient. NaN reaches
+        W - 1 tokens ahead and never another sequence. O(T C W).
 
     Raises:
         ValueError: shapes or dtypes do not belong together, or offsets do not cut the rows.
@@ -49,45 +50,43 @@ def short_convolution(
     starts = _check(x, kernel, offsets, recent)
     if recent is None:
         recent = x.new_zeros(len(starts) - 1, kernel.shape[2] - 1, x.shape[1])
-    recent = recent.to(x.dtype)
+    recent, edges = recent.to(x.dtype), torch.tensor(starts, device=x.device)
     chosen = resolve(x.device, backend)
     if chosen == "triton" and x.dtype != torch.float64:
         from .gpu.short_convolution import short_convolution as by_triton
 
-        out = by_triton(x, kernel, starts, recent)
+        out = by_triton(x, kernel, edges, recent)
     elif chosen == "numba" and x.dtype in (torch.float32, torch.float64):
         out = _ByRows.apply(x, kernel, recent, np.array(starts))
     else:
-        out = _reference(x, kernel, starts, recent)
-    return out, _last_tokens(x, starts, recent)
+        out = _reference(x, kernel, edges, recent)
+    return out, _last_tokens(x, edges, recent)
 
 
-def _reference(x: Tensor, kernel: Tensor, starts: Sequence[int], recent: Tensor) -> Tensor:
+def _reference(x: Tensor, kernel: Tensor, edges: Tensor, recent: Tensor) -> Tensor:
     """Put what came before in front of each sequence, convolve all as one, leave out what a boundary runs through."""
-    before = recent.shape[1]
-    lengths = torch.tensor(starts).diff()
-    sequence = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
-    place = (torch.arange(len(x)) + before * (sequence + 1)).to(x.device)
-    of_recent = torch.tensor(starts[:-1])[:, None] + torch.arange(before)
-    of_recent = (of_recent + before * torch.arange(len(lengths))[:, None]).to(x.device)
-    rows = x.new_zeros(len(x) + recent.shape[:2].numel(), x.shape[1])
-    rows = rows.index_copy(0, of_recent.flatten(), recent.flatten(0, 1)).index_copy(0, place, x)
     if not len(x):
         return x * kernel[:, 0, 0]
+    n_sequences, before = recent.shape[:2]
+    number = torch.arange(n_sequences, device=x.device)
+    sequence = torch.repeat_interleave(number, edges.diff(), output_size=len(x))
+    place = torch.arange(len(x), device=x.device) + before * (sequence + 1)
+    of_recent = (edges[:-1] + before * number)[:, None] + torch.arange(before, device=x.device)
+    rows = x.new_zeros(len(x) + before * n_sequences, x.shape[1])
+    rows = rows.index_copy(0, of_recent.flatten(), recent.flatten(0, 1)).index_copy(0, place, x)
     return functional.conv1d(rows.T[None], kernel, groups=len(kernel))[0].T[place - before]
 
 
-def _last_tokens(x: Tensor, starts: Sequence[int], recent: Tensor) -> Tensor:
+def _last_tokens(x: Tensor, edges: Tensor, recent: Tensor) -> Tensor:
+    """Return the last tokens of each sequence, and of what came before where it was too short to have them all."""
     before = recent.shape[1]
-    lengths = torch.tensor(starts, device="cpu").diff()
-    # Of the tokens remembered and the tokens of the sequence, the last ones: all from x unless it was short.
-    behind = lengths[:, None] - before + torch.arange(before)
-    row = (torch.tensor(starts[:-1])[:, None] + behind).clamp_(min=0).to(x.device)
-    old = (behind + before).clamp_(max=before - 1)[..., None].to(x.device).expand_as(recent)
-    seen = (behind >= 0)[..., None].to(x.device)
-    if not len(x):
+    if not len(x) or not before:
         return recent
-    return torch.where(seen, x[row], recent.gather(1, old))
+    # Counted from the sequence's first token; negative where the place is still one of those before it.
+    place = edges.diff()[:, None] + torch.arange(-before, 0, device=x.device)
+    old = (place + before).clamp(max=before - 1)[..., None].expand_as(recent)
+    row = (edges[:-1, None] + place).clamp(min=0)
+    return torch.where((place >= 0)[..., None], x[row], recent.gather(1, old))
 
 
 def _check(x: Tensor, kernel: Tensor, offsets: Sequence[int], recent: Tensor | None) -> tuple[int, ...]:

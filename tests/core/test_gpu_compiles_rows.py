@@ -106,7 +106,7 @@ def _sequences() -> None:
     for dtype in (torch.float16, torch.bfloat16, torch.float32):
         x, kernel = (torch.zeros(shape, dtype=dtype, requires_grad=True) for shape in ((100, 24), (24, 1, 4)))
         recent = torch.zeros(2, 3, 24, dtype=dtype)
-        short_convolution.short_convolution(x, kernel, (0, 40, 100), recent).sum().backward()
+        short_convolution.short_convolution(x, kernel, _integers(3), recent).sum().backward()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Triton gated delta rule and short convolution, with gradients, against token by token."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
@@ -70,6 +72,29 @@ def test_half_precision_keeps_its_states_in_float32() -> None:
     exact, last = gated_delta_rule_reference(*(t.float() for t in half), (0, 70), state)
     torch.testing.assert_close(final, last, atol=1e-2, rtol=1e-2)
     torch.testing.assert_close(out.float(), exact, atol=2e-2, rtol=2e-2)
+
+
+def test_chunks_hold_every_token_once_and_no_boundary() -> None:
+    from pc_perception.ops.gpu.recurrence import cut
+
+    for offsets in ((0, 0, 5, 69, 69, 300), (0, 64, 128), (0, 1, 2, 3), (0, 0)):
+        edges = torch.tensor(offsets, device=DEVICE)
+        chunks = cut(edges, offsets[-1] + 40, 64)  # with room for more tokens than there are
+        rows = [range(a, b) for a, b in zip(chunks.starts.tolist(), chunks.stops.tolist(), strict=True)]
+        assert [row for chunk in rows for row in chunk] == list(range(offsets[-1]))
+        assert not any(chunk.start < edge < chunk.stop for chunk in rows for edge in offsets)
+        counts = [-(-(b - a) // 64) for a, b in pairwise(offsets)]
+        assert chunks.first.diff().tolist() == counts
+
+
+def test_nan_stays_within_its_sequence() -> None:
+    inputs = _tokens(90, 3, 4, 4)
+    clean = gated_delta_rule(*inputs[:5], (0, 20, 80, 90), inputs[5], "triton")
+    inputs[1][30] = torch.nan
+    out, final = gated_delta_rule(*inputs[:5], (0, 20, 80, 90), inputs[5], "triton")
+    assert bool(out[31:80].isnan().any())
+    for a, b in ((out[:20], clean[0][:20]), (out[80:], clean[0][80:]), (final[::2], clean[1][::2])):
+        assert torch.equal(a, b)
 
 
 def test_no_tokens_and_what_the_kernels_leave_to_torch() -> None:

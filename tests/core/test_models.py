@@ -115,6 +115,20 @@ def test_a_mixer_may_write_reflections() -> None:
     assert float((mixers[0](x, (0, 40)) - mixers[1](x, (0, 40))).abs().max()) > 1e-4
 
 
+def test_a_mixer_remembers_in_float32_under_autocast() -> None:
+    torch.manual_seed(0)
+    mixer = GatedDeltaNet(16, 2, 8, 8)
+    x = torch.randn(90, 16)
+    exact = mixer(x, (0, 40, 90))
+    with torch.autocast("cpu", torch.bfloat16):
+        y, state = mixer.resume(x, (0, 40, 90), None)
+    assert state.memory.dtype == torch.float32
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y.float(), exact, atol=0.05, rtol=0.05)
+    y.float().square().sum().backward()
+    assert all(bool(p.grad.isfinite().all()) for p in mixer.parameters())
+
+
 @torch.no_grad()
 def test_mixer_is_causal() -> None:
     torch.manual_seed(0)

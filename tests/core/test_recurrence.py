@@ -169,6 +169,31 @@ def test_chunks_are_no_more_than_the_tokens_need() -> None:
     assert sum(counts) == len(rows)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("which", range(6))
+def test_nan_stays_within_its_sequence(backend: str, which: int) -> None:
+    inputs = _inputs(dtype=torch.float32)
+    clean, states = _run(inputs, OFFSETS, backend)
+    inputs[which][3 if which == 5 else 80] = torch.nan
+    out, final = _run(inputs, OFFSETS, backend)
+    assert bool(out[80:102].isnan().any())
+    assert torch.equal(out[:70], clean[:70])
+    assert torch.equal(out[102:], clean[102:])
+    others = [0, 1, 2, 4, 5]
+    assert torch.equal(final[others], states[others])
+
+
+def test_fla_is_taken_only_by_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pc_perception.ops.backend import available, resolve
+
+    cpu = torch.device("cpu")
+    monkeypatch.setenv("PC_PERCEPTION_BACKEND", "fla")
+    assert resolve(cpu) == "numba"
+    assert "fla" not in available(cpu)
+    with pytest.raises(ValueError, match="fla"):
+        resolve(cpu, has_fla=True)
+
+
 def test_what_does_not_belong_together_is_refused() -> None:
     q, k, v, log_decay, beta, state = _inputs(9, 2)
     with pytest.raises(ValueError, match="ascend from 0 to the 9 tokens"):

@@ -41,7 +41,11 @@ def test_a_reset_forgets_the_last_tokens(backend: str) -> None:
     changed[6:9] += 10.0
     before, after = (short_convolution(t, kernel, OFFSETS, backend=backend)[0] for t in (x, changed))
     assert torch.equal(before[9:], after[9:])
-    joined = short_convolution(changed, kernel, (0, 40), backend=backend)[0]
+    changed[6:9] = torch.nan
+    assert torch.equal(short_convolution(changed, kernel, OFFSETS, backend=backend)[0][9:], before[9:])
+    joined = short_convolution(torch.where(changed.isnan(), 10.0, changed), kernel, (0, 40), backend=backend)[
+        0
+    ]
     assert float((joined[9:12] - after[9:12]).abs().max()) > 1.0
     torch.testing.assert_close(
         joined[12:14], short_convolution(x, kernel, (0, 40), backend=backend)[0][12:14]

@@ -7,7 +7,6 @@ gradients are the same in every run.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -35,11 +34,11 @@ def short_convolution_into(x: Tensor, kernel: Tensor, edges: Tensor, recent: Ten
     launch(_convolve, _grid(x), x, kernel, _sequences(edges, len(x)), edges, recent, out, *sizes)
 
 
-def short_convolution(x: Tensor, kernel: Tensor, starts: Sequence[int], recent: Tensor) -> Tensor:
+def short_convolution(x: Tensor, kernel: Tensor, edges: Tensor, recent: Tensor) -> Tensor:
     """Do what ``ops.short_convolution`` documents for the tokens, by kernel."""
     if not len(x):
         return x * kernel[:, 0, 0]
-    return _Convolution.apply(x, kernel, recent, torch.tensor(starts, device=x.device))
+    return _Convolution.apply(x, kernel, recent, edges)
 
 
 class _Convolution(torch.autograd.Function):
