@@ -55,13 +55,17 @@ def test_short_chunks_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     _compare(_tokens(70, 2, 8, 8), (0, 3, 70))
 
 
-def test_equal_keys_without_decay_keep_their_digits() -> None:
-    # The triangular matrix is then all ones: its inverse is two diagonals, the powers of it grow beyond 1e17.
+@pytest.mark.parametrize("write", [1.0, 2.0])
+def test_equal_keys_without_decay_keep_their_digits(write: float) -> None:
+    # The triangular matrix is then constant: its inverse is small, the powers of it grow beyond 1e17.
     k = functional.normalize(torch.ones(64, 1, 4, device=DEVICE), dim=-1)
     v = torch.randn(64, 1, 3, generator=torch.Generator().manual_seed(0)).to(DEVICE)
     gates = torch.ones(64, 1, device=DEVICE)
-    out, _ = gated_delta_rule(k, k, v, 0 * gates, gates, (0, 64), backend="triton")
-    torch.testing.assert_close(out, v, atol=1e-5, rtol=1e-5)  # each value replaces the one before
+    tokens = k, k, v, 0 * gates, write * gates, (0, 64)
+    out, _ = gated_delta_rule(*tokens, backend="triton")
+    torch.testing.assert_close(out, gated_delta_rule_reference(*tokens)[0], atol=1e-5, rtol=1e-5)
+    if write == 1.0:  # each value replaces the one before
+        torch.testing.assert_close(out, v, atol=1e-5, rtol=1e-5)
 
 
 def test_half_precision_keeps_its_states_in_float32() -> None:
