@@ -39,10 +39,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     common.add_argument("--json", type=Path, help="also write the records to this file, after every row")
     common.add_argument("--markdown", type=Path, help="also write the table to this file, after every row")
-    tables.add_parser("ops", parents=[common], help="point operations on the CPU: A4 to A10, A13")
+    tables.add_parser("ops", parents=[common], help="point operations on the CPU: A4 to A10, A13, A14")
     tables.add_parser("stream", parents=[common], help="messages and the live path: A1, A2, A11, A12")
     tables.add_parser("growth", parents=[common], help="growth of time from 8k to 512k points")
-    gpu = tables.add_parser("gpu", parents=[common], help="point operations on one GPU: B5, B7 to B12")
+    gpu = tables.add_parser("gpu", parents=[common], help="operations on one GPU: B5, B7 to B12, B15")
     gpu.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     gpu.add_argument("--backend", help="force a backend, such as triton")
     gpu.add_argument("--tiny", action="store_true", help="few points: runs the rows' code, gives no figures")
@@ -51,9 +51,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _rows(arguments: argparse.Namespace) -> list[Row]:
     if arguments.table == "ops":
-        from benchmarks import dense, points, sparse
+        from benchmarks import dense, points, sequences, sparse
 
-        return [*dense.CASES, *points.CASES, *sparse.CASES]
+        return [*dense.CASES, *points.CASES, *sparse.CASES, *sequences.CASES]
     if arguments.table == "stream":
         from benchmarks import live, messages
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Point operations on one GPU, B5 and B7 to B12. Rows of ``python -m benchmarks gpu``.
+"""Operations on one GPU, B5, B7 to B12 and B15. Rows of ``python -m benchmarks gpu``.
 
 The public operations on tensors of the device, checked against the CPU and timed by events. Without CUDA
 every row says "not measured"; ``--device cpu --tiny`` runs the rows' code on few points. ``gpu_rows`` lists

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from benchmarks.dense import room, sweep
 from benchmarks.gpu import GpuRow, Operation, Place
+from benchmarks.sequences import both_ways, forward, gpu_tokens
 from pc_perception.ops.chamfer import chamfer_distance
 from pc_perception.ops.kernel_maps import strided_map, submanifold_map
 from pc_perception.ops.neighbors import k_nearest
@@ -164,5 +165,7 @@ def rows(place: Place) -> list[GpuRow]:
             0.7,
             0.26,
         ),
+        ("B15", "GDN 32k, 16 heads of 128", gpu_tokens, forward, 0.45, 0.126),
+        ("B15", "GDN 32k, 16 heads of 128, and backward", gpu_tokens, both_ways, 1.7, 0.43),
     ]
     return [GpuRow(*entry, place) for entry in table]

@@ -17,9 +17,11 @@ import torch
 from benchmarks.dense import sweep
 from benchmarks.harness import timed_ms
 from benchmarks.messages import message
+from benchmarks.sequences import HEADS, KEYS, VALUES, tokens
 from pc_perception.io.pointcloud2 import decode_finite
 from pc_perception.ops.neighbors import k_nearest
 from pc_perception.ops.parallel import team
+from pc_perception.ops.recurrence import gated_delta_rule
 from pc_perception.ops.sampling import farthest_point_sampling
 from pc_perception.ops.voxelize import voxelize
 
@@ -63,6 +65,16 @@ def _voxelize(xyz: np.ndarray) -> Callable[[], object]:
 def _neighbors(xyz: np.ndarray) -> Callable[[], object]:
     out = torch.empty(len(xyz), 16, dtype=torch.int64), torch.empty(len(xyz), 16)
     return partial(k_nearest, torch.from_numpy(xyz), 16, out=out)
+
+
+def _mix(xyz: np.ndarray) -> Callable[[], object]:
+    inputs = tokens(np.random.default_rng(0), len(xyz), HEADS, KEYS, VALUES)
+
+    def call() -> object:
+        with torch.inference_mode(), team():
+            return gated_delta_rule(*map(torch.from_numpy, inputs), (0, len(xyz)))
+
+    return call
 
 
 def _sample(xyz: np.ndarray, m: int) -> Callable[[], object]:
@@ -114,3 +126,4 @@ ROWS = [
     for name, make, limit in OPERATIONS
     for shuffled in (False, True)
 ]
+ROWS.append(Growth("GDN", "8k .. 512k tokens", _mix, False, 1.03))

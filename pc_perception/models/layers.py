@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from pc_perception.ops.grouping import Neighborhood, neighbor_max
 from pc_perception.ops.neighborhood import Affine, BlockWeights, neighborhood_block
 from pc_perception.ops.parallel import by_rows
 from pc_perception.ops.recurrence import gated_delta_rule
+from pc_perception.ops.short_convolution import short_convolution
 
 from .linear import Linear
 
@@ -67,16 +68,46 @@ def _arrays(norm: nn.LayerNorm) -> tuple[np.ndarray, np.ndarray]:
     return norm.weight.numpy(), norm.bias.numpy()
 
 
+@dataclass(frozen=True)
+class MixerState:
+    """What a ``GatedDeltaNet`` remembers of each of S sequences; its size does not depend on their lengths.
+
+    Attributes:
+        memory: (S, H, d_key, d_value) float32 matrices of the gated delta rule.
+        recent: (S, conv - 1, channels) last tokens, of queries, keys and values, that the convolution looks back at.
+    """
+
+    memory: Tensor
+    recent: Tensor
+
+
 class GatedDeltaNet(nn.Module):
     """Linear-time sequence mixer: gated delta rule with short convolution and output gate.
 
-    Source: arXiv 2412.06464, section 3.4. The state and the convolution's buffer start empty at every
-    sequence: whatever lies in another sequence of the call has no influence.
+    Source: arXiv 2412.06464, section 3.4 (initial decays as there; shape of the memory and count of heads are
+    [PROPOSED] in the PointCSP card). The state and the convolution's buffer start empty at every sequence: whatever
+    lies in another sequence of the call has no influence.
+
+    Args:
+        width: channels of a token.
+        n_heads, d_key, d_value: count and shape of the memories.
+        conv: tokens that the convolution sees.
+        negative: let a write reflect, beta in (0, 2): transitions then have eigenvalues down to -1, which lets the
+            memory count modulo two. Optional in the paper's code, off there.
     """
 
-    def __init__(self, width: int, n_heads: int, d_key: int, d_value: int, conv: int = 4) -> None:
+    def __init__(
+        self,
+        width: int,
+        n_heads: int,
+        d_key: int,
+        d_value: int,
+        conv: int = 4,
+        negative: bool = False,
+    ) -> None:
         super().__init__()
         self.n_heads, self.d_key, self.d_value, self.conv = n_heads, d_key, d_value, conv
+        self.largest_write = 2.0 if negative else 1.0
         keys, values = n_heads * d_key, n_heads * d_value
         self.split = (2 * keys + values, values, n_heads, n_heads)
         self.project = Linear(width, sum(self.split), bias=False)
@@ -98,39 +129,61 @@ class GatedDeltaNet(nn.Module):
         Returns:
             (T, C).
         """
-        lengths = [b - a for a, b in pairwise(offsets)]
-        projected = by_rows(self.project, x).split(lengths)
-        padded = nn.utils.rnn.pad_sequence(list(projected), batch_first=True)
-        qkv, gate, decay, write = padded.split(self.split, -1)
-        qkv = functional.pad(qkv.mT, (self.conv - 1, 0))
-        qkv = functional.silu(functional.conv1d(qkv, self.kernel, groups=len(self.kernel)).mT)
+        return self.resume(x, offsets, None)[0]
+
+    def resume(
+        self, x: Tensor, offsets: Sequence[int], state: MixerState | None
+    ) -> tuple[Tensor, MixerState]:
+        """Do the same from where ``state`` left each sequence (None: empty); sequences may come in pieces.
+
+        Returns:
+            (T, C) and the state after each sequence.
+        """
+        memory, recent = (state.memory, state.recent) if state else (None, None)
+        qkv, gate, decay, write = by_rows(self.project, x).split(self.split, -1)
+        qkv, recent = short_convolution(qkv, self.kernel.to(qkv.dtype), offsets, recent)
         keys = self.n_heads * self.d_key
-        q, k, v = (t.unflatten(-1, (self.n_heads, -1)) for t in qkv.split((keys, keys, gate.shape[-1]), -1))
-        log_decay = -self.log_A.exp() * functional.softplus(decay + self.step_bias)
-        q = _unit(q) * self.d_key**-0.5
-        # Padding stands behind each sequence of a causal scan: nothing real ever reads it.
-        o = gated_delta_rule(q, _unit(k), v, log_decay, write.sigmoid())
-        o = functional.rms_norm(o, (self.d_value,), self.norm_weight, eps=1e-5).flatten(-2)
-        y = self.out(o * functional.silu(gate))
-        return torch.cat([row[:n] for row, n in zip(y, lengths, strict=True)])
+        q, k, v = qkv.split((keys, keys, gate.shape[-1]), -1)
+        q, k, v = by_rows(self._query, q), by_rows(self._key, k), by_rows(self._heads, v)
+        wide = torch.promote_types(decay.dtype, torch.float32)
+        log_decay = -self.log_A.exp() * functional.softplus(decay.to(wide) + self.step_bias)
+        beta = write.to(wide).sigmoid() * self.largest_write
+        read, memory = gated_delta_rule(q, k, v, log_decay, beta, offsets, memory)
+        return by_rows(self._finish, read, gate), MixerState(memory, recent)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return functional.silu(x).unflatten(-1, (self.n_heads, -1))
+
+    def _key(self, x: Tensor) -> Tensor:
+        return _unit(self._heads(x))
+
+    def _query(self, x: Tensor) -> Tensor:
+        return self._key(x) * self.d_key**-0.5
+
+    def _finish(self, read: Tensor, gate: Tensor) -> Tensor:
+        # In the weight's precision: under autocast that is float32, and what was read is not.
+        read = read.to(self.norm_weight.dtype)
+        read = functional.rms_norm(read, (self.d_value,), self.norm_weight, eps=1e-5).flatten(-2)
+        return self.out(read * functional.silu(gate))
 
 
 def _unit(t: Tensor) -> Tensor:
-    """Scale the last axis to length one (a zero vector stays zero)."""
-    return t * torch.rsqrt(t.square().sum(-1, keepdim=True) + 1e-6)
+    """Scale the last axis to length one, at least in float32 (a zero vector stays zero)."""
+    wide = t.to(torch.promote_types(t.dtype, torch.float32))
+    return (wide * torch.rsqrt(wide.square().sum(-1, keepdim=True) + 1e-6)).to(t.dtype)
 
 
 class SequenceBlock(nn.Module):
     """Residual gated-delta-net block that walks tokens in a given order.
 
     It takes an order and reset positions and knows nothing more: cross-sample propagation is made by
-    the caller's choice of both (training/methods).
+    the caller's choice of both (training/methods). Arguments as those of its ``GatedDeltaNet``.
     """
 
-    def __init__(self, width: int, n_heads: int, d_key: int, d_value: int) -> None:
+    def __init__(self, width: int, n_heads: int, d_key: int, d_value: int, negative: bool = False) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.mixer = GatedDeltaNet(width, n_heads, d_key, d_value)
+        self.mixer = GatedDeltaNet(width, n_heads, d_key, d_value, negative=negative)
 
     def forward(self, x: Tensor, order: Tensor, resets: Sequence[int]) -> Tensor:
         """Map (T, C) to (T, C).

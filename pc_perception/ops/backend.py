@@ -4,7 +4,8 @@
 ``torch`` is the reference and runs on every device; ``numba`` is the CPU path, ``triton`` the CUDA path
 (``ops/gpu``; with ``TRITON_INTERPRET=1`` its kernels also run, slowly, on CPU tensors: that is how they are
 tested without a GPU). An argument beats the environment variable ``PC_PERCEPTION_BACKEND``, which beats the
-choice by device.
+choice by device. ``fla``, the package flash-linear-attention, is taken only where it is asked for, by the operations
+that it has; the others choose by device.
 """
 
 from __future__ import annotations
@@ -20,18 +21,21 @@ import torch
 if TYPE_CHECKING:
     from .neighborhood import BlockWeights
 
-Backend = Literal["torch", "numba", "triton"]
-_BACKENDS: tuple[Backend, ...] = ("torch", "numba", "triton")
+Backend = Literal["torch", "numba", "triton", "fla"]
+_BACKENDS: tuple[Backend, ...] = ("torch", "numba", "triton", "fla")
 
 
-def resolve(device: torch.device, backend: str | None = None) -> Backend:
+def resolve(device: torch.device, backend: str | None = None, has_fla: bool = False) -> Backend:
     """Return the backend for tensors on ``device``. An operation without a kernel for it runs its reference.
+
+    Args:
+        has_fla: whether the operation is one that flash-linear-attention has.
 
     Raises:
         ValueError: the forced backend is unknown or cannot run on ``device``.
     """
     forced = backend or os.environ.get("PC_PERCEPTION_BACKEND") or None
-    if forced is None:
+    if forced is None or (forced == "fla" and not has_fla):
         if device.type == "cpu":
             return "numba"
         return "triton" if device.type == "cuda" and _has_triton() else "torch"
@@ -44,8 +48,8 @@ def resolve(device: torch.device, backend: str | None = None) -> Backend:
 
 
 def available(device: torch.device) -> tuple[Backend, ...]:
-    """Return the backends that can run on ``device``, the one that is taken by itself first."""
-    usable = [b for b in _BACKENDS if not _hindrance(b, device)]
+    """Return the backends that can run every operation on ``device``, the one that is taken by itself first."""
+    usable = [b for b in _BACKENDS if b != "fla" and not _hindrance(b, device)]
     return tuple(sorted(usable, key=lambda b: b != resolve(device)))
 
 
@@ -58,6 +62,11 @@ def _hindrance(backend: Backend, device: torch.device) -> str:
             return "needs the package triton"
         if device.type != "cuda" and not (device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"):
             return "runs on CUDA (or on the CPU with TRITON_INTERPRET=1)"
+    if backend == "fla":
+        if find_spec("fla") is None:
+            return "needs the package flash-linear-attention"
+        if device.type != "cuda":
+            return "runs on CUDA"
     return ""
 
 
@@ -68,7 +77,17 @@ def _has_triton() -> bool:
 
 def warm_up() -> None:
     """Compile (or load from the disk cache) the Numba kernels of the live path by running them on a few points."""
-    from . import ground, grouping, neighborhood, ranks, recurrence, scatter, shape, voxelize
+    from . import (
+        ground,
+        grouping,
+        neighborhood,
+        ranks,
+        recurrence,
+        scatter,
+        shape,
+        short_convolution,
+        voxelize,
+    )
 
     xyz = _few_points()
     voxels = voxelize.voxelize(xyz, 0.25, backend="numba")
@@ -82,9 +101,9 @@ def warm_up() -> None:
     grouping.neighbor_max(features, lists, backend="numba")
     neighborhood.neighborhood_block(features, torch.rand(len(voxels), 3), lists, _some_weights(8))
     ground.height_above_ground(xyz, backend="numba")
-    q = torch.rand(1, 4, 2, 8)
-    decay = torch.zeros(1, 4, 2)
-    recurrence.gated_delta_rule(q, q, q, decay, decay, backend="numba")
+    q, decay = torch.rand(4, 2, 8), torch.zeros(4, 2)
+    recurrence.gated_delta_rule(q, q, q, decay, decay, (0, 4), backend="numba")
+    short_convolution.short_convolution(q[:, 0], torch.rand(8, 1, 4), (0, 4), backend="numba")
 
 
 def warm_up_all() -> None:
@@ -98,9 +117,11 @@ def warm_up_all() -> None:
         neighbors,
         plane,
         range_image,
+        recurrence,
         sampling,
         scatter,
         serialize,
+        short_convolution,
         voxelize,
     )  # fmt: skip
 
@@ -125,6 +146,11 @@ def warm_up_all() -> None:
     interpolate.three_interpolate(xyz, points, xyz[:8], backend="numba").sum().backward()
     neighbors.ball_query(xyz, 0.5, 4, by_index=True, backend="numba")
     neighbors.k_nearest(xyz, 4, backend="numba")
+    tokens = torch.rand(8, 2, 8, requires_grad=True)
+    mixed, _ = short_convolution.short_convolution(tokens[:, 0], torch.rand(8, 1, 4), (0, 8), backend="numba")
+    gates = torch.zeros(8, 2)
+    read, _ = recurrence.gated_delta_rule(tokens, tokens, tokens, gates, gates, (0, 8), backend="numba")
+    (mixed.sum() + read.sum()).backward()
 
 
 def _some_weights(width: int) -> BlockWeights:

@@ -8,239 +8,135 @@ state S of shape (d_k, d_v), per head and per token t::
     u  = beta_t (v_t - S^T k_t)              what the memory does not yet say about key k_t
     S <- S + k_t u^T                         write
     o_t = S^T q_t                            read
+
+The paper writes the transposed state, S <- S exp(g_t) (I - beta_t k_t k_t^T) + beta_t v_t k_t^T: the same numbers.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from itertools import pairwise
 
-import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 from .backend import resolve
 
-CHUNK = 32
-
 
 def gated_delta_rule(
-    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: Tensor, backend: str | None = None
-) -> Tensor:
-    """Run the rule along every sequence of a batch, each from an empty state.
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_decay: Tensor,
+    beta: Tensor,
+    offsets: Sequence[int],
+    state: Tensor | None = None,
+    backend: str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Run the rule along packed sequences; nothing is padded, and no sequence sees another.
 
     Args:
-        q, k: (S, L, H, d_k) queries and keys; normalising and scaling them is the caller's part.
-        v: (S, L, H, d_v) values.
-        log_decay: (S, L, H), g <= 0.
-        beta: (S, L, H), in [0, 1]; zero writes nothing (padding).
-        backend: ``numba`` (recurrent), ``torch`` (chunked) or None for the choice by device.
+        q, k: (T, H, d_k) float queries and keys; normalising and scaling them is the caller's part.
+        v: (T, H, d_v) values.
+        log_decay: (T, H), g <= 0.
+        beta: (T, H), in [0, 1], or [0, 2] for transitions with negative eigenvalues; zero writes nothing.
+        offsets: S + 1 row numbers; sequence s owns rows offsets[s] .. offsets[s + 1] and may be empty.
+        state: (S, H, d_k, d_v) memory before each sequence; None: empty. What came back for the first part of a
+            long sequence continues it in a second call.
+        backend: ``numba`` (token by token), ``torch`` (chunked), ``triton`` (chunked), ``fla`` (flash-linear-attention,
+            where it is installed, on CUDA), or None for the choice by device, which never takes ``fla``. Triton leaves
+            float64 and keys of more than 128 to the chunks of torch.
 
     Returns:
-        (S, L, H, d_v). O(S L H d_k d_v) time; the state's size does not depend on L.
+        (T, H, d_v) of the dtype of v, and the (S, H, d_k, d_v) memory after each sequence in float32 (float64 for
+        float64 inputs), both with gradient to all float arguments. O(T H d_k d_v) time and O(T) memory however the
+        tokens are cut into sequences; the state's size does not depend on T. Whatever autocast says, states and sums
+        are float32: the triangular solve gave NaN in bfloat16. NaN stays within its sequence.
+
+    Raises:
+        ValueError: shapes do not belong together, or offsets do not cut the rows.
     """
+    starts = _check(q, k, v, log_decay, beta, offsets, state)
     wide = torch.float64 if q.dtype == torch.float64 else torch.float32
-    if resolve(q.device, backend) == "numba":
-        return _RecurrentRule.apply(*(t.to(wide) for t in (q, k, v, log_decay, beta))).to(v.dtype)
-    # Decays are exponentials of sums and the triangular solve is ill-conditioned in half precision:
-    # fp32 whatever autocast says (bf16 gave NaN).
-    with torch.autocast(q.device.type, enabled=False):
-        return _chunked(*(t.to(wide) for t in (q, k, v, log_decay, beta))).to(v.dtype)
+    if state is None:
+        state = q.new_zeros(len(starts) - 1, *q.shape[1:], v.shape[-1], dtype=wide)
+    chosen = resolve(q.device, backend, has_fla=True)
+    if chosen == "fla":
+        from .delta_rule_fla import delta_rule_by_fla
+
+        return delta_rule_by_fla(q, k, v, log_decay, beta, starts, state)
+    if chosen == "triton" and wide == torch.float32:  # float64 is for checking
+        from .gpu.recurrence import MOST_KEYS
+        from .gpu.recurrence import gated_delta_rule as by_triton
+
+        if q.shape[-1] <= MOST_KEYS:
+            return by_triton(q, k, v, log_decay, beta, starts, state.to(wide))
+    dtype = v.dtype
+    q, k, v, log_decay, beta, state = (t.to(wide) for t in (q, k, v, log_decay, beta, state))
+    if chosen == "numba":
+        from .delta_rule_steps import delta_rule_by_steps
+
+        out, state = delta_rule_by_steps(q, k, v, log_decay, beta, state, starts)
+    else:
+        from .delta_rule_chunks import delta_rule_by_chunks
+
+        with torch.autocast(q.device.type, enabled=False):
+            out, state = delta_rule_by_chunks(q, k, v, log_decay, beta, state, starts)
+    return out.to(dtype), state
 
 
-def gated_delta_rule_reference(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: Tensor) -> Tensor:
+def gated_delta_rule_reference(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_decay: Tensor,
+    beta: Tensor,
+    offsets: Sequence[int],
+    state: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """Compute ``gated_delta_rule`` token by token, exactly as the module's docstring reads."""
-    S, L, H, d_k = q.shape
-    state = q.new_zeros(S, H, d_k, v.shape[-1])
-    outputs = []
-    for t in range(L):
-        state = state * log_decay[:, t, :, None, None].exp()
-        missing = v[:, t] - torch.einsum("shkv,shk->shv", state, k[:, t])
-        state = state + torch.einsum("shk,shv->shkv", k[:, t], beta[:, t, :, None] * missing)
-        outputs.append(torch.einsum("shkv,shk->shv", state, q[:, t]))
-    return torch.stack(outputs, 1) if outputs else torch.zeros_like(v)
+    if state is None:
+        state = q.new_zeros(len(offsets) - 1, *q.shape[1:], v.shape[-1])
+    outputs, finals = [v[:0]], [state[:0]]
+    for S, (start, stop) in zip(state, pairwise(offsets), strict=True):
+        for t in range(start, stop):
+            S = S * log_decay[t, :, None, None].exp()
+            missing = v[t] - torch.einsum("hkv,hk->hv", S, k[t])
+            S = S + torch.einsum("hk,hv->hkv", k[t], beta[t, :, None] * missing)
+            outputs.append(torch.einsum("hkv,hk->hv", S, q[t])[None])
+        finals.append(S[None])
+    return torch.cat(outputs), torch.cat(finals)
 
 
-def _chunked(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: Tensor) -> Tensor:
-    """Unroll the rule inside chunks by one triangular solve; carry the state from chunk to chunk.
+def checked_offsets(offsets: Sequence[int], n_tokens: int) -> tuple[int, ...]:
+    """Return ``offsets`` as integers.
 
-    With G_i the sum of g from the chunk's start to i and S_0 the state before the chunk, the writes u
-    of a chunk obey (I + A) U = diag(beta) (V - diag(e^G) K S_0), where A is strictly lower triangular,
-    A_ij = beta_i e^(G_i - G_j) k_i.k_j (arXiv 2412.06464, section 3.3, in one matrix instead of WY form).
+    Raises:
+        ValueError: they do not ascend from 0 to ``n_tokens``.
     """
-    S, L, H, _ = q.shape
-    pad = -L % CHUNK
-    n_chunks = (L + pad) // CHUNK
-
-    def split(t: Tensor) -> Tensor:  # (S, L, H, ...) -> (S, H, n_chunks, CHUNK, ...)
-        t = torch.cat([t, t.new_zeros(S, pad, *t.shape[2:])], 1) if pad else t
-        return t.unflatten(1, (n_chunks, CHUNK)).movedim(3, 1)
-
-    q, k, v, log_decay, beta = (split(t) for t in (q, k, v, log_decay, beta))
-    G = log_decay.cumsum(-1)
-    lower = torch.ones(CHUNK, CHUNK, dtype=torch.bool, device=q.device).tril()
-    # Masked before exp: above the diagonal the exponent is positive and would overflow.
-    ratio = (G[..., :, None] - G[..., None, :]).masked_fill(~lower, -torch.inf).exp()
-    A = (beta[..., None] * ratio * (k @ k.mT)).tril(-1)
-    right = torch.cat([beta[..., None] * v, (beta * G.exp())[..., None] * k], -1)
-    solved = torch.linalg.solve_triangular(
-        A + torch.eye(CHUNK, dtype=A.dtype, device=A.device), right, upper=False, unitriangular=True
-    )
-    own, from_state = solved.split([v.shape[-1], k.shape[-1]], -1)
-    reads = ratio * (q @ k.mT)
-    q_decayed = q * G.exp()[..., None]
-    k_to_end = k * (G[..., -1:] - G).exp()[..., None]
-    end_decay = G[..., -1].exp()[..., None, None]
-    state = q.new_zeros(S, H, k.shape[-1], v.shape[-1])
-    outputs = []
-    # unbind, not indexing: its backward is one stack instead of one zero-filled tensor per chunk.
-    per_chunk = (t.unbind(2) for t in (own, from_state, q_decayed, reads, end_decay, k_to_end))
-    for own_c, from_state_c, q_c, reads_c, end_c, k_c in zip(*per_chunk, strict=True):
-        u = own_c - from_state_c @ state
-        outputs.append(q_c @ state + reads_c @ u)
-        state = end_c * state + k_c.mT @ u
-    out = torch.stack(outputs, 2) if outputs else own
-    return out.movedim(1, 3).flatten(1, 2)[:, :L]
+    starts = tuple(int(o) for o in offsets)
+    if starts[:1] != (0,) or starts[-1] != n_tokens or any(a > b for a, b in pairwise(starts)):
+        raise ValueError(f"offsets must ascend from 0 to the {n_tokens} tokens, got {starts[:8]} ..")
+    return starts
 
 
-class _RecurrentRule(torch.autograd.Function):
-    """Token by token in Numba: on a CPU a few hundred nanoseconds a token, where chunking costs
-    thousands of small matrix calls (measured: 4 times the time of the rest of the network in training)."""
-
-    @staticmethod
-    def forward(ctx: Any, *inputs: Tensor) -> Tensor:
-        arrays = [np.ascontiguousarray(t.detach().numpy()) for t in inputs]
-        ctx.arrays = arrays if any(ctx.needs_input_grad) else None
-        return torch.from_numpy(_forward(*arrays))
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
-        d_out = np.ascontiguousarray(grads[0].numpy())
-        return tuple(torch.from_numpy(g) for g in _backward(*ctx.arrays, d_out))  # type: ignore[call-arg]
-
-
-@njit(cache=True, nogil=True, fastmath=True)
-def _step(state, q, k, v, decay, beta, u):  # type: ignore[no-untyped-def]
-    """Decay ``state`` (d_k, d_v) in place and leave beta (v - S^T k) in ``u``; nothing is written yet."""
-    d_k, d_v = state.shape
-    for j in range(d_v):
-        u[j] = v[j]
-    for i in range(d_k):
-        for j in range(d_v):
-            state[i, j] *= decay
-            u[j] -= k[i] * state[i, j]
-    for j in range(d_v):
-        u[j] *= beta
-
-
-@njit(cache=True, nogil=True, fastmath=True)
-def _forward(q, k, v, log_decay, beta):  # type: ignore[no-untyped-def]
-    S, L, H, d_k = q.shape
-    d_v = v.shape[3]
-    out = np.zeros((S, L, H, d_v), v.dtype)
-    u = np.empty(d_v, v.dtype)
-    for s in range(S):
-        for h in range(H):
-            state = np.zeros((d_k, d_v), v.dtype)
-            for t in range(L):
-                decay = np.exp(log_decay[s, t, h])
-                _step(state, q[s, t, h], k[s, t, h], v[s, t, h], decay, beta[s, t, h], u)
-                o = out[s, t, h]
-                for i in range(d_k):
-                    k_i, q_i = k[s, t, h, i], q[s, t, h, i]
-                    for j in range(d_v):
-                        state[i, j] += k_i * u[j]
-                        o[j] += q_i * state[i, j]
-    return out
-
-
-@njit(cache=True, nogil=True, fastmath=True)
-def _backward(q, k, v, log_decay, beta, d_out):  # type: ignore[no-untyped-def]
-    """Walk back chunk by chunk; inside a chunk the states are recomputed from the one at its start."""
-    S, L, H, d_k = q.shape
-    d_v = v.shape[3]
-    grads = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v), np.zeros_like(beta), np.zeros_like(beta)
-    n_chunks = (L + CHUNK - 1) // CHUNK
-    starts = np.zeros((n_chunks + 1, d_k, d_v), v.dtype)
-    decayed = np.empty((CHUNK, d_k, d_v), v.dtype)
-    written = np.empty((CHUNK, d_v), v.dtype)
-    for s in range(S):
-        for h in range(H):
-            for c in range(n_chunks):
-                starts[c + 1] = starts[c]
-                _replay(starts[c + 1], q, k, v, log_decay, beta, s, h, c * CHUNK, L, decayed, written)
-            d_state = np.zeros((d_k, d_v), v.dtype)
-            for c in range(n_chunks - 1, -1, -1):
-                state = starts[c].copy()
-                _replay(state, q, k, v, log_decay, beta, s, h, c * CHUNK, L, decayed, written)
-                for t in range(min(L, (c + 1) * CHUNK) - 1, c * CHUNK - 1, -1):
-                    place = t - c * CHUNK
-                    _step_back(
-                        decayed[place],
-                        written[place],
-                        d_state,
-                        s,
-                        t,
-                        h,
-                        q,
-                        k,
-                        v,
-                        log_decay,
-                        beta,
-                        d_out,
-                        grads,
-                    )
-    d_q, d_k_, d_v_, d_log_decay, d_beta = grads
-    return d_q, d_k_, d_v_, d_log_decay, d_beta
-
-
-@njit(cache=True, nogil=True, fastmath=True)
-def _replay(state, q, k, v, log_decay, beta, s, h, begin, L, decayed, written):  # type: ignore[no-untyped-def]
-    """Run one chunk forward, keeping the decayed state and the write of every token."""
-    d_k, d_v = state.shape
-    for t in range(begin, min(L, begin + CHUNK)):
-        u = written[t - begin]
-        _step(state, q[s, t, h], k[s, t, h], v[s, t, h], np.exp(log_decay[s, t, h]), beta[s, t, h], u)
-        for i in range(d_k):
-            k_i = k[s, t, h, i]
-            for j in range(d_v):
-                decayed[t - begin, i, j] = state[i, j]
-                state[i, j] += k_i * u[j]
-
-
-@njit(cache=True, nogil=True, fastmath=True)
-def _step_back(decayed, u, d_state, s, t, h, q, k, v, log_decay, beta, d_out, grads):  # type: ignore[no-untyped-def]
-    """Carry the gradient of the state over one token and store that of its inputs."""
-    d_q, d_k, d_v, d_log_decay, d_beta = grads
-    n_k, n_v = decayed.shape
-    d_o, b = d_out[s, t, h], beta[s, t, h]
-    d_u = np.zeros(n_v, u.dtype)
-    for i in range(n_k):
-        k_i, q_i = k[s, t, h, i], q[s, t, h, i]
-        to_q, to_k = u[0] * 0, u[0] * 0
-        for j in range(n_v):
-            to_q += (decayed[i, j] + k_i * u[j]) * d_o[j]
-            d_state[i, j] += q_i * d_o[j]
-            to_k += d_state[i, j] * u[j]
-            d_u[j] += d_state[i, j] * k_i
-        d_q[s, t, h, i] = to_q
-        d_k[s, t, h, i] = to_k
-    missing = v[s, t, h].copy()  # v - S^T k, without dividing u by a beta that may be zero
-    for i in range(n_k):
-        for j in range(n_v):
-            missing[j] -= k[s, t, h, i] * decayed[i, j]
-    to_beta, to_decay = u[0] * 0, u[0] * 0
-    for j in range(n_v):
-        to_beta += d_u[j] * missing[j]
-        d_u[j] *= b
-        d_v[s, t, h, j] = d_u[j]
-    decay = np.exp(log_decay[s, t, h])
-    for i in range(n_k):
-        to_k, k_i = u[0] * 0, k[s, t, h, i]
-        for j in range(n_v):
-            to_k += decayed[i, j] * d_u[j]
-            d_state[i, j] -= k_i * d_u[j]
-            to_decay += d_state[i, j] * decayed[i, j]
-            d_state[i, j] *= decay
-        d_k[s, t, h, i] -= to_k
-    d_beta[s, t, h], d_log_decay[s, t, h] = to_beta, to_decay
+def _check(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_decay: Tensor,
+    beta: Tensor,
+    offsets: Sequence[int],
+    state: Tensor | None,
+) -> tuple[int, ...]:
+    if q.ndim != 3 or q.shape != k.shape or v.ndim != 3 or v.shape[:2] != q.shape[:2]:
+        found = ", ".join(str(tuple(t.shape)) for t in (q, k, v))
+        raise ValueError(f"q and k must be (T, H, d_k) and v (T, H, d_v), got {found}")
+    if not log_decay.shape == beta.shape == q.shape[:2]:
+        found = f"{tuple(log_decay.shape)} and {tuple(beta.shape)}"
+        raise ValueError(f"log_decay and beta must be {tuple(q.shape[:2])}, got {found}")
+    starts = checked_offsets(offsets, len(q))
+    wanted = (len(starts) - 1, *q.shape[1:], v.shape[-1])
+    if state is not None and tuple(state.shape) != wanted:
+        raise ValueError(f"the state must be {wanted}, one memory per sequence, got {tuple(state.shape)}")
+    return starts

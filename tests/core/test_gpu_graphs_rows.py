@@ -89,13 +89,13 @@ class _Chain:
         return xyz
 
 
-def _repeatable(chain: _Chain) -> Callable[[], None]:
+def _repeatable(run: Callable[[], object]) -> Callable[[], object]:
     if DEVICE.type == "cpu":
-        return chain.run
-    chain.run()  # compiles
+        return run
+    run()  # compiles
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        chain.run()
+        run()
     return graph.replay
 
 
@@ -106,8 +106,41 @@ def test_the_chain_never_waits_and_can_be_repeated() -> None:
     chain.load(40)
     with _NeverWait():
         chain.run()
-    repeat = _repeatable(chain)
+    repeat = _repeatable(chain.run)
     for n in (70, 1):
         xyz = chain.load(n)
         repeat()
         chain.check(xyz)
+
+
+def test_sequences_never_wait_and_can_be_cut_anew() -> None:
+    from pc_perception.ops.gpu.recurrence import gated_delta_rule_into
+    from pc_perception.ops.gpu.short_convolution import short_convolution_into
+    from pc_perception.ops.recurrence import gated_delta_rule
+    from pc_perception.ops.short_convolution import short_convolution
+
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((80, 1, 4), (80, 4), (4, 1, 4), (80, 1), (2, 1, 4, 4), (2, 3, 4))
+    q, x, kernel, gates, state, recent = (
+        torch.rand(shape, generator=generator).to(DEVICE) / 2 for shape in shapes
+    )
+    edges, mixed, out, final = _integers(3), torch.empty_like(x), torch.empty_like(q), torch.empty_like(state)
+
+    def run() -> None:
+        short_convolution_into(x, kernel, edges, recent, mixed)
+        gated_delta_rule_into(q, q, mixed[:, None], -gates, gates, edges, state, out, final)
+
+    edges.copy_(torch.tensor([0, 40, 80]))
+    with _NeverWait():
+        run()
+    repeat = _repeatable(run)
+    for offsets in ((0, 0, 80), (0, 66, 80), (0, 20, 70)):  # the last leaves ten rows unused
+        edges.copy_(torch.tensor(offsets))
+        repeat()
+        n = offsets[-1]
+        expected, _ = short_convolution(x[:n], kernel, offsets, recent, "torch")
+        torch.testing.assert_close(mixed[:n], expected)
+        tokens = q[:n], q[:n], expected[:, None], -gates[:n], gates[:n]
+        found = gated_delta_rule(*tokens, offsets, state, "torch")
+        for a, b in zip((out[:n], final), found, strict=True):
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)

@@ -85,6 +85,51 @@ def test_mixer_resets_state_and_convolution() -> None:
 
 
 @torch.no_grad()
+def test_a_mixer_streams_one_scene_in_pieces() -> None:
+    torch.manual_seed(0)
+    mixer = GatedDeltaNet(16, 2, 8, 12)
+    x, other = torch.randn(100, 16), torch.randn(5, 16)
+    whole, _ = mixer.resume(x, (0, 100), None)
+    _close(whole, mixer(x, (0, 100)))
+    pieces, state = [], None
+    for piece in x.split((1, 2, 50, 47)):
+        y, state = mixer.resume(piece, (0, len(piece)), state)
+        pieces.append(y)
+        # What is remembered does not grow, neither with the tokens seen nor with the length of a piece.
+        assert state.memory.shape == (1, 2, 8, 12)
+        assert state.recent.shape == (1, 3, 2 * 16 + 24)
+    _close(torch.cat(pieces), whole)
+    _, both = mixer.resume(torch.cat([other, x]), (0, 5, 105), None)
+    _close(both.memory[1:], state.memory)
+    _close(both.recent[1:], state.recent)
+
+
+@torch.no_grad()
+def test_a_mixer_may_write_reflections() -> None:
+    mixers = []
+    for negative in (False, True):
+        torch.manual_seed(0)
+        mixers.append(GatedDeltaNet(16, 2, 8, 8, negative=negative))
+    x = torch.randn(40, 16)
+    assert mixers[0].state_dict().keys() == mixers[1].state_dict().keys()
+    assert float((mixers[0](x, (0, 40)) - mixers[1](x, (0, 40))).abs().max()) > 1e-4
+
+
+def test_a_mixer_remembers_in_float32_under_autocast() -> None:
+    torch.manual_seed(0)
+    mixer = GatedDeltaNet(16, 2, 8, 8)
+    x = torch.randn(90, 16)
+    exact = mixer(x, (0, 40, 90))
+    with torch.autocast("cpu", torch.bfloat16):
+        y, state = mixer.resume(x, (0, 40, 90), None)
+    assert state.memory.dtype == torch.float32
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y.float(), exact, atol=0.05, rtol=0.05)
+    y.float().square().sum().backward()
+    assert all(bool(p.grad.isfinite().all()) for p in mixer.parameters())
+
+
+@torch.no_grad()
 def test_mixer_is_causal() -> None:
     torch.manual_seed(0)
     mixer = GatedDeltaNet(16, 2, 8, 8)
@@ -102,6 +147,22 @@ def test_sequence_block_follows_its_order() -> None:
     block = SequenceBlock(16, 2, 8, 8)
     x, order = torch.randn(50, 16), torch.randperm(50)
     _close(block(x, order, (0, 50))[order], block(x[order], torch.arange(50), (0, 50)))
+
+
+@torch.no_grad()
+def test_shuffled_scenes_come_back_to_their_places() -> None:
+    torch.manual_seed(0)
+    block = SequenceBlock(16, 2, 8, 8)
+    scenes = [torch.randn(n, 16) for n in (30, 1, 19)]
+    resets, x = (0, 30, 31, 50), torch.cat(scenes)
+    # Shuffled within each scene: every scene is what it is alone, in the same order.
+    within = [torch.randperm(len(scene)) for scene in scenes]
+    order = torch.cat([o + start for o, start in zip(within, resets, strict=False)])
+    alone = [block(t, o, (0, len(t))) for t, o in zip(scenes, within, strict=True)]
+    _close(block(x, order, resets), torch.cat(alone))
+    # A block whose mixer writes nothing gives every token back where it was.
+    block.mixer.out.weight.zero_()
+    assert torch.equal(block(x, torch.randperm(50), (0, 50)), x)
 
 
 def test_gradients_reach_every_parameter() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pc_perception.ops import ground, grouping, recurrence, serialize, shape, voxelize
+from pc_perception.ops import ground, grouping, serialize, shape, voxelize
 
 BACKENDS = ["torch", "numba"]
 
@@ -143,53 +143,6 @@ def test_shape_features_backends_agree(cloud: torch.Tensor) -> None:
 def test_column_top() -> None:
     xyz = torch.tensor([[0.1, 0.1, 0.0], [0.2, 0.3, 5.0], [3.0, 0.1, 1.0]])
     assert shape.column_top(xyz, xyz[:, 2] + 1, 0.8).tolist() == [6.0, 6.0, 2.0]
-
-
-def _rule_inputs(dtype: torch.dtype, L: int = 150) -> list[torch.Tensor]:
-    g = torch.Generator().manual_seed(5)
-    q, k = (
-        torch.nn.functional.normalize(torch.randn(2, L, 3, 8, generator=g, dtype=dtype), dim=-1) for _ in "qk"
-    )
-    v = torch.randn(2, L, 3, 6, generator=g, dtype=dtype)
-    log_decay = -torch.rand(2, L, 3, generator=g, dtype=dtype) * 2
-    beta = torch.rand(2, L, 3, generator=g, dtype=dtype)
-    return [q, k, v, log_decay, beta]
-
-
-def test_chunked_rule_equals_the_recurrence() -> None:
-    inputs = _rule_inputs(torch.float64)
-    expected = recurrence.gated_delta_rule_reference(*inputs)
-    torch.testing.assert_close(recurrence.gated_delta_rule(*inputs, backend="torch"), expected)
-
-
-def test_numba_rule_equals_the_recurrence() -> None:
-    inputs = _rule_inputs(torch.float32)
-    expected = recurrence.gated_delta_rule_reference(*inputs)
-    found = recurrence.gated_delta_rule(*inputs, backend="numba")
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_rule_gradient(backend: str) -> None:
-    inputs = [t.requires_grad_() for t in _rule_inputs(torch.float64, L=150)]
-    chunked = torch.autograd.grad(
-        recurrence.gated_delta_rule(*inputs, backend=backend).square().sum(), inputs
-    )
-    stepped = torch.autograd.grad(recurrence.gated_delta_rule_reference(*inputs).square().sum(), inputs)
-    for a, b in zip(chunked, stepped, strict=True):
-        torch.testing.assert_close(a, b)
-
-
-def test_rule_recalls_associations_and_forgets() -> None:
-    keys = torch.eye(8, dtype=torch.float64).reshape(1, 8, 1, 8)
-    values = torch.randn(1, 8, 1, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    write, read = torch.ones(1, 8, 1).double(), torch.zeros(1, 8, 1).double()
-    q, k, v = torch.cat([keys, keys], 1), torch.cat([keys, keys], 1), torch.cat([values, 0 * values], 1)
-    beta = torch.cat([write, read], 1)
-    out = recurrence.gated_delta_rule(q, k, v, torch.zeros_like(beta), beta, backend="torch")
-    torch.testing.assert_close(out[:, 8:], values)
-    out = recurrence.gated_delta_rule(q, k, v, torch.full_like(beta, -50.0), beta, backend="torch")
-    assert float(out[:, 8:].abs().max()) < 1e-12
 
 
 def test_backend_can_be_forced_and_refuses_nonsense(monkeypatch: pytest.MonkeyPatch) -> None:
