@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One text says which data: ``sim:street``, ``bag:drive.mcap``, ``folder:DIR``, ``nuscenes:DIR`` ..."""
+"""One text says which data: ``sim:street``, ``bag:drive.mcap``, ``folder:DIR``, ``objects:DIR`` ..."""
 
 from __future__ import annotations
 
@@ -14,7 +14,16 @@ KINDS = {
     "folder": "cloud files, labelled or not: folder:DIR",
     "nuscenes": "a nuScenes-format data set with lidarseg: nuscenes:DIR",
     "semantickitti": "sequences with velodyne/ and labels/: semantickitti:DIR",
+    "s3dis": "blocks of S3DIS rooms: s3dis:DIR",
+    "objects": "files of objects: objects:DIR; sim:objects",
+    "instances": "objects cut out of labelled clouds: instances:drive.mcap, instances:DIR, instances:KIND:WHERE",
+    "modelnet40": "ModelNet40 as text, cache or h5: modelnet40:DIR",
+    "scanobjectnn": "ScanObjectNN: scanobjectnn:DIR variant=hardest",
+    "shapenet55": "ShapeNet-55: shapenet55:DIR",
+    "shapenetpart": "ShapeNetPart: shapenetpart:DIR",
 }
+OBJECTS = ("objects", "instances", "modelnet40", "scanobjectnn", "shapenet55", "shapenetpart")
+"""Kinds whose clouds are single objects, as is ``sim:objects``."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +37,14 @@ class DataOptions:
         label_source: id space of raw labels (``labels.label_map``); empty takes the data set's own; for
             folders and bags it must be given unless their labels are already those of ``label_set``.
         sequences: SemanticKITTI sequences; empty takes all that have labels.
-        split: official nuScenes split, ``train``, ``val`` ...; empty takes all scenes.
+        split: official split, ``train``, ``test`` ...; empty takes all of nuScenes, and of others what one
+            trains on.
         topic: of a bag; empty takes its only one.
-        n_scenes, per_scene, seed, cache_dir: see ``simulation.SimulatedClouds``.
+        n_scenes, per_scene, seed, cache_dir: see ``simulation.SimulatedClouds``; for ``sim:objects`` shapes and
+            views of each.
+        variant: of ScanObjectNN: ``bg``, ``only`` or ``hardest``.
+        y_up: names of object files in which y is up (``object_files.open_object_files``).
+        areas: of S3DIS.
     """
 
     label_set: str | None
@@ -44,6 +58,9 @@ class DataOptions:
     per_scene: int = 4
     seed: int = 0
     cache_dir: str = ""
+    variant: str = ""
+    y_up: tuple[str, ...] = ()
+    areas: tuple[int, ...] = ()
 
 
 def open_data(specs: str, options: DataOptions) -> list[CloudDataset]:
@@ -66,6 +83,10 @@ def open_one(spec: str, options: DataOptions) -> CloudDataset:
         raise ValueError(f"'{spec}' names no data; use one of: " + "; ".join(KINDS.values()))
     if not where:
         raise ValueError(f"'{spec}' does not say where the data is; write {kind}:WHERE or data_root=WHERE")
+    if kind in OBJECTS or spec == "sim:objects":
+        from .object_specs import open_objects
+
+        return open_objects(kind, where, options)
     if kind == "sim":
         from .simulation import SimulatedClouds
 
@@ -91,6 +112,12 @@ def open_one(spec: str, options: DataOptions) -> CloudDataset:
         from .nuscenes import NuScenesClouds
 
         return NuScenesClouds(where, options.label_set, options.version, options.label_source, options.split)
+    if kind == "s3dis":
+        from .s3dis_blocks import AREAS, S3disBlocks
+
+        return S3disBlocks(
+            where, options.label_set, options.areas or AREAS, seed=options.seed, cache_dir=options.cache_dir
+        )
     from .semantickitti import SemanticKittiClouds
 
     return SemanticKittiClouds(where, options.label_set, options.sequences)
