@@ -32,6 +32,7 @@ class RunSettings:
         data_shares: how often each data set is drawn from; empty: every cloud equally often.
         data_limit: use only this many clouds, spread evenly over the data; 0 for all.
         data_root, version, split, label_source, sequences, topic: see ``DataOptions``.
+        variant, y_up, areas: of data sets of objects and of S3DIS, see ``DataOptions``.
         n_scenes, per_scene, data_seed, cache_dir: of simulated data, see ``DataOptions``.
         max_steps: batches; 0 for no limit.
         max_minutes: training time; 0 for no limit. The schedule follows whichever is further.
@@ -70,6 +71,9 @@ class RunSettings:
     label_source: str = ""
     sequences: tuple[str, ...] = ()
     topic: str = ""
+    variant: str = ""
+    y_up: tuple[str, ...] = ()
+    areas: tuple[int, ...] = ()
     n_scenes: int = 200
     per_scene: int = 4
     data_seed: int = 0
@@ -131,6 +135,9 @@ class RunSettings:
             label_source=self.label_source,
             sequences=self.sequences,
             topic=self.topic,
+            variant=self.variant,
+            y_up=self.y_up,
+            areas=self.areas,
             n_scenes=self.n_scenes,
             per_scene=self.per_scene,
             seed=self.data_seed,

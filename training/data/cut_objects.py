@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from pc_perception.ops.clusters import euclidean_clusters
 
 from .dataset import CloudDataset
 from .object_files import write_objects
+from .objects import check_share
 
 _log = logging.getLogger(__name__)
 SURROUNDINGS = ("road", "sidewalk", "terrain", "floor", "wall", "ceiling", "building", "vegetation")
@@ -143,14 +144,6 @@ def _thing(name: str, thing: int, cloud: int, k: int, group: int) -> str:
     if group == 1:
         return f"cloud {cloud} {name} {thing or f'part {k}'}"
     return f"{name} {thing}" if thing else f"clouds {cloud // group * group} {name}"
-
-
-def check_share(bad: Sequence[str], n: int, share: float = 0.01) -> None:
-    """Raise ValueError where more than 1 % of ``n`` samples were bad (two may be, however few there are)."""
-    if len(bad) > max(2, share * n) or (bad and len(bad) == n):
-        raise ValueError(
-            f"{len(bad)} of {n} samples cannot be used, more than {share:.0%}; the last: {bad[-1]}"
-        )
 
 
 def key_of(where: str, data: CloudDataset, label_set: LabelSet, cutting: Cutting) -> str:

@@ -43,7 +43,7 @@ def read_folds(root: str | Path, way: int, shot: int) -> list[Fold]:
         if not isinstance(content, dict) or {"train", "test"} - set(content):
             raise ValueError(f"'{file}' must hold a dict with 'train' and 'test'")
         classes = _classes(content, way, file)
-        fold = Fold(*(_read_side(content[side], classes, file) for side in ("train", "test")))
+        fold = Fold(*(_read_side(content, side, classes, file) for side in ("train", "test")))
         if len(fold.train) != way * shot:
             raise ValueError(
                 f"'{file}' has {len(fold.train)} shapes to train on; {way} way {shot} shot needs {way * shot}"
@@ -67,9 +67,10 @@ def _classes(content: dict[str, Any], way: int, file: Path) -> tuple[str, ...]:
     return tuple(CLASSES[old] for _, old in sorted(pairs))
 
 
-def _read_side(rows: Any, classes: tuple[str, ...], file: Path) -> StoredObjects:
-    points = [np.asarray(p, np.float32) for p, _, _ in rows]
-    return stored(points, np.array([int(new) for _, new, _ in rows]), file, classes)
+def _read_side(content: dict[str, Any], side: str, classes: tuple[str, ...], file: Path) -> StoredObjects:
+    points = [np.asarray(p, np.float32) for p, _, _ in content[side]]
+    labels = np.array([int(new) for _, new, _ in content[side]])
+    return stored(points, labels, classes, f"'{file}'", f"fold {file.stem} {side}")
 
 
 def draw_folds(

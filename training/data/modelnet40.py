@@ -46,7 +46,7 @@ def open_modelnet40(root: str | Path, split: str = "train") -> ModelNetText | St
         return ModelNetText(root, split)
     files = sorted(root.glob(f"ply_data_{split}*.h5"))
     if files:
-        return _read_files(files)
+        return _read_files(files, split)
     raise FileNotFoundError(
         f"'{root}' holds no ModelNet40 for split '{split}': neither modelnet40_{split}.txt, nor "
         f"modelnet40_{split}_8192pts_fps.dat, nor ply_data_{split}*.h5"
@@ -108,31 +108,30 @@ def _read_cache(file: Path) -> StoredObjects:
         labels = [int(np.asarray(label).reshape(-1)[0]) for label in labels]
     except (TypeError, ValueError, IndexError) as error:
         raise ValueError(f"'{file}' must hold a list of points and a list of labels: {error}") from error
-    return stored(points, np.array(labels), file)
+    return stored(points, np.array(labels), CLASSES, f"'{file}'", file.stem)
 
 
-def _read_files(files: list[Path]) -> StoredObjects:
+def _read_files(files: list[Path], split: str) -> StoredObjects:
     parts = [read_h5(file, len(CLASSES)) for file in files]
     points = [p for part in parts for p in part[0]]
-    return stored(points, np.concatenate([part[1] for part in parts]), files[0].parent)
+    labels = np.concatenate([part[1] for part in parts])
+    return stored(points, labels, CLASSES, f"'{files[0].parent}'", f"ply_data_{split}")
 
 
 def stored(
-    points: list[NDArray], labels: NDArray, source: Path, classes: tuple[str, ...] = CLASSES
+    points: list[NDArray], labels: NDArray, classes: tuple[str, ...], source: str, name: str
 ) -> StoredObjects:
-    """Return shapes with y up, (N, 3) or (N, 6) with normals, as objects with z up.
+    """Return shapes with y up, (N, 3) or (N, 6) with normals, as objects with z up, called ``name 0`` ...
 
     Raises:
         ValueError: other shapes, or labels that are no class.
     """
     wrong = [p.shape for p in points if p.ndim != 2 or p.shape[1] not in (3, 6)]
     if wrong or not points:
-        raise ValueError(f"'{source}' must hold shapes of (N, 3) or (N, 6), it has {wrong[:1] or 'none'}")
-    rows = np.concatenate([p[:, :3] for p in points]).astype(np.float32)
+        raise ValueError(f"{source} must hold shapes of (N, 3) or (N, 6), it has {wrong[:1] or 'none'}")
     fields = {}
     if all(p.shape[1] == 6 for p in points):
         fields["normal"] = np.concatenate([p[:, 3:] for p in points]).astype(np.float32)
-    names = [f"{source.stem} {i}" for i in range(len(points))]
-    offsets = np.cumsum([0, *map(len, points)])
-    cloud = z_up(PointCloud(rows, fields))
-    return StoredObjects(cloud, offsets, labels, classes, names, source=f"'{source}'")
+    cloud = z_up(PointCloud(np.concatenate([p[:, :3] for p in points]).astype(np.float32), fields))
+    names = [f"{name} {i}" for i in range(len(points))]
+    return StoredObjects(cloud, np.cumsum([0, *map(len, points)]), labels, classes, names, source=source)

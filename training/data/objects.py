@@ -267,3 +267,11 @@ def data_hash(data: ObjectDataset) -> str:
     for i in sorted({k * len(data) // HASHED for k in range(HASHED)} if len(data) else ()):
         digest.update(np.ascontiguousarray(data[i].xyz).tobytes())
     return digest.hexdigest()[:16]
+
+
+def check_share(bad: Sequence[str], n: int, share: float = 0.01) -> None:
+    """Raise ValueError where more than 1 % of ``n`` samples were bad (two may be, however few there are)."""
+    if len(bad) > max(2, share * n) or (bad and len(bad) == n):
+        raise ValueError(
+            f"{len(bad)} of {n} samples cannot be used, more than {share:.0%}; the last: {bad[-1]}"
+        )
