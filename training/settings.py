@@ -73,7 +73,7 @@ class RunSettings:
     topic: str = ""
     variant: str = ""
     y_up: tuple[str, ...] = ()
-    areas: tuple[int, ...] = ()
+    areas: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
     n_scenes: int = 200
     per_scene: int = 4
     data_seed: int = 0

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from .modelnet40 import CLASSES, stored
-from .objects import ObjectDataset, ObjectSubset, Relabeled, StoredObjects, labels_of
+from .object_sets import ObjectSubset, Relabeled
+from .objects import ObjectDataset, StoredObjects, labels_of
 from .pickled_arrays import read_arrays
 
 N_FOLDS = 10

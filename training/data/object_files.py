@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from pc_perception.cloud import PointCloud
 from pc_perception.io.arrays import cloud_from_array, load_npz
 
-from .objects import JoinedObjects, StoredObjects, z_up
+from .object_sets import JoinedObjects
+from .objects import StoredObjects, z_up
 
 
 def open_object_files(where: str | Path, y_up: Sequence[str] = ()) -> JoinedObjects:

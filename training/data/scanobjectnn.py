@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from pc_perception.cloud import PointCloud
 from pc_perception.labels import load_label_set
 
@@ -40,8 +42,8 @@ def open_scanobjectnn(root: str | Path, variant: str = "hardest", split: str = "
     points, labels, rest = read_h5(file, len(CLASSES))
     fields = {}
     if "mask" in rest and rest["mask"].shape == points.shape[:2]:
-        fields["label"] = (rest["mask"].reshape(-1) != -1).astype("uint16")
+        fields["label"] = (rest["mask"].reshape(-1) != -1).astype(np.uint16)
     cloud = z_up(PointCloud(points.reshape(-1, 3), fields))
     names = [f"{variant} {split} {i}" for i in range(len(points))]
-    offsets = [i * points.shape[1] for i in range(len(points) + 1)]
+    offsets = np.arange(len(points) + 1) * points.shape[1]
     return StoredObjects(cloud, offsets, labels, CLASSES, names, source=f"'{file}'")

@@ -34,7 +34,7 @@ from pc_perception.simulation.scene import Scene, SceneObject
 from pc_perception.simulation.template import Template, instance
 
 from .object_files import read_objects, write_objects
-from .objects import JoinedObjects
+from .object_sets import JoinedObjects
 from .plain_files import cache_root
 
 FORMAT = 1
@@ -56,8 +56,8 @@ def _templates(make: Callable[[int], Template], n: int) -> Callable[[Generator],
 
 def _building(rng: Generator) -> list[SceneObject]:
     style = str(rng.choice(["house", "block", "shop", "hall", "garage"]))
-    size = rng.uniform((5, 5, 3), (18, 12, 12))
-    return [instance(buildings.building(rng, *size, style), 1, np.eye(4), rng)]
+    width, depth, height = rng.uniform((5, 5, 3), (18, 12, 12)).tolist()
+    return [instance(buildings.building(rng, width, depth, height, style), 1, np.eye(4), rng)]
 
 
 def _furniture(*builders: Callable[[Generator], list[Assembly]]) -> Callable[[Generator], list[SceneObject]]:

@@ -60,7 +60,7 @@ class DataOptions:
     cache_dir: str = ""
     variant: str = ""
     y_up: tuple[str, ...] = ()
-    areas: tuple[int, ...] = ()
+    areas: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
 
 
 def open_data(specs: str, options: DataOptions) -> list[CloudDataset]:
@@ -113,10 +113,10 @@ def open_one(spec: str, options: DataOptions) -> CloudDataset:
 
         return NuScenesClouds(where, options.label_set, options.version, options.label_source, options.split)
     if kind == "s3dis":
-        from .s3dis_blocks import AREAS, S3disBlocks
+        from .s3dis_blocks import S3disBlocks
 
         return S3disBlocks(
-            where, options.label_set, options.areas or AREAS, seed=options.seed, cache_dir=options.cache_dir
+            where, options.label_set, options.areas, seed=options.seed, cache_dir=options.cache_dir
         )
     from .semantickitti import SemanticKittiClouds
 

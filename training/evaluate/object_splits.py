@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.objects import ObjectDataset, ObjectSubset, labels_of
+from training.data.object_sets import ObjectSubset
+from training.data.objects import ObjectDataset, labels_of
 
 
 def split_by_instance(data: ObjectDataset, shares: Sequence[float], seed: int) -> list[ObjectSubset]:

@@ -112,12 +112,12 @@ def describe_of(model: str) -> Describe:
     from pc_perception.inference.model_file import build, read_model_file
 
     header, tensors = read_model_file(model)
-    network = build(header)
+    network: Any = build(header)
     network.load_state_dict(tensors)
     network.eval()
-    for part in (network, getattr(network, "encoder", None)):
-        if hasattr(part, "describe"):
-            return part.describe
+    encoder = network if hasattr(network, "describe") else getattr(network, "encoder", None)
+    if encoder is not None and hasattr(encoder, "describe"):
+        return encoder.describe
     raise ValueError(
         f"'{model}' holds a {header.architecture['name']}, which does not describe single objects"
     )

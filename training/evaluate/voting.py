@@ -35,7 +35,7 @@ def mean_logits(
     Raises:
         ValueError: the object cannot be used.
     """
-    rngs = [np.random.default_rng([seed, 14, k]) for k in range(votes)] or [None]
-    points = np.stack([view(cloud, rng) for rng in rngs])
+    views = [view(cloud, np.random.default_rng([seed, 14, k])) for k in range(votes)]
+    points = np.stack(views or [view(cloud)])
     with torch.inference_mode():
         return classify(torch.from_numpy(points)).mean(0)
