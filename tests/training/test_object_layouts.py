@@ -142,7 +142,12 @@ def test_shapenetpart(tmp_path: Path) -> None:
             parts = [6, 7] if "02954340" in name else [47, 49]
             np.savetxt(file, np.c_[points(40, 6), RNG.choice(parts, 40)], fmt="%.6f")
     data = opened(f"shapenetpart:{tmp_path}")
-    assert [len(opened(f"shapenetpart:{tmp_path}", split=s)) for s in ("", "train", "val", "test")] == [6, 4, 2, 2]
+    assert [len(opened(f"shapenetpart:{tmp_path}", split=s)) for s in ("", "train", "val", "test")] == [
+        6,
+        4,
+        2,
+        2,
+    ]
     assert class_counts(data)["cap"] == class_counts(data)["table"] == 3
     assert data.classes[data[2].category] == "table"
     assert set(data[2].fields["label"].tolist()) <= {47, 49}
@@ -177,7 +182,7 @@ def room(n: int) -> np.ndarray:
     """A floor of 3 m x 3 m (label 1) with a table top (label 7), far from the origin."""
     xyz = np.c_[RNG.uniform(0, 3, (n, 2)), np.where(RNG.random(n) < 0.5, 0.0, 0.75)]
     label = np.where(xyz[:, 2] > 0.5, 7, 1)
-    return np.c_[xyz + [20, -5, 1.5], RNG.integers(0, 256, (n, 3)), label].astype(np.float32)
+    return np.c_[xyz + np.array([20, -5, 1.5]), RNG.integers(0, 256, (n, 3)), label].astype(np.float32)
 
 
 @pytest.mark.parametrize("form", ["npy", "native"])
@@ -201,8 +206,12 @@ def test_s3dis_blocks(tmp_path: Path, form: str) -> None:
     np.testing.assert_array_equal(block.xyz, open_one(f"s3dis:{tmp_path}", options)[3].xyz)
     assert isinstance(data, S3disBlocks)
     counts = np.bincount(table[:, 6].astype(int), minlength=13)
-    np.testing.assert_allclose(data.class_weights()[[1, 7]], np.cbrt(counts.max() / counts[[1, 7]]), rtol=1e-5)
-    coarse = open_one(f"s3dis:{tmp_path}", DataOptions("room9", areas=(5,), cache_dir=str(tmp_path / "cache")))
+    np.testing.assert_allclose(
+        data.class_weights()[[1, 7]], np.cbrt(counts.max() / counts[[1, 7]]), rtol=1e-5
+    )
+    coarse = open_one(
+        f"s3dis:{tmp_path}", DataOptions("room9", areas=(5,), cache_dir=str(tmp_path / "cache"))
+    )
     assert set(coarse[3].fields["label"].tolist()) == {0, 4}
     with pytest.raises(FileNotFoundError, match="no room of areas"):
         open_one(f"s3dis:{tmp_path}", DataOptions("s3dis13", areas=(1,)))
@@ -254,7 +263,11 @@ def test_the_new_names_of_numpy_2_are_known(tmp_path: Path) -> None:
     (values, scalar, number, text) = read_arrays(tmp_path / "new.pkl")["train"][0]
     np.testing.assert_array_equal(values, content["train"][0][0])
     assert (scalar, number, text) == (2.5, 7, "text")
-    fortran = {"a": np.asfortranarray(np.arange(6).reshape(2, 3)), "b": np.arange(3, dtype=">i4"), "c": np.eye(2) > 0}
+    fortran = {
+        "a": np.asfortranarray(np.arange(6).reshape(2, 3)),
+        "b": np.arange(3, dtype=">i4"),
+        "c": np.eye(2) > 0,
+    }
     (tmp_path / "more.pkl").write_bytes(pickle.dumps(fortran))
     for name, expected in fortran.items():
         np.testing.assert_array_equal(read_arrays(tmp_path / "more.pkl")[name], expected)

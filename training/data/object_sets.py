@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,9 +18,8 @@ class JoinedObjects:
     def __init__(self, parts: Sequence[ObjectDataset]) -> None:
         if not parts:
             raise ValueError("no data set of objects was given")
-        self.parts = list(parts)
-        self.classes = tuple(dict.fromkeys(name for part in parts for name in part.classes))
-        self._maps = [[self.classes.index(name) for name in part.classes] for part in parts]
+        self.parts = with_same_classes(parts)
+        self.classes = self.parts[0].classes
         self.starts = np.cumsum([0, *(len(p) for p in self.parts)])
 
     def __len__(self) -> int:
@@ -34,7 +33,7 @@ class JoinedObjects:
 
     def __getitem__(self, index: int) -> LabeledObject:
         part, inner = self._find(index)
-        return replace(self.parts[part][inner], category=self.label(index))
+        return self.parts[part][inner]
 
     def name(self, index: int) -> str:
         """Name object ``index``."""
@@ -44,8 +43,7 @@ class JoinedObjects:
     def label(self, index: int) -> int:
         """Return the class of object ``index`` among the joined classes."""
         part, inner = self._find(index)
-        label = self.parts[part].label(inner)
-        return self._maps[part][label] if label >= 0 else -1
+        return self.parts[part].label(inner)
 
     def instance(self, index: int) -> str:
         """Name the thing; two data sets have none in common, unless they are splits of one."""
@@ -79,11 +77,29 @@ class ObjectSubset:
 
 
 class Relabeled:
-    """Another data set with other classes: its classes keep their names, and have none where not named."""
+    """Another data set with other classes: its classes keep their names, and have none where not named.
 
-    def __init__(self, whole: ObjectDataset, classes: Sequence[str]) -> None:
+    Args:
+        classes: the new ones.
+        rename: names of old classes that are called otherwise among the new, such as
+            ``{"background_building": "building"}``.
+
+    Raises:
+        ValueError: a name in ``rename`` is none of the old or new classes.
+    """
+
+    def __init__(
+        self, whole: ObjectDataset, classes: Sequence[str], rename: Mapping[str, str] | None = None
+    ) -> None:
         self.whole, self.classes = whole, tuple(classes)
-        self._map = [self.classes.index(c) if c in self.classes else -1 for c in whole.classes]
+        rename = rename or {}
+        wrong = (set(rename) - set(whole.classes)) | (set(rename.values()) - set(classes))
+        if wrong:
+            raise ValueError(
+                f"'{min(wrong)}' is to be renamed, but is no class of the data or none of the new ones"
+            )
+        names = [rename.get(c, c) for c in whole.classes]
+        self._map = [self.classes.index(c) if c in self.classes else -1 for c in names]
 
     def __len__(self) -> int:
         return len(self.whole)
@@ -103,3 +119,9 @@ class Relabeled:
     def instance(self, index: int) -> str:
         """Name the thing that object ``index`` is a view of."""
         return self.whole.instance(index)
+
+
+def with_same_classes(parts: Sequence[ObjectDataset]) -> list[Relabeled]:
+    """Return data sets whose classes are those of all of them; classes of the same name are one."""
+    classes = dict.fromkeys(name for part in parts for name in part.classes)
+    return [Relabeled(part, tuple(classes)) for part in parts]

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pc_perception.labels import load_label_set
 
 from .cut_objects import Cutting, cut_to_file, key_of
+from .object_sets import JoinedObjects
 from .objects import ObjectDataset
 from .specs import KINDS, OBJECTS, DataOptions, open_one
 
@@ -72,7 +74,7 @@ def open_instances(where: str, options: DataOptions, cutting: Cutting | None = N
     if kind not in KINDS or not inner:
         is_bag = Path(where).suffix in (".mcap", ".db3", ".bag") or (Path(where) / "metadata.yaml").is_file()
         kind, inner = ("bag" if is_bag else "folder"), where
-    if kind in (*OBJECTS, "s3dis"):
+    if kind in (*OBJECTS, "s3dis") or inner == "objects":
         raise ValueError(
             f"'instances:{where}': {kind} holds objects or blocks; name it without 'instances:', or a folder of rooms"
         )
@@ -86,3 +88,17 @@ def open_instances(where: str, options: DataOptions, cutting: Cutting | None = N
     if not file.is_file():
         cut_to_file(file, data, label_set, cutting)
     return read_objects(file)
+
+
+def open_all_objects(specs: str, options: DataOptions) -> JoinedObjects:
+    """Open the data sets of objects that a comma-separated text names, as one; equal class names are one class.
+
+    Raises:
+        FileNotFoundError, ValueError: one cannot be used, or holds scenes.
+    """
+    parts: list[Any] = []
+    for text in (t.strip() for t in specs.split(",") if t.strip()):
+        parts.append(open_one(text, options))
+        if not hasattr(parts[-1], "instance"):
+            raise ValueError(f"'{text}' holds scenes, not single objects; try instances:{text}")
+    return JoinedObjects(parts)

@@ -127,7 +127,7 @@ def open_simulated_objects(
     folder = (Path(cache_dir) if cache_dir else cache_root()) / "simulation" / f"objects-{FORMAT}-{per_shape}"
     parts = []
     shards = range(seed, seed + n_shapes, SHARD)
-    for first in tqdm(shards, desc="simulating objects", unit="shard", disable=not progress):
+    for first in tqdm(shards, desc="simulating objects", unit="shard", disable=None if progress else True):
         last = min(first + SHARD, seed + n_shapes)
         file = folder / f"{first:08d}-{last:08d}.npz"
         if not file.is_file():

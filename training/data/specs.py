@@ -64,7 +64,7 @@ class DataOptions:
 
 
 def open_data(specs: str, options: DataOptions) -> list[CloudDataset]:
-    """Open the data sets that a comma-separated text names.
+    """Open the data sets that a comma-separated text names; several of objects get the same classes.
 
     Raises:
         FileNotFoundError, ValueError: one of them is not there or cannot be used.
@@ -72,6 +72,10 @@ def open_data(specs: str, options: DataOptions) -> list[CloudDataset]:
     parts = [open_one(text.strip(), options) for text in specs.split(",") if text.strip()]
     if not parts:
         raise ValueError(f"no data was named; say data=KIND:WHERE with a kind of {', '.join(KINDS)}")
+    if len(parts) > 1 and all(hasattr(part, "instance") for part in parts):
+        from .object_sets import with_same_classes
+
+        return with_same_classes(parts)  # type: ignore[return-value, arg-type]
     return parts
 
 

@@ -6,12 +6,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from training.data.objects import ObjectDataset, class_counts
-from training.data.specs import DataOptions, open_one
+from training.data.object_specs import open_all_objects
+from training.data.objects import ObjectDataset
+from training.data.specs import DataOptions
+from training.export import without_places
 from training.object_views import MODELNET40, ObjectView
 
 from .features import Describe, Described, describe_all, shape_statistics
@@ -113,7 +115,7 @@ def describe_of(model: str) -> Describe:
 
     header, tensors = read_model_file(model)
     network: Any = build(header)
-    network.load_state_dict(tensors)
+    network.load_state_dict(tensors, assign=True)
     network.eval()
     encoder = network if hasattr(network, "describe") else getattr(network, "encoder", None)
     if encoder is not None and hasattr(encoder, "describe"):
@@ -155,40 +157,49 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--y-up", default="", help="object files in which y is up, such as modelnet40_*")
     parser.add_argument("--label-set", default="", help="classes of labelled clouds, for instances:")
     parser.add_argument("--label-source", default="", help="id space of their labels")
+    parser.add_argument("--n-scenes", type=int, default=320, help="shapes of sim:objects")
+    parser.add_argument("--per-scene", type=int, default=1, help="views of each")
+    parser.add_argument("--cache-dir", default="", help="folder of simulated objects and of cut ones")
     parser.add_argument("--out", default="", help="result file (JSON)")
     return parser
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    options = {
-        "label_set": args.label_set or None,
-        "label_source": args.label_source,
-        "variant": args.variant,
-        "y_up": tuple(v for v in args.y_up.split(",") if v),
-    }
-    data: Any = open_one(args.data, DataOptions(**options, split="train" if args.test_split else ""))
-    test: Any = (
-        open_one(args.data, DataOptions(**options, split=args.test_split)) if args.test_split else None
+    options = DataOptions(
+        label_set=args.label_set or None,
+        label_source=args.label_source,
+        variant=args.variant,
+        y_up=_words(args.y_up),
+        n_scenes=args.n_scenes,
+        per_scene=args.per_scene,
+        cache_dir=args.cache_dir,
     )
-    if not hasattr(data, "classes"):
-        raise ValueError(f"'{args.data}' holds scenes, not single objects; try instances:{args.data}")
     settings = ProbeSettings(
-        data=f"{args.data.partition(':')[0]}:{Path(args.data.rpartition(':')[2]).name}",
+        data=without_places(args.data),
         model=Path(args.model).name or ProbeSettings.model,
-        probes=tuple(args.probes.split(",")),
+        probes=_words(args.probes),
         per_class=args.per_class,
         standardise=args.standardise,
         view=ObjectView(args.points),
-        seeds=tuple(int(s) for s in args.seeds.split(",")),
+        seeds=tuple(int(s) for s in _words(args.seeds)),
     )
+    if args.test_split:
+        data = open_all_objects(args.data, replace(options, split="train"))
+        test = open_all_objects(args.data, replace(options, split=args.test_split))
+        roles = {"train": about(data), "test": about(test)}
+    else:
+        data, test = open_all_objects(args.data, options), None
+        roles = {"all": about(data)}
     runs = probe_objects(describe_of(args.model) if args.model else shape_statistics, data, settings, test)
-    print(", ".join(f"{name} {n}" for name, n in class_counts(data).items() if n))
+    for role, story in roles.items():
+        print(f"{role}: " + ", ".join(f"{name} {n}" for name, n in story["classes"].items() if n))
     print(table(runs))
     if args.out:
-        roles = {"train": about(data)} | ({"test": about(test)} if test is not None else {})
-        write_result(
-            args.out, "probe", settings, roles if test is not None else {"all": roles["train"]}, runs
-        )
+        write_result(args.out, "probe", settings, roles, runs)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 if __name__ == "__main__":
