@@ -74,6 +74,7 @@ SCANOBJECTNN = ObjectView(2048, unit_sphere=False)
 """As Point-MAE had it. Later works turn objects instead, worth 2.5 to 4 points by itself: SCANOBJECTNN_TURNED."""
 SCANOBJECTNN_TURNED = ObjectView(2048, unit_sphere=False, scale_shift=False, turn=True)
 SHAPENETPART = ObjectView(2048, pool=False)
+"""2,048 random points, in tests the same ones every time. Published code draws with repetition; here without."""
 
 
 def usable(cloud: PointCloud, least: int = 2) -> NDArray[np.int64]:

@@ -93,6 +93,11 @@ def _features(describe: Describe, points: NDArray[np.float32]) -> NDArray[np.flo
     return values
 
 
+def on_published_axes(describe: Describe) -> Describe:
+    """Turn objects to y up before they are described: for weights trained on ShapeNet or ModelNet as published."""
+    return lambda points: describe(torch.stack([points[..., 0], points[..., 2], -points[..., 1]], -1))
+
+
 def shape_statistics(points: Tensor) -> Tensor:
     """Describe objects by 24 plain numbers, the baseline of all probes.
 
