@@ -29,7 +29,9 @@ class ObjectView:
     """One way to look at objects; call it with a generator for a training view, with None for the test's.
 
     Attributes:
-        n_points: what the network takes; smaller objects are filled up with repetitions.
+        n_points: what the network takes; smaller objects are filled up with repetitions of their points, so
+            that every patch has as many as it needs.
+        least: objects with fewer finite points are refused.
         pool: choose by FPS (for training a random subset of an FPS pool), else at random (for tests the
             same points every time).
         unit_sphere: subtract the centroid and divide by the largest distance.
@@ -42,6 +44,11 @@ class ObjectView:
     unit_sphere: bool = True
     scale_shift: bool = True
     turn: bool = False
+    least: int = 2
+
+    def __post_init__(self) -> None:
+        if self.n_points < 1 or self.least < 1:
+            raise ValueError(f"n_points {self.n_points} and least {self.least} must be at least 1")
 
     def __call__(self, cloud: PointCloud, rng: Generator | None = None) -> Points:
         """Return (n_points, 3) float32.
@@ -53,7 +60,7 @@ class ObjectView:
 
     def with_rows(self, cloud: PointCloud, rng: Generator | None = None) -> tuple[Points, NDArray[np.int64]]:
         """Return (n_points, 3) float32 and the (n_points,) numbers of these points in the cloud."""
-        kept = usable(cloud)
+        kept = usable(cloud, self.least)
         xyz = unit_sphere(cloud.xyz[kept]) if self.unit_sphere else cloud.xyz[kept]
         if self.pool:
             rows = fps_subset(xyz, self.n_points, rng)

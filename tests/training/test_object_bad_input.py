@@ -199,6 +199,10 @@ def test_small_objects_are_filled_up_and_a_little_nan_is_left_out() -> None:
     points = ObjectView(16)(few)
     assert points.shape == (16, 3)
     assert len(np.unique(points, axis=0)) == 3
+    with pytest.raises(ValueError, match="has 3 points; at least 32 are needed"):
+        ObjectView(64, least=32)(few)
+    with pytest.raises(ValueError, match="n_points 0"):
+        ObjectView(0)
     one_bad = PointCloud(np.concatenate([NAN, SHAPE]))
     assert usable(one_bad).tolist() == list(range(1, 201))
     assert np.isfinite(ObjectView(1024)(one_bad)).all()

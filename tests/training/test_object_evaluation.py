@@ -129,6 +129,8 @@ def test_a_leaking_split_is_refused() -> None:
         run_probe(Probe(), part, part)
     with pytest.raises(ValueError, match="other classes"):
         run_probe(Probe(), part, described(np.eye(4), np.array([0, 1, 0, 1]), "y", ("a", "b")))
+    with pytest.raises(ValueError, match="test part has no object"):
+        run_probe(Probe(), part, part.take([]))
     with pytest.raises(ValueError, match="at least two classes"):
         run_probe(Probe(), part.take([0, 2]), described(np.eye(4), np.array([0, 1, 0, 1]), "y"))
 

@@ -12,7 +12,7 @@ import pytest
 from pc_perception.cloud import PointCloud
 from pc_perception.io.files import write_cloud
 from pc_perception.labels import load_label_set
-from training.data.cut_objects import Cutting, cut
+from training.data.cut_objects import Cutting, _instance, cut
 from training.data.dataset import Picker
 from training.data.objects import ObjectDataset, class_counts
 from training.data.simulated_objects import CLASSES, N_POINTS, simulated_object
@@ -100,7 +100,14 @@ def test_instances_of_a_recording_stay_together(tmp_path: Path) -> None:
     data: ObjectDataset = open_one(f"instances:{tmp_path / 'drive.mcap'}", options)
     assert len(data) == 12
     # A drive shows the same things again, so that all vehicles of nearby clouds count as one.
-    assert len({data.instance(i) for i in range(12)}) == 2
+    assert {data.instance(i).partition("/")[2] for i in range(12)} == {"clouds 0 vehicle", "clouds 0 person"}
+
+
+def test_instance_ids_of_a_recording_are_tracks() -> None:
+    assert _instance("car", 7, 3, 0, 50) == _instance("car", 7, 90, 5, 50) != _instance("car", 8, 3, 0, 50)
+    assert _instance("car", 0, 49, 0, 50) == _instance("car", 0, 0, 1, 50) != _instance("car", 0, 50, 0, 50)
+    assert _instance("car", 7, 3, 0, 1) != _instance("car", 7, 4, 0, 1)
+    assert _instance("car", 0, 3, 0, 1) != _instance("car", 0, 3, 1, 1)
 
 
 def test_instances_of_simulated_streets(tmp_path: Path) -> None:

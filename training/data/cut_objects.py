@@ -107,49 +107,53 @@ def cut_to_file(file: Path, data: CloudDataset, label_set: LabelSet, cutting: Cu
         ValueError: more than 1 % of the clouds cannot be used, or no object was found.
     """
     cutting.validate(label_set)
-    clouds: list[PointCloud] = []
-    labels: list[int] = []
-    ids: list[str] = []
-    things: list[str] = []
+    found: list[tuple[PointCloud, int, str, str]] = []
     bad: list[str] = []
     for i in range(len(data)):
         try:
-            cloud = data[i]
-            found = list(cut(cloud, label_set, cutting))
+            found += _objects_of(data, i, label_set, cutting)
         except (ValueError, OSError) as error:
             bad.append(f"{data.name(i)}: {error}")
             _log.warning("skipped %s", bad[-1])
-            continue
-        for k, (number, thing, rows) in enumerate(found):
-            middle = (cloud.xyz[rows].min(0) + cloud.xyz[rows].max(0)) / 2
-            part = cloud.select(rows)
-            clouds.append(PointCloud(part.xyz - middle, part.fields))
-            labels.append(number)
-            ids.append(f"{data.name(i)} object {k}")
-            group = f"clouds {i // cutting.group * cutting.group}"
-            things.append(
-                f"{group} {label_set.classes[number]} {thing or ('all' if cutting.group > 1 else k)}"
-            )
     check_share(bad, len(data))
-    if not clouds:
+    if not found:
         raise ValueError(
             f"none of the {len(data)} clouds has an object of at least {cutting.min_points} points; check "
             "label_source, or name classes"
         )
+    clouds, labels, ids, things = (list(column) for column in zip(*found, strict=True))
     write_objects(file, clouds, labels, label_set.classes, ids, things)
 
 
-def _thing(name: str, thing: int, cloud: int, k: int, group: int) -> str:
+def _objects_of(
+    data: CloudDataset, i: int, label_set: LabelSet, cutting: Cutting
+) -> list[tuple[PointCloud, int, str, str]]:
+    """Return points, class, name and instance of each object of cloud ``i``."""
+    cloud, found = data[i], []
+    for k, (number, thing, rows) in enumerate(cut(cloud, label_set, cutting)):
+        part = cloud.select(rows)
+        xyz = part.xyz - (part.xyz.min(0) + part.xyz.max(0)) / 2
+        instance = _instance(label_set.classes[number], thing, i, k, cutting.group)
+        found.append((PointCloud(xyz, part.fields), number, f"{data.name(i)} object {k}", instance))
+    return found
+
+
+def _instance(name: str, thing: int, cloud: int, k: int, group: int) -> str:
     """Name the instance: ids within a recording are taken for tracks, those of single clouds for their own."""
     if group == 1:
         return f"cloud {cloud} {name} {thing or f'part {k}'}"
     return f"{name} {thing}" if thing else f"clouds {cloud // group * group} {name}"
 
 
-def key_of(where: str, data: CloudDataset, label_set: LabelSet, cutting: Cutting) -> str:
-    """Return a name that changes with the data's place, its files' stamps, the classes and the cutting."""
+def key_of(where: str, data: CloudDataset, label_set: LabelSet, cutting: Cutting, own: bool) -> str:
+    """Return a name for what is cut: it changes with the clouds' names, the classes and the cutting.
+
+    Args:
+        own: a recording or folder of the user's: the stamps of its files count too, since labels may change.
+    """
     place = Path(where)
-    files = sorted(place.rglob("*")) if place.is_dir() else [place] if place.exists() else []
+    files = (sorted(place.rglob("*")) if place.is_dir() else [place]) if own else []
     stats = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
-    parts = [where, stats, len(data), label_set.to_json(), asdict(cutting)]
+    names = [data.name(i) for i in range(len(data))]
+    parts = [where, stats, names, label_set.to_json(), asdict(cutting)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]

@@ -84,7 +84,8 @@ def open_instances(where: str, options: DataOptions, cutting: Cutting | None = N
         group=1 if kind == "folder" else options.per_scene if kind == "sim" else BAG_GROUP
     )
     root = Path(options.cache_dir) if options.cache_dir else cache_root()
-    file = root / "objects" / f"{Path(inner).stem}-{key_of(inner, data, label_set, cutting)}.npz"
+    key = key_of(inner, data, label_set, cutting, own=kind in ("bag", "folder"))
+    file = root / "objects" / f"{Path(inner).stem}-{key}.npz"
     if not file.is_file():
         cut_to_file(file, data, label_set, cutting)
     return read_objects(file)

@@ -2,7 +2,8 @@
 """What training and evaluation ask of a data set of objects, and the parts that all of them share.
 
 Every object stands with z up, as ``PointCloud`` has it. Published sets that have y up are turned on reading
-(``z_up``); weights that were trained on their own axes want ``y_up`` before them.
+(``z_up``); weights that were trained on their own axes want ``y_up`` before them. Fields (``normal``, ``rgb``,
+``intensity``) are there where the data has them and are never made up.
 """
 
 from __future__ import annotations

@@ -9,13 +9,13 @@ from pathlib import Path
 from .dataset import CloudDataset
 
 KINDS = {
-    "sim": "simulated clouds: sim:street, sim:drive or sim:room",
+    "sim": "simulated clouds: sim:street, sim:drive or sim:room; single objects: sim:objects",
     "bag": "point clouds of a recording: bag:drive.mcap",
     "folder": "cloud files, labelled or not: folder:DIR",
     "nuscenes": "a nuScenes-format data set with lidarseg: nuscenes:DIR",
     "semantickitti": "sequences with velodyne/ and labels/: semantickitti:DIR",
     "s3dis": "blocks of S3DIS rooms: s3dis:DIR",
-    "objects": "files of objects: objects:DIR; sim:objects",
+    "objects": "files of objects: objects:DIR",
     "instances": "objects cut out of labelled clouds: instances:drive.mcap, instances:DIR, instances:KIND:WHERE",
     "modelnet40": "ModelNet40 as text, cache or h5: modelnet40:DIR",
     "scanobjectnn": "ScanObjectNN: scanobjectnn:DIR variant=hardest",
@@ -87,7 +87,7 @@ def open_one(spec: str, options: DataOptions) -> CloudDataset:
         raise ValueError(f"'{spec}' names no data; use one of: " + "; ".join(KINDS.values()))
     if not where:
         raise ValueError(f"'{spec}' does not say where the data is; write {kind}:WHERE or data_root=WHERE")
-    if kind in OBJECTS or spec == "sim:objects":
+    if kind in OBJECTS or (kind, where) == ("sim", "objects"):
         from .object_specs import open_objects
 
         return open_objects(kind, where, options)

@@ -153,6 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--probes", default="svm,linear,knn", help=f"of {', '.join(CHOICES)}")
     parser.add_argument("--standardise", action="store_true", help="bring features to mean 0, variance 1")
     parser.add_argument("--points", type=int, default=1024, help="points of an object")
+    parser.add_argument("--metric", action="store_true", help="keep metres: no scaling to the unit sphere")
     parser.add_argument("--variant", default="", help="of ScanObjectNN: bg, only, hardest")
     parser.add_argument("--y-up", default="", help="object files in which y is up, such as modelnet40_*")
     parser.add_argument("--label-set", default="", help="classes of labelled clouds, for instances:")
@@ -180,7 +181,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         probes=_words(args.probes),
         per_class=args.per_class,
         standardise=args.standardise,
-        view=ObjectView(args.points),
+        view=ObjectView(args.points, unit_sphere=not args.metric),
         seeds=tuple(int(s) for s in _words(args.seeds)),
     )
     if args.test_split:

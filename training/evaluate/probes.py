@@ -118,8 +118,11 @@ def run_probe(
     Raises:
         ValueError: classes differ, an instance is in two of the parts, or a choice is wanted without validation.
     """
-    parts = [train, test] + ([validation] if validation else [])
-    _apart(parts)
+    parts = {"training": train, "test": test} | ({"validation": validation} if validation else {})
+    empty = [name for name, part in parts.items() if not len(part.labels)]
+    if empty:
+        raise ValueError(f"the {empty[0]} part has no object; there are too few instances to split")
+    _apart(list(parts.values()))
     strength, best = probe.strength, float("nan")
     if not strength:
         if validation is None:
