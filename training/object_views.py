@@ -29,8 +29,9 @@ class ObjectView:
     """One way to look at objects; call it with a generator for a training view, with None for the test's.
 
     Attributes:
-        n_points: what the network takes; smaller objects are filled up with repetitions of their points, so
-            that every patch has as many as it needs.
+        n_points: at most so many; smaller objects keep all of theirs.
+        fill: repeat the points of smaller objects up to ``n_points``, for a network that needs a fixed number.
+            Repeated points crowd the patches around them, so it is off; published sets have enough.
         least: objects with fewer finite points are refused.
         pool: choose by FPS (for training a random subset of an FPS pool), else at random (for tests the
             same points every time).
@@ -40,6 +41,7 @@ class ObjectView:
     """
 
     n_points: int = 1024
+    fill: bool = False
     pool: bool = True
     unit_sphere: bool = True
     scale_shift: bool = True
@@ -51,7 +53,7 @@ class ObjectView:
             raise ValueError(f"n_points {self.n_points} and least {self.least} must be at least 1")
 
     def __call__(self, cloud: PointCloud, rng: Generator | None = None) -> Points:
-        """Return (n_points, 3) float32.
+        """Return (n, 3) float32, n <= n_points.
 
         Raises:
             ValueError: as ``usable``.
@@ -59,13 +61,15 @@ class ObjectView:
         return self.with_rows(cloud, rng)[0]
 
     def with_rows(self, cloud: PointCloud, rng: Generator | None = None) -> tuple[Points, NDArray[np.int64]]:
-        """Return (n_points, 3) float32 and the (n_points,) numbers of these points in the cloud."""
+        """Return (n, 3) float32, n <= n_points, and the (n,) numbers of these points in the cloud."""
         kept = usable(cloud, self.least)
         xyz = unit_sphere(cloud.xyz[kept]) if self.unit_sphere else cloud.xyz[kept]
         if self.pool:
             rows = fps_subset(xyz, self.n_points, rng)
         else:
             rows = subset(len(xyz), self.n_points, np.random.default_rng(0) if rng is None else rng)
+        if self.fill:
+            rows = np.resize(rows, self.n_points)
         points = xyz[rows]
         if rng is not None and self.turn:
             points = turned(points, rng)
@@ -77,6 +81,7 @@ class ObjectView:
 SHAPENET = ObjectView(1024, pool=False)
 """Point-MAE's pre-training: 1,024 random points of the 8,192, scale and shift."""
 MODELNET40 = ObjectView(1024)
+"""Fine-tuning and probes."""
 SCANOBJECTNN = ObjectView(2048, unit_sphere=False)
 """As Point-MAE had it. Later works turn objects instead, worth 2.5 to 4 points by itself: SCANOBJECTNN_TURNED."""
 SCANOBJECTNN_TURNED = ObjectView(2048, unit_sphere=False, scale_shift=False, turn=True)
@@ -109,7 +114,10 @@ def unit_sphere(xyz: Points) -> Points:
 
 
 def fps_subset(xyz: Points, n: int, rng: Generator | None = None) -> NDArray[np.int64]:
-    """Return n rows: those FPS takes from row 0 on, or with ``rng`` a random subset of a larger FPS pool."""
+    """Return n rows: those FPS takes from row 0 on, or with ``rng`` a random subset of a larger FPS pool.
+
+    All of them, where there are no more than n.
+    """
     if len(xyz) <= n:
         return subset(len(xyz), n, rng)
     size = min(POOLS.get(n, n * 6 // 5), len(xyz)) if rng is not None else n
@@ -118,9 +126,8 @@ def fps_subset(xyz: Points, n: int, rng: Generator | None = None) -> NDArray[np.
 
 
 def subset(n_points: int, n: int, rng: Generator | None = None) -> NDArray[np.int64]:
-    """Return n of ``n_points`` rows: random ones with ``rng``, and all of them over and over where too few."""
-    order = np.arange(n_points) if rng is None else rng.permutation(n_points)
-    return np.resize(order, n)
+    """Return at most n of ``n_points`` rows: the first ones, or with ``rng`` random ones."""
+    return np.arange(min(n_points, n)) if rng is None else rng.permutation(n_points)[:n]
 
 
 def turned(xyz: Points, rng: Generator, axis: int = 2) -> Points:

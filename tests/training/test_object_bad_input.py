@@ -194,11 +194,12 @@ def test_objects_without_a_shape(xyz: np.ndarray, problem: str) -> None:
         ObjectView(16)(PointCloud(xyz))
 
 
-def test_small_objects_are_filled_up_and_a_little_nan_is_left_out() -> None:
+def test_small_objects_keep_their_points_and_a_little_nan_is_left_out() -> None:
     few = PointCloud(SHAPE[:3])
-    points = ObjectView(16)(few)
-    assert points.shape == (16, 3)
-    assert len(np.unique(points, axis=0)) == 3
+    assert ObjectView(16)(few).shape == (3, 3)
+    filled = ObjectView(16, fill=True)(few)
+    assert filled.shape == (16, 3)
+    assert len(np.unique(filled, axis=0)) == 3
     with pytest.raises(ValueError, match="has 3 points; at least 32 are needed"):
         ObjectView(64, least=32)(few)
     with pytest.raises(ValueError, match="n_points 0"):

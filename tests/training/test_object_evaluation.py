@@ -370,4 +370,19 @@ def test_descriptions_do_not_depend_on_the_batch() -> None:
     data = objects(4, 1)
     by_one, by_five = (describe_all(shape_statistics, data, SMALL, n) for n in (1, 5))
     np.testing.assert_allclose(by_one.features, by_five.features, rtol=1e-4, atol=1e-5)
-    assert by_one.names == by_five.names
+    assert by_one.names == by_five.names == tuple(data.names)
+
+
+def test_objects_of_many_sizes_are_described_in_their_order() -> None:
+    sizes = [5, 16, 9, 400, 5, 300, 9]
+    xyz = np.random.default_rng(0).normal(size=(sum(sizes), 3)).astype(np.float32)
+    data = StoredObjects(PointCloud(xyz), np.cumsum([0, *sizes]), np.zeros(7, int), ("a",), list("abcdefg"))
+    asked = []
+
+    def sizes_of(points: Tensor) -> Tensor:
+        asked.append(tuple(points.shape[:2]))
+        return torch.full((len(points), 1), float(points.shape[1]))
+
+    found = describe_all(sizes_of, data, SMALL, batch_size=2)
+    assert found.features[:, 0].tolist() == [5, 16, 9, 16, 5, 16, 9]
+    assert sorted(asked) == [(1, 16), (2, 5), (2, 9), (2, 16)]

@@ -74,7 +74,7 @@ def _write(data: ObjectDataset, n_points: int, file: Path, progress: bool) -> No
         except (ValueError, OSError) as error:
             bad.append(f"{data.name(i)}: {error}")
             continue
-        out[len(rows)] = xyz[fps_subset(xyz, n_points)]
+        out[len(rows)] = xyz[np.resize(fps_subset(xyz, n_points), n_points)]
         rows.append(i)
     out.flush()
     check_share(bad, len(data))

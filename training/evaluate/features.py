@@ -15,11 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pc_perception.cloud import PointCloud
 from training.data.objects import ObjectDataset, check_share
-from training.object_views import MODELNET40, ObjectView
+from training.object_views import MODELNET40
 
 Describe = Callable[[Tensor], Tensor]
 """(B, N, 3) float32 points to (B, F) features; the callable moves them to its own device."""
+View = Callable[[PointCloud], NDArray[np.float32]]
+"""An object to (n, 3) points: an ``ObjectView``, or what a model's own contract does."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,9 @@ class Described:
 
 
 def describe_all(
-    describe: Describe, data: ObjectDataset, view: ObjectView = MODELNET40, batch_size: int = 64
+    describe: Describe, data: ObjectDataset, view: View = MODELNET40, batch_size: int = 64
 ) -> Described:
-    """Describe the labelled objects of a data set, each in its test view.
+    """Describe the labelled objects of a data set, each in its test view, in batches of objects of one size.
 
     Objects that cannot be used (unreadable, NaN, a single point) are named, counted and skipped.
 
@@ -64,33 +67,44 @@ def describe_all(
     rows = [i for i in range(len(data)) if data.label(i) >= 0]
     if not rows:
         raise ValueError("no object of the data has a class")
-    points, kept, features, bad = [], [], [], []
+    waiting: dict[int, list[tuple[int, NDArray[np.float32]]]] = {}
+    found: dict[int, NDArray[np.float32]] = {}
+    bad: list[str] = []
     for i in rows:
         try:
-            points.append(view(data[i]))
-            kept.append(i)
+            points = view(data[i])
         except (ValueError, OSError) as error:
             bad.append(f"{data.name(i)}: {error}")
-        if len(points) == batch_size:
-            features.append(_features(describe, np.stack(points)))
-            points = []
+            continue
+        waiting.setdefault(len(points), []).append((i, points))
+        if len(waiting[len(points)]) == batch_size:
+            found |= _features(describe, waiting.pop(len(points)))
     check_share(bad, len(rows))
-    if points:
-        features.append(_features(describe, np.stack(points)))
-    labels = np.array([data.label(i) for i in kept], np.int64)
-    names, things = tuple(data.name(i) for i in kept), tuple(data.instance(i) for i in kept)
-    return Described(np.concatenate(features), labels, names, things, data.classes, tuple(bad))
+    for batch in waiting.values():
+        found |= _features(describe, batch)
+    kept = sorted(found)
+    return Described(
+        features=np.stack([found[i] for i in kept]),
+        labels=np.array([data.label(i) for i in kept], np.int64),
+        names=tuple(data.name(i) for i in kept),
+        instances=tuple(data.instance(i) for i in kept),
+        classes=data.classes,
+        bad=tuple(bad),
+    )
 
 
-def _features(describe: Describe, points: NDArray[np.float32]) -> NDArray[np.float32]:
+def _features(
+    describe: Describe, batch: Sequence[tuple[int, NDArray[np.float32]]]
+) -> dict[int, NDArray[np.float32]]:
+    """Return the features of objects of one size by their numbers."""
     with torch.inference_mode():
-        out = describe(torch.from_numpy(points))
-    values = out.detach().float().cpu().numpy()
-    if values.ndim != 2 or len(values) != len(points):
-        raise ValueError(f"the encoder must return ({len(points)}, F) features, it returned {values.shape}")
+        out = describe(torch.from_numpy(np.stack([points for _, points in batch])))
+    values = out.float().cpu().numpy()
+    if values.ndim != 2 or len(values) != len(batch):
+        raise ValueError(f"the encoder must return ({len(batch)}, F) features, it returned {values.shape}")
     if not np.isfinite(values).all():
         raise ValueError("the encoder returned features that are NaN or infinite")
-    return values
+    return {i: row for (i, _), row in zip(batch, values, strict=True)}
 
 
 def on_published_axes(describe: Describe) -> Describe:

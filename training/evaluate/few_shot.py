@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from training.data.few_shot_folds import Fold
 from training.metrics import mean_std
-from training.object_views import MODELNET40, ObjectView
+from training.object_views import MODELNET40
 
-from .features import Describe, describe_all
+from .features import Describe, View, describe_all
 from .probes import Probe, run_probe
 
 
@@ -60,7 +60,7 @@ def run_folds(folds: Sequence[Fold], learn: Callable[[Fold, int], float]) -> Few
 
 
 def probe_folds(
-    describe: Describe, folds: Sequence[Fold], probe: Probe | None = None, view: ObjectView = MODELNET40
+    describe: Describe, folds: Sequence[Fold], probe: Probe | None = None, view: View = MODELNET40
 ) -> FewShotResult:
     """Few-shot accuracy of a probe on frozen features."""
     chosen = probe or Probe()
