@@ -60,7 +60,9 @@ class Probe:
         if len(np.unique(train.labels)) < 2:
             raise ValueError("a probe needs training objects of at least two classes")
         if self.kind == "svm":
-            last: Any = LinearSVC(C=strength, random_state=self.seed, max_iter=5000, dual=True)
+            # The same optimum, from the side with fewer unknowns: several times faster.
+            dual = len(train.features) < train.features.shape[1]
+            last: Any = LinearSVC(C=strength, random_state=self.seed, max_iter=5000, dual=dual)
         elif self.kind == "linear":
             last = LogisticRegression(C=strength, max_iter=2000)
         else:
@@ -123,16 +125,12 @@ def run_probe(
     if empty:
         raise ValueError(f"the {empty[0]} part has no object; there are too few instances to split")
     _apart(list(parts.values()))
-    strength, best = probe.strength, float("nan")
-    if not strength:
-        if validation is None:
-            raise ValueError(
-                "the probe's strength is to be chosen; give a validation split carved from the training one"
-            )
-        strength, best = _choose(probe, train, validation)
-    elif validation is not None:
-        best = _accuracy(probe.fit(train, strength), validation)
-    predicted = probe.fit(train, strength).predict(test.features)
+    if not probe.strength and validation is None:
+        raise ValueError(
+            "the probe's strength is to be chosen; give a validation split carved from the training one"
+        )
+    model, strength, best = _choose(probe, train, validation)
+    predicted = model.predict(test.features)
     correct = predicted == test.labels
     low, high = bootstrap(correct, test.instances, seed=probe.seed)
     present = np.unique(test.labels).tolist()
@@ -166,11 +164,18 @@ def _apart(parts: Sequence[Described]) -> None:
                 )
 
 
-def _choose(probe: Probe, train: Described, validation: Described) -> tuple[float, float]:
-    """Return the strength with the best validation accuracy, the weakest of equals, and that accuracy."""
-    scores = [_accuracy(probe.fit(train, s), validation) for s in CHOICES[probe.kind]]
-    best = int(np.argmax(scores))
-    return CHOICES[probe.kind][best], scores[best]
+def _choose(probe: Probe, train: Described, validation: Described | None) -> tuple[Any, float, float]:
+    """Return the fitted model with the best validation accuracy, its strength, and that accuracy.
+
+    The weakest of equals; the only one where the strength is given.
+    """
+    best: tuple[Any, float, float] = (None, 0.0, float("-inf"))
+    for strength in (probe.strength,) if probe.strength else CHOICES[probe.kind]:
+        model = probe.fit(train, strength)
+        score = _accuracy(model, validation) if validation is not None else float("nan")
+        if best[0] is None or score > best[2]:
+            best = (model, strength, score)
+    return best
 
 
 def _accuracy(model: Any, part: Described) -> float:
