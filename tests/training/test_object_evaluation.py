@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from pc_perception.cloud import PointCloud
 from training.data.few_shot_folds import draw_folds
 from training.data.object_sets import JoinedObjects, ObjectSubset, Relabeled
 from training.data.objects import LabeledObject, StoredObjects, class_counts, labels_of, y_up
+from training.evaluate.accuracy import measure, measure_classifier
 from training.evaluate.features import Described, describe_all, on_published_axes, shape_statistics
 from training.evaluate.few_shot import FewShotResult, probe_folds, run_folds
 from training.evaluate.object_splits import bootstrap, few_labels, split_by_instance
@@ -99,14 +101,33 @@ def test_separable_features_give_all_and_random_ones_chance(kind: str) -> None:
         sides[name] = described(np.eye(3)[y] * 5 + rng.normal(0, 0.1, (n, 3)), y, name)
     strength = Probe().strength if kind == "svm" else 0.0
     found = run_probe(Probe(kind, strength), sides["train"], sides["test"], sides["validation"])
-    assert (found.accuracy, found.low, found.mean_recall) == (1.0, 1.0, 1.0)
-    assert found.recall == {"a": 1.0, "b": 1.0, "c": 1.0}
+    assert (found.accuracy, found.test.low, found.test.mean_recall) == (1.0, 1.0, 1.0)
+    assert found.test.recall == {"a": 1.0, "b": 1.0, "c": 1.0}
     noise = {k: described(rng.normal(size=(len(v.labels), 8)), v.labels, k) for k, v in sides.items()}
     found = run_probe(Probe(kind, 0), noise["train"], noise["test"], noise["validation"])
     assert 0.22 < found.accuracy < 0.45
-    assert found.low < found.accuracy < found.high
+    assert found.test.low < found.accuracy < found.test.high
     assert found.chosen
     assert found.strength in CHOICES[kind]
+
+
+def test_a_classifier_is_measured_by_class_names() -> None:
+    data = objects(per_class=4, views=2)  # a, b, c
+
+    def classify(clouds: Sequence[PointCloud]) -> list[int]:
+        """Know b (0) from everything else (1), which it calls c."""
+        return [0 if 3 < np.std(cloud.xyz[:, 2]) < 7 else 1 for cloud in clouds]
+
+    found = measure_classifier(classify, ("b", "c"), data, batch_size=3)
+    assert (found.accuracy, found.n_objects, found.n_instances, found.unknown) == (1.0, 16, 8, 8)
+    swapped = measure_classifier(lambda clouds: [1] * len(clouds), ("b", "c"), data)
+    assert swapped.recall == {"b": 0.0, "c": 1.0}
+    assert (swapped.accuracy, swapped.mean_recall) == (0.5, 0.5)
+    assert swapped.low < 0.5 < swapped.high
+    with pytest.raises(ValueError, match="no object is of a class that the classifier has; it has fox"):
+        measure_classifier(classify, ("fox",), data)
+    with pytest.raises(ValueError, match="2 predictions and 3 instances"):
+        measure(np.zeros(3), np.zeros(2), ["x"] * 3, ("a",))
 
 
 def test_strength_is_chosen_on_validation_alone() -> None:
@@ -168,7 +189,7 @@ def test_an_official_test_part_is_used_as_it_is() -> None:
     data, test = objects(per_class=12), objects(per_class=4)
     test = StoredObjects(test.cloud, test.offsets, test.labels, CLASSES, [f"test {n}" for n in test.names])
     runs = probe_objects(shape_statistics, data, ProbeSettings("x", view=SMALL, seeds=(0,)), test)
-    assert runs[0].details["svm 0.075"]["n_test"] == len(test)
+    assert runs[0].details["svm 0.075"]["test"]["n_objects"] == len(test)
     assert runs[0].details["svm 0.075"]["n_train"] < len(data)
 
 

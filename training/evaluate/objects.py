@@ -102,7 +102,9 @@ def _run(
 
 
 def _figures(found: ProbeResult) -> dict[str, Any]:
-    return {k: v for k, v in asdict(found).items() if k not in ("correct", "instances")}
+    story = asdict(found)
+    del story["test"]["correct"]
+    return story
 
 
 def describe_of(model: str) -> Describe:

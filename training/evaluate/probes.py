@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .accuracy import Accuracy, measure
 from .features import Described
-from .object_splits import bootstrap
 
 SVM_C = 0.075
 """Of the linear SVM on ModelNet40 in ReCon and Point-PQAE."""
@@ -85,31 +84,25 @@ def _fit_quietly(model: Any, train: Described) -> Any:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What a probe reached on test objects.
+    """What a probe reached.
 
     Attributes:
-        accuracy: share of objects; low, high: its 95 % interval, bootstrapped by instance.
-        mean_recall: mean over the test's classes.
-        recall: by class, for those in the test.
+        test: on the test objects.
         strength: C or neighbours that were used; chosen: True where a validation split chose it.
         validation: accuracy there; NaN where none was used.
-        n_train, n_test, n_instances: objects, and instances of the test.
-        correct: (n_test,) bool; instances: (n_test,) of the objects.
+        n_train: objects it was fitted on.
     """
 
-    accuracy: float
-    low: float
-    high: float
-    mean_recall: float
-    recall: dict[str, float]
+    test: Accuracy
     strength: float
     chosen: bool
     validation: float
     n_train: int
-    n_test: int
-    n_instances: int
-    correct: NDArray[np.bool_]
-    instances: tuple[str, ...]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the test objects that was right."""
+        return self.test.accuracy
 
 
 def run_probe(
@@ -130,26 +123,8 @@ def run_probe(
             "the probe's strength is to be chosen; give a validation split carved from the training one"
         )
     model, strength, best = _choose(probe, train, validation)
-    predicted = model.predict(test.features)
-    correct = predicted == test.labels
-    low, high = bootstrap(correct, test.instances, seed=probe.seed)
-    present = np.unique(test.labels).tolist()
-    recall = {test.classes[c]: float(correct[test.labels == c].mean()) for c in present}
-    return ProbeResult(
-        accuracy=float(correct.mean()),
-        low=low,
-        high=high,
-        mean_recall=float(np.mean(list(recall.values()))),
-        recall=recall,
-        strength=float(strength),
-        chosen=not probe.strength,
-        validation=best,
-        n_train=len(train.labels),
-        n_test=len(test.labels),
-        n_instances=len(set(test.instances)),
-        correct=correct,
-        instances=test.instances,
-    )
+    found = measure(test.labels, model.predict(test.features), test.instances, test.classes, probe.seed)
+    return ProbeResult(found, float(strength), not probe.strength, best, len(train.labels))
 
 
 def _apart(parts: Sequence[Described]) -> None:
