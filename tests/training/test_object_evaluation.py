@@ -247,6 +247,30 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "try instances:folder:" in capsys.readouterr().err
 
 
+def test_an_official_test_split_from_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import h5py
+
+    rng = np.random.default_rng(0)
+    for name, n in (("train", 60), ("test", 20)):
+        labels = np.arange(n) % 4
+        stretch = np.stack([np.ones(n), 1.0 + 2 * labels, np.ones(n)], 1)[:, None]
+        with h5py.File(tmp_path / f"ply_data_{name}0.h5", "w") as file:
+            file["data"] = (rng.normal(size=(n, 64, 3)) * stretch).astype(np.float32)
+            file["label"] = labels[:, None].astype(np.uint8)
+    args = ["--data", f"modelnet40:{tmp_path}", "--test-split", "test", "--seeds", "0", "--probes", "linear"]
+    assert main([*args, "--out", str(tmp_path / "r.json")]) == 0
+    printed = capsys.readouterr().out
+    assert "train: airplane 15, bathtub 15, bed 15, bench 15" in printed
+    assert "test: airplane 5, bathtub 5, bed 5, bench 5" in printed
+    story = json.loads((tmp_path / "r.json").read_text())
+    assert set(story["data"]) == {"train", "test"}
+    figures = story["runs"][0]["details"]["linear, chosen on validation"]
+    assert (figures["test"]["n_objects"], figures["n_train"]) == (20, 48)
+    assert figures["test"]["accuracy"] > 0.6
+
+
 def test_drawn_folds_and_their_accuracy() -> None:
     names = tuple("abcdef")
     train, test = objects(12, 2, names), objects(8, 1, names)

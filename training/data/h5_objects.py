@@ -21,16 +21,7 @@ def read_h5(
         FileNotFoundError: there is no such file.
         ValueError: it is damaged, a key is missing, keys are swapped, or a label is no class.
     """
-    import h5py
-
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file '{path}'")
-    try:
-        with h5py.File(path, "r") as file:
-            arrays = {key: file[key][()] for key in file if isinstance(file[key], h5py.Dataset)}
-    except (OSError, RuntimeError, KeyError) as error:
-        raise ValueError(f"'{path}' cannot be read as HDF5, it may be truncated: {error}") from error
+    arrays = _load(Path(path))
     missing = [key for key in ("data", "label") if key not in arrays]
     if missing:
         raise ValueError(f"'{path}' has no key '{missing[0]}'; its keys are {sorted(arrays)}")
@@ -53,3 +44,16 @@ def read_h5(
         )
     rest = {key: value for key, value in arrays.items() if value.ndim and len(value) == len(data)}
     return data[:, :, :3].astype(np.float32), labels, rest
+
+
+def _load(path: Path) -> dict[str, NDArray]:
+    """Return all arrays of the file's top level."""
+    import h5py
+
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file '{path}'")
+    try:
+        with h5py.File(path, "r") as file:
+            return {key: file[key][()] for key in file if isinstance(file[key], h5py.Dataset)}
+    except (OSError, RuntimeError, KeyError) as error:
+        raise ValueError(f"'{path}' cannot be read as HDF5, it may be truncated: {error}") from error

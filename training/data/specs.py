@@ -94,16 +94,14 @@ def open_one(spec: str, options: DataOptions) -> CloudDataset:
     if kind == "sim":
         from .simulation import SimulatedClouds
 
-        return SimulatedClouds(
-            where,
-            options.label_set,
-            options.n_scenes,
-            options.per_scene,
-            options.seed,
-            options.cache_dir or None,
-        )
+        size = (options.n_scenes, options.per_scene)
+        return SimulatedClouds(where, options.label_set, *size, options.seed, options.cache_dir or None)
     if not Path(where).exists():
         raise FileNotFoundError(f"'{spec}': there is no '{where}'")
+    return _open_scenes(kind, where, options)
+
+
+def _open_scenes(kind: str, where: str, options: DataOptions) -> CloudDataset:
     if kind == "bag":
         from .bag import BagClouds
 
