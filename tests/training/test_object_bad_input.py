@@ -99,6 +99,21 @@ def test_only_arrays_of_numbers_are_unpickled(tmp_path: Path, content: np.ndarra
         read_arrays(tmp_path / "x.pkl")
 
 
+def test_a_small_pickle_cannot_ask_for_much_memory(tmp_path: Path) -> None:
+    file = tmp_path / "x.pkl"
+    file.write_bytes(b"\x80\x02]r\xff\xff\xff\xff.")  # an empty list, kept as object number 2^32 - 1
+    with pytest.raises(ValueError, match="counts 4294967295 objects in 9 bytes"):
+        read_arrays(file)
+    file.write_bytes(b"\x80\x05\x96" + (2**40).to_bytes(8, "little") + b"abc.")  # a terabyte is announced
+    with pytest.raises(ValueError, match=r"x\.pkl"):
+        read_arrays(file)
+    nested: list = []
+    for _ in range(60):
+        nested = [nested, nested]
+    file.write_bytes(pickle.dumps(nested))
+    assert len(read_arrays(file)) == 2  # 2^60 lists, were they copied one by one
+
+
 @pytest.mark.parametrize("cut", [1, 7, 40, 200])
 def test_broken_pickles(tmp_path: Path, cut: int) -> None:
     raw = pickle.dumps([[np.zeros((20, 6), np.float32)], [np.array([1])]])

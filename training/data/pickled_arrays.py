@@ -9,13 +9,15 @@ arrays from their bytes; every other name is refused.
 from __future__ import annotations
 
 import pickle
+import pickletools
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 _PLAIN = "?bhilqBHILQefd"
+_PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
 
 
 class _Dtype:
@@ -96,7 +98,9 @@ def read_arrays(path: str | Path) -> Any:
         raise FileNotFoundError(f"there is no file '{path}'")
     try:
         with path.open("rb") as stream:
-            return _plain(_ArraysOnly(stream, encoding="latin1").load())
+            _check_sizes(stream, path.stat().st_size)
+            stream.seek(0)
+            return _plain(_ArraysOnly(stream, encoding="latin1").load(), {})
     except (
         pickle.UnpicklingError, EOFError, AttributeError, IndexError, KeyError, TypeError, ValueError, MemoryError,
         RecursionError, UnicodeError, OverflowError,
@@ -104,11 +108,22 @@ def read_arrays(path: str | Path) -> Any:
         raise ValueError(f"'{path}' cannot be read as a pickle of arrays: {error}") from error
 
 
-def _plain(value: Any) -> Any:
+def _check_sizes(stream: BinaryIO, n_bytes: int) -> None:
+    """Read through the instructions first: none may ask for more memory than the file is large."""
+    for instruction, argument, _ in pickletools.genops(stream):
+        if instruction.name in _PUTS and (argument or 0) > n_bytes:
+            raise pickle.UnpicklingError(f"it counts {argument} objects in {n_bytes} bytes")
+
+
+def _plain(value: Any, done: dict[int, Any]) -> Any:
+    """Put arrays in place of the stand-ins; what occurs twice is converted once."""
     if isinstance(value, _Array):
         return value.values if value.values.ndim else value.values[()]
-    if isinstance(value, dict):
-        return {_plain(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_plain(v) for v in value)
-    return value
+    if not isinstance(value, dict | list | tuple):
+        return value
+    if id(value) not in done:
+        if isinstance(value, dict):
+            done[id(value)] = {_plain(k, done): _plain(v, done) for k, v in value.items()}
+        else:
+            done[id(value)] = type(value)(_plain(v, done) for v in value)
+    return done[id(value)]
