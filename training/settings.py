@@ -31,7 +31,8 @@ class RunSettings:
         data: ``KIND:WHERE`` (``training/data/specs.py``), several separated by commas.
         data_shares: how often each data set is drawn from; empty: every cloud equally often.
         data_limit: use only this many clouds, spread evenly over the data; 0 for all.
-        data_root, version, split, label_source, label_field, sequences, areas, topic: see ``DataOptions``.
+        data_root, version, split, label_source, label_field, sequences, areas, topic, variant, y_up: see
+            ``DataOptions``.
         n_scenes, per_scene, data_seed, cache_dir: of simulated data, see ``DataOptions``.
         max_steps: batches; 0 for no limit.
         max_minutes: training time; 0 for no limit. The schedule follows whichever is further.
@@ -72,6 +73,8 @@ class RunSettings:
     sequences: tuple[str, ...] = ()
     areas: tuple[str, ...] = ()
     topic: str = ""
+    variant: str = ""
+    y_up: tuple[str, ...] = ()
     n_scenes: int = 200
     per_scene: int = 4
     data_seed: int = 0
@@ -135,6 +138,8 @@ class RunSettings:
             sequences=self.sequences,
             areas=self.areas,
             topic=self.topic,
+            variant=self.variant,
+            y_up=self.y_up,
             n_scenes=self.n_scenes,
             per_scene=self.per_scene,
             seed=self.data_seed,

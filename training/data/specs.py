@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One text says which data: ``sim:street``, ``bag:drive.mcap``, ``folder:DIR``, ``nuscenes:DIR`` ..."""
+"""One text says which data: ``sim:street``, ``bag:drive.mcap``, ``folder:DIR``, ``objects:DIR`` ..."""
 
 from __future__ import annotations
 
@@ -9,14 +9,23 @@ from pathlib import Path
 from .dataset import CloudDataset, Target
 
 KINDS = {
-    "sim": "simulated clouds: sim:street, sim:drive or sim:room",
+    "sim": "simulated clouds: sim:street, sim:drive or sim:room; single objects: sim:objects",
     "bag": "point clouds of a recording: bag:drive.mcap",
     "folder": "cloud files, labelled or not: folder:DIR",
     "nuscenes": "a nuScenes-format data set with lidarseg: nuscenes:DIR",
     "semantickitti": "sequences with velodyne/ and labels/: semantickitti:DIR",
     "scannet": "ScanNet v2 as published, whole scenes: scannet:DIR",
     "s3dis": "S3DIS as published or as arrays, whole rooms: s3dis:DIR",
+    "s3dis-blocks": "columns of S3DIS rooms, 2,048 points each: s3dis-blocks:DIR",
+    "objects": "files of objects: objects:DIR",
+    "instances": "objects cut out of labelled clouds: instances:drive.mcap, instances:DIR, instances:KIND:WHERE",
+    "modelnet40": "ModelNet40 as text, cache or h5: modelnet40:DIR",
+    "scanobjectnn": "ScanObjectNN: scanobjectnn:DIR variant=hardest",
+    "shapenet55": "ShapeNet-55: shapenet55:DIR",
+    "shapenetpart": "ShapeNetPart: shapenetpart:DIR",
 }
+OBJECTS = ("objects", "instances", "modelnet40", "scanobjectnn", "shapenet55", "shapenetpart")
+"""Kinds whose clouds are single objects, as is ``sim:objects``."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +42,13 @@ class DataOptions:
         label_field: of a folder's clouds, which field holds raw labels; empty: ``label``, or label files.
         sequences: SemanticKITTI sequences; empty takes all that have labels.
         areas: S3DIS areas, such as 1,2,3,4,6; empty takes all that are there.
-        split: official nuScenes or ScanNet split, ``train``, ``val`` ..., or path of a list of ScanNet
-            scenes; empty takes all scenes.
+        split: official split, ``train``, ``val`` ..., or path of a list of ScanNet scenes; empty takes all scenes
+            and, of sets of objects, what one trains on.
         topic: of a bag; empty takes its only one.
-        n_scenes, per_scene, seed, cache_dir: see ``simulation.SimulatedClouds``.
+        n_scenes, per_scene, seed, cache_dir: see ``simulation.SimulatedClouds``; for ``sim:objects`` shapes and
+            views of each.
+        variant: of ScanObjectNN: ``bg``, ``only`` or ``hardest``.
+        y_up: names of object files in which y is up (``object_files.open_object_files``).
     """
 
     label_set: Target
@@ -52,10 +64,12 @@ class DataOptions:
     per_scene: int = 4
     seed: int = 0
     cache_dir: str = ""
+    variant: str = ""
+    y_up: tuple[str, ...] = ()
 
 
 def open_data(specs: str, options: DataOptions) -> list[CloudDataset]:
-    """Open the data sets that a comma-separated text names.
+    """Open the data sets that a comma-separated text names; several of objects get the same classes.
 
     Raises:
         FileNotFoundError, ValueError: one of them is not there or cannot be used.
@@ -63,6 +77,10 @@ def open_data(specs: str, options: DataOptions) -> list[CloudDataset]:
     parts = [open_one(text.strip(), options) for text in specs.split(",") if text.strip()]
     if not parts:
         raise ValueError(f"no data was named; say data=KIND:WHERE with a kind of {', '.join(KINDS)}")
+    if len(parts) > 1 and all(hasattr(part, "instance") for part in parts):
+        from .object_sets import with_same_classes
+
+        return with_same_classes(parts)  # type: ignore[return-value, arg-type]
     return parts
 
 
@@ -74,19 +92,21 @@ def open_one(spec: str, options: DataOptions) -> CloudDataset:
         raise ValueError(f"'{spec}' names no data; use one of: " + "; ".join(KINDS.values()))
     if not where:
         raise ValueError(f"'{spec}' does not say where the data is; write {kind}:WHERE or data_root=WHERE")
+    if kind in OBJECTS or (kind, where) == ("sim", "objects"):
+        from .object_specs import open_objects
+
+        return open_objects(kind, where, options)
     if kind == "sim":
         from .simulation import SimulatedClouds
 
-        return SimulatedClouds(
-            where,
-            options.label_set,
-            options.n_scenes,
-            options.per_scene,
-            options.seed,
-            options.cache_dir or None,
-        )
+        size = (options.n_scenes, options.per_scene)
+        return SimulatedClouds(where, options.label_set, *size, options.seed, options.cache_dir or None)
     if not Path(where).exists():
         raise FileNotFoundError(f"'{spec}': there is no '{where}'")
+    return _open_scenes(kind, where, options)
+
+
+def _open_scenes(kind: str, where: str, options: DataOptions) -> CloudDataset:
     if kind == "bag":
         from .bag import BagClouds
 
@@ -103,10 +123,12 @@ def open_one(spec: str, options: DataOptions) -> CloudDataset:
         from .scannet import ScanNetClouds
 
         return ScanNetClouds(where, options.label_set, options.split, options.label_source)
-    if kind == "s3dis":
+    if kind in ("s3dis", "s3dis-blocks"):
         from .s3dis import S3DISClouds
+        from .s3dis_blocks import S3DISBlocks
 
-        return S3DISClouds(where, options.label_set, options.areas, options.cache_dir, options.label_source)
+        rooms = S3DISClouds(where, options.label_set, options.areas, options.cache_dir, options.label_source)
+        return rooms if kind == "s3dis" else S3DISBlocks(rooms, options.label_set, seed=options.seed)
     from .semantickitti import SemanticKittiClouds
 
     return SemanticKittiClouds(where, options.label_set, options.sequences)

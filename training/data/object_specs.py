@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kinds of data in ``specs`` whose clouds are single objects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pc_perception.labels import load_label_set
+
+from .cut_objects import Cutting, cut_to_file, key_of
+from .object_sets import JoinedObjects
+from .objects import ObjectDataset
+from .specs import KINDS, OBJECTS, DataOptions, open_one
+
+BAG_GROUP = 50
+"""Consecutive clouds of a recording whose objects are taken for views of the same things."""
+
+
+def open_objects(kind: str, where: str, options: DataOptions) -> ObjectDataset:
+    """Open one data set of objects; see ``specs.open_one``.
+
+    Raises:
+        FileNotFoundError, ValueError: it is not there or cannot be used.
+    """
+    if kind == "sim":
+        from .simulated_objects import open_simulated_objects
+
+        return open_simulated_objects(
+            options.n_scenes, options.per_scene, options.seed, options.cache_dir, progress=True
+        )
+    if kind == "instances":
+        return open_instances(where, options)
+    if not Path(where).exists():
+        raise FileNotFoundError(f"'{kind}:{where}': there is no '{where}'")
+    if kind == "objects":
+        from .object_files import open_object_files
+
+        return open_object_files(where, options.y_up)
+    if kind == "modelnet40":
+        from .modelnet40 import open_modelnet40
+
+        return open_modelnet40(where, options.split)
+    if kind == "scanobjectnn":
+        from .scanobjectnn import open_scanobjectnn
+
+        return open_scanobjectnn(where, options.variant, options.split)
+    if kind == "shapenet55":
+        from .shapenet55 import ShapeNet55
+
+        return ShapeNet55(where, options.split)
+    from .shapenet_part import ShapeNetPart
+
+    return ShapeNetPart(where, options.split)
+
+
+def open_instances(where: str, options: DataOptions, cutting: Cutting | None = None) -> ObjectDataset:
+    """Cut objects out of a recording, a folder of clouds, or ``KIND:WHERE`` of any other labelled data.
+
+    Args:
+        cutting: how; where None, the defaults, with ``BAG_GROUP`` for recordings and drives.
+
+    Raises:
+        FileNotFoundError, ValueError: the clouds cannot be used, or hold no object.
+    """
+    from .object_files import read_objects
+    from .plain_files import cache_root
+
+    if options.label_set is None:
+        raise ValueError(
+            f"'instances:{where}' needs the classes of the points: label_set=street8, for example"
+        )
+    kind, _, inner = where.partition(":")
+    if kind not in KINDS or not inner:
+        is_bag = Path(where).suffix in (".mcap", ".db3", ".bag") or (Path(where) / "metadata.yaml").is_file()
+        kind, inner = ("bag" if is_bag else "folder"), where
+    if kind in (*OBJECTS, "s3dis-blocks") or inner == "objects":
+        raise ValueError(f"'instances:{where}': {kind} holds objects or blocks; name it without 'instances:'")
+    data = open_one(f"{kind}:{inner}", options)
+    label_set = load_label_set(options.label_set)
+    cutting = cutting or Cutting(
+        group=1 if kind == "folder" else options.per_scene if kind == "sim" else BAG_GROUP
+    )
+    root = Path(options.cache_dir) if options.cache_dir else cache_root()
+    key = key_of(inner, data, label_set, cutting, own=kind in ("bag", "folder"))
+    file = root / "objects" / f"{Path(inner).stem}-{key}.npz"
+    if not file.is_file():
+        cut_to_file(file, data, label_set, cutting)
+    return read_objects(file)
+
+
+def open_all_objects(specs: str, options: DataOptions) -> JoinedObjects:
+    """Open the data sets of objects that a comma-separated text names, as one; equal class names are one class.
+
+    Raises:
+        FileNotFoundError, ValueError: one cannot be used, or holds scenes.
+    """
+    parts: list[Any] = []
+    for text in (t.strip() for t in specs.split(",") if t.strip()):
+        parts.append(open_one(text, options))
+        if not hasattr(parts[-1], "instance"):
+            raise ValueError(f"'{text}' holds scenes, not single objects; try instances:{text}")
+    return JoinedObjects(parts)
