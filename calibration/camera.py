@@ -56,7 +56,9 @@ class CameraModel:
                 "calibrate the camera first: pc-calibrate intrinsics"
             )
         if self.width <= 0 or self.height <= 0:
-            raise ValueError(f"the camera_info says {self.width} x {self.height} pixels; it must say its size")
+            raise ValueError(
+                f"the camera_info says {self.width} x {self.height} pixels; it must say its size"
+            )
         if len(D) not in N_COEFFICIENTS[model] or not np.isfinite(D).all():
             raise ValueError(f"{model} has {N_COEFFICIENTS[model]} finite coefficients, got {D.tolist()}")
         P = np.hstack([K, np.zeros((3, 1))]) if self.P is None else _matrix(self.P, (3, 4), "P")

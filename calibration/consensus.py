@@ -126,7 +126,7 @@ def _pairs_under(
     for sighting, offered in zip(seen, plates, strict=True):
         board = sighting.image.T_camera_board
         for plate in offered:
-            off = np.linalg.norm(T[:3, :3] @ plate.center + T[:3, 3] - board[:3, 3])
+            off = float(np.linalg.norm(T[:3, :3] @ plate.center + T[:3, 3] - board[:3, 3]))
             cosine = float((T[:3, :3] @ plate.T_lidar_board[:3, 2]) @ board[:3, 2])
             if off < _NEAR_M and cosine > np.cos(_NEAR_RAD):
                 pairs.append(Pair(sighting.name, sighting.image, plate))

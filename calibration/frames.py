@@ -120,7 +120,9 @@ def _matching(path: str | Path, suffixes: Sequence[str], kind: str) -> list[Path
     return files
 
 
-def images_of_bag(path: str | Path, topic: str | None = None, every_s: float = 1.0) -> Iterator[tuple[str, NDArray]]:
+def images_of_bag(
+    path: str | Path, topic: str | None = None, every_s: float = 1.0
+) -> Iterator[tuple[str, NDArray]]:
     """Yield (name, image) of a recording's image topic, at most one in ``every_s`` seconds.
 
     Raises:
@@ -161,7 +163,9 @@ def from_bag(
         images_name = image_topic or _only(bag, _IMAGES, "image")
         infos = [n for n, t in bag.topics.items() if t.msgtype == _INFO]
         tree = bag.transforms()
-        clouds, images, cameras = [], [], {}
+        clouds: list[tuple[int, Any]] = []
+        images: list[tuple[int, Any]] = []
+        cameras: dict[str, Any] = {}
         for topic, _, msg in bag.read([clouds_name, images_name, *infos]):
             frame, stamp_ns = header_of(msg)
             if topic.name == clouds_name:
@@ -197,13 +201,13 @@ def _nearest(clouds: Sequence[tuple[int, Any]], stamp_ns: int, slop_s: float) ->
     return near[1] if near is not None and abs(near[0] - stamp_ns) <= slop_s * 1e9 else None
 
 
-def _frame(
-    stamp_ns: int, msg: Any, cloud: PointCloud, tree: TransformTree, fixed_frame: str | None
-) -> Frame:
+def _frame(stamp_ns: int, msg: Any, cloud: PointCloud, tree: TransformTree, fixed_frame: str | None) -> Frame:
     if fixed_frame is not None:
         T_fixed_then = tree.lookup(fixed_frame, cloud.frame, cloud.stamp_ns)
         T_fixed_now = tree.lookup(fixed_frame, cloud.frame, stamp_ns)
-        cloud = replace(cloud, xyz=transform(inverse(T_fixed_now) @ T_fixed_then, cloud.xyz), stamp_ns=stamp_ns)
+        cloud = replace(
+            cloud, xyz=transform(inverse(T_fixed_now) @ T_fixed_then, cloud.xyz), stamp_ns=stamp_ns
+        )
     return Frame(f"{stamp_ns * 1e-9:.3f}", color_image(msg), cloud, header_of(msg)[0])
 
 

@@ -64,7 +64,7 @@ def bootstrap_spread(
 ) -> tuple[float, float]:
     """Standard deviation (degrees, mm) of the extrinsic over resamples of the poses with replacement."""
     rng = np.random.default_rng(seed)
-    twists = []
+    twists: list[NDArray] = []
     while len(twists) < n_resamples:
         rows = rng.integers(len(pairs), size=len(pairs))
         if len(set(rows.tolist())) < LEAST_POSES:

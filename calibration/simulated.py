@@ -45,7 +45,9 @@ class Rig:
     """
 
     camera: CameraModel = PINHOLE
-    T_camera_lidar: NDArray[np.float64] = field(default_factory=lambda: pose((0.1, -0.2, -0.1), R_BODY_OPTICAL.T))
+    T_camera_lidar: NDArray[np.float64] = field(
+        default_factory=lambda: pose((0.1, -0.2, -0.1), R_BODY_OPTICAL.T)
+    )
     board: Board = BOARD
     elevations_deg: tuple[float, ...] = tuple(np.linspace(-16.6, 16.6, 64))
     n_azimuths: int = 1024
