@@ -11,9 +11,6 @@ from pathlib import Path
 
 from calibration.board import Board
 
-EXIT_BAD = 2
-"""A result was written, but its quality is past a limit; or ``check`` found that the calibration does not hold."""
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand.
@@ -134,25 +131,23 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 
 
 def _intrinsics(a: argparse.Namespace) -> int:
-    from calibration import commands
+    from calibration.commands import intrinsics
 
-    return commands.intrinsics(a, parse_board(a.board))
+    return intrinsics(a, parse_board(a.board))
 
 
 def _lidar_camera(a: argparse.Namespace) -> int:
-    from calibration import commands
+    from calibration.commands import with_target, without_target
 
     if (a.board is None) == (a.guess is None):
         raise ValueError("say --board (poses of a board) or --guess (no target, start from a calibration)")
-    if a.board is not None:
-        return commands.with_target(a, parse_board(a.board))
-    return commands.without_target(a)
+    return without_target(a) if a.board is None else with_target(a, parse_board(a.board))
 
 
 def _check(a: argparse.Namespace) -> int:
-    from calibration import commands
+    from calibration.commands import check
 
-    return commands.check(a)
+    return check(a)
 
 
 if __name__ == "__main__":

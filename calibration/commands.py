@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from numpy.typing import NDArray
 
 from calibration.board import Board
 from calibration.camera import CameraModel
-from calibration.cli import EXIT_BAD
 from calibration.frames import Recording, from_bag, from_folders, image_files, images_of_bag, read_image
 from calibration.pictures import draw_coverage, draw_overlay
 from calibration.result import Calibration, Quality, hash_inputs, load_calibration, load_camera
+
+EXIT_BAD = 2
+"""A result was written, but its quality is past a limit; or ``check`` found that the calibration does not hold."""
 
 _MAX_OVERLAYS = 12
 
@@ -133,10 +136,8 @@ def _sources(a: argparse.Namespace) -> tuple[Recording, CameraModel, Calibration
         raise ValueError("the data has no camera_info; give --camera (see pc-calibrate intrinsics)")
     known = Calibration(camera)
     if a.camera is not None:
-        try:
+        with suppress(ValueError):  # ROS's own camera file says nothing about quality
             known = replace(known, intrinsic_quality=load_calibration(a.camera).intrinsic_quality)
-        except ValueError:
-            pass  # ROS's own camera file says nothing about quality
     return recording, camera, known
 
 
@@ -160,7 +161,8 @@ def _hashes(a: argparse.Namespace) -> dict[str, str]:
 
 
 def _finish(a: argparse.Namespace, result: Calibration, recording: Recording) -> None:
-    assert result.extrinsics is not None and result.extrinsic_quality is not None
+    assert result.extrinsics is not None
+    assert result.extrinsic_quality is not None
     print("T_camera_lidar:")
     for row in result.extrinsics.T_camera_lidar:
         print("  " + " ".join(f"{v:10.6f}" for v in row))
