@@ -155,14 +155,17 @@ class Alignment:
         return 1.0 - (h[0] + h[1] - h[2]) / max(h[2], 1e-9)
 
     def edge_score(self, T: NDArray) -> float:
-        """Mean strength, in standard deviations over the picture, of image edges under the clouds' edges."""
-        total, n = 0.0, 0
+        """Mean strength, in standard deviations over the picture, of image edges under the clouds' edges.
+
+        Edges that have left the picture count as the picture's mean, so that nothing is won by pushing them out.
+        """
+        total, n = 0.0, sum(len(f.edges.xyz) for f in self.frames)
         for f in self.frames:
             uv = self.camera.project(f.edges.xyz @ T[:3, :3].T + T[:3, 3])
             seen = self.camera.sees(uv)
             for picture, mine in ((f.across, f.edges.upright), (f.down, ~f.edges.upright)):
                 values = _sample(picture, uv[seen & mine])
-                total, n = total + float(values.sum()), n + len(values)
+                total += float(values.sum())
         return total / max(n, 1)
 
 

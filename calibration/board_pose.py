@@ -13,7 +13,7 @@ from calibration.camera import CameraModel
 from calibration.twist import step
 from pc_perception.geometry import pose, transform
 
-LEAST_NOISE_PX = 0.1
+LEAST_NOISE_PX = 0.2
 _DELTA = 1e-6
 
 

@@ -111,7 +111,7 @@ def _add_lidar_camera(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("calibration.yaml"))
     parser.add_argument("--pictures", type=Path, help="folder for overlays")
-    parser.add_argument("--max-px", type=float, default=6.0, help="limit of the held-out error (default: 6)")
+    parser.add_argument("--max-px", type=float, default=8.0, help="limit of the held-out error (default: 8)")
     parser.add_argument(
         "--max-deg", type=float, default=0.3, help="limit of the bootstrap spread (default: 0.3)"
     )

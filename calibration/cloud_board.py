@@ -14,8 +14,10 @@ from calibration.scan_lines import ScanLines
 
 _TRIALS = 50
 _CELL_M = 0.06
+_EDGE_M = 0.04
+_EDGE_NOISE_M = 0.003  # of where a beam some millirad wide stops returning
 _LEAST_POINTS = 40
-FLATNESS_M = 0.004  # what a plate bends, and what a sensor's range is off from ring to ring
+FLATNESS_M = 0.003  # what a plate bends, and what a sensor's range is off from ring to ring
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,7 @@ def _measure(
     inside = on & (outside < 0)
     if inside.sum() < _LEAST_POINTS:
         return None
+    middle_before = middle
     # Once more from the plate alone, so that a stand or a hand does not tilt the plane.
     normal, middle = _fit_plane(lines.xyz[rows[inside]])
     height = (lines.xyz[rows] - middle) @ normal
@@ -186,13 +189,16 @@ def _measure(
     center -= normal * float((center - middle) @ normal)
     T = _plane_frame(normal, center)
     T[:3, :2] = T[:3, :2] @ _turn(rectangle.angle + _angle_between(T_lidar_plane, T))
+    # Ends of lines elsewhere in the plane (a stand, a floor that crosses it) are no edges of the plate.
+    in_plane = (edges - middle_before) @ T_lidar_plane[:3, :2]
+    fits = np.abs(signed_distance(in_plane, rectangle, board.size)) < _EDGE_M
     cells, counts = _cells(lines.xyz[rows[inside]], T)
     return CloudBoard(
         T,
         cells,
         np.sqrt(noise**2 / counts + FLATNESS_M**2),
-        edges,
-        np.hypot(sigma, 0.3 * noise),
+        edges[fits],
+        sigma[fits],
         noise,
         _score(flat, on, height, limit, rectangle, board),
         int(inside.sum()),
@@ -224,14 +230,18 @@ def edge_points(
             edge = _half_way(lines, last, way, normal, middle)
             if edge is None:
                 continue
-            points.append(edge)
-            gap = float(np.linalg.norm(lines.xyz[last] - lines.xyz[inner]))
-            sigmas.append(max(gap, 1e-3) / np.sqrt(12))
+            points.append(edge[0])
+            sigmas.append(np.hypot(edge[1] / np.sqrt(12), _EDGE_NOISE_M))
     return np.array(points).reshape(-1, 3), np.array(sigmas)
 
 
-def _half_way(lines: ScanLines, last: int, way: int, normal: NDArray, middle: NDArray) -> NDArray | None:
-    """The point between ``last`` and the next ray, on the plane; None where something nearer hides the edge."""
+def _half_way(
+    lines: ScanLines, last: int, way: int, normal: NDArray, middle: NDArray
+) -> tuple[NDArray, float] | None:
+    """The point between ``last`` and the next ray, on the plane, and how far apart the two meet the plane.
+
+    None where something nearer hides the edge, or rays graze the plane.
+    """
     here = lines.xyz[last]
     after = last + way
     turn = way * lines.spacing_rad
@@ -243,10 +253,11 @@ def _half_way(lines: ScanLines, last: int, way: int, normal: NDArray, middle: ND
                 return None
     c, s = np.cos(turn / 2), np.sin(turn / 2)
     ray = np.array([c * here[0] - s * here[1], s * here[0] + c * here[1], here[2]])
-    slope = float(ray @ normal)
-    if abs(slope) < 0.1 * np.linalg.norm(ray):
+    slopes = np.array([ray @ normal, here @ normal])
+    if (np.abs(slopes) < 0.1 * np.linalg.norm(ray)).any():
         return None
-    return ray * float(middle @ normal) / slope
+    edge, start = np.array([ray, here]) * (middle @ normal / slopes)[:, None]
+    return edge, 2 * float(np.linalg.norm(edge - start))
 
 
 def _plane_frame(normal: NDArray, origin: NDArray) -> NDArray:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 from contextlib import suppress
 from dataclasses import asdict, replace
+from glob import glob
 from pathlib import Path
 
 import numpy as np
@@ -156,7 +157,7 @@ def _hashes(a: argparse.Namespace) -> dict[str, str]:
     paths = [a.bag, a.nuscenes, a.camera]
     for pattern in (a.images, a.clouds):
         if pattern is not None:
-            paths += [Path(pattern)] if Path(pattern).exists() else sorted(Path().glob(pattern))
+            paths += [Path(pattern)] if Path(pattern).exists() else map(Path, glob(pattern))
     return hash_inputs([p for p in paths if p is not None])
 
 

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from calibration.board import Board
 from calibration.consensus import Pair
-from calibration.twist import moved, rotation, skew, step
+from calibration.twist import moved, rotation_vector, step
 from pc_perception.geometry import inverse, transform
 
 _CAUCHY = 2.5
 _GROWTH_SIGMA_M = 0.01
-_ROUNDS = 4
+_ROUNDS = 60
+_LEAST_STEP = 1e-6
 
 
 @dataclass(frozen=True)
@@ -38,97 +39,94 @@ class JointFit:
     chi2: float
 
 
-class _Problem:
-    """Residuals in standard deviations and their Jacobian about the present estimate.
+@dataclass(frozen=True)
+class _Rows:
+    """Residuals of one pair in standard deviations, and their slopes.
 
-    Unknowns: 6 of the extrinsic (``moved``), 1 growth of the plate, 6 of each board pose (``step``). A point p of
-    the LiDAR is q in the board's frame. Plane: q_z = 0. Line: |q_x| or |q_y| is half the size; where two lines
-    meet is the corner, which needs no equation of its own. The image's corners enter as the information matrix
-    of each board pose about its own fit.
+    Attributes:
+        value: (M,) of the LiDAR's points.
+        common: (M, 7) slopes by the extrinsic's twist (``moved``) and the plate's growth.
+        own: (M, 6) slopes by the board's twist (``step``).
     """
 
-    def __init__(self, pairs: Sequence[Pair], board: Board, T: NDArray, boards: Sequence[NDArray]) -> None:
-        self.T, self.boards, self.half = T, boards, board.size / 2
-        self.roots = [np.linalg.cholesky(p.image.information).T for p in pairs]
-        self.drift = [_step_between(b, p.image.T_camera_board) for b, p in zip(boards, pairs, strict=True)]
-        self.points = [np.vstack([p.cloud.cells, p.cloud.edges]) for p in pairs]
-        self.sigma = [np.r_[p.cloud.cell_sigma_m, p.cloud.edge_sigma_m] for p in pairs]
-        self.sides = [self._rows(k, p) for k, p in enumerate(pairs)]
-
-    def _rows(self, k: int, pair: Pair) -> NDArray:
-        """(M, 3) direction in the board's frame along which each point is measured; edges: their nearest side."""
-        n = len(pair.cloud.cells)
-        rows = np.tile([0.0, 0.0, 1.0], (len(self.points[k]), 1))
-        q = transform(inverse(self.boards[k]) @ self.T, self.points[k][n:])[:, :2]
-        axis = (np.abs(q) - self.half).argmax(1)
-        rows[n:] = np.eye(3)[axis] * np.sign(np.take_along_axis(q, axis[:, None], 1))
-        return rows
-
-    def __call__(self, x: NDArray) -> tuple[NDArray, NDArray]:
-        values, slopes = [np.array([x[6] / _GROWTH_SIGMA_M])], [np.zeros((1, len(x)))]
-        slopes[0][0, 6] = 1 / _GROWTH_SIGMA_M
-        R, t = rotation(x[:3]), self.T[:3, 3] + x[3:6]
-        for k, (points, sigma, rows) in enumerate(zip(self.points, self.sigma, self.sides, strict=True)):
-            at = slice(7 + 6 * k, 13 + 6 * k)
-            turned = points @ (R @ self.T[:3, :3]).T
-            S = step(x[at])
-            from_board = turned + t - S[:3, 3]
-            to_board = inverse(self.boards[k])[:3, :3] @ S[:3, :3].T
-            q = from_board @ to_board.T + inverse(self.boards[k])[:3, 3]
-            along = rows @ to_board  # (M, 3) the measured direction in the camera's frame
-            is_edge = rows[:, 2] == 0
-            limit = np.where(is_edge, np.abs(rows[:, :2]) @ self.half + x[6], 0.0)
-            values.append(((q * rows).sum(1) - limit) / sigma)
-            slope = np.zeros((len(points), len(x)))
-            slope[:, :3] = -np.einsum("mi,mij->mj", along, skew(turned))
-            slope[:, 3:6] = along
-            slope[:, 6] = np.where(is_edge, -1.0, 0.0)
-            slope[:, at] = np.hstack([np.einsum("mi,mij->mj", along, skew(from_board)), -along])
-            slopes.append(slope / sigma[:, None])
-            values.append(self.roots[k] @ (x[at] + self.drift[k]))
-            slopes.append(np.zeros((6, len(x))))
-            slopes[-1][:, at] = self.roots[k]
-        return np.concatenate(values), np.vstack(slopes)
+    value: NDArray[np.float64]
+    common: NDArray[np.float64]
+    own: NDArray[np.float64]
 
 
-def _step_between(T_new: NDArray, T_old: NDArray) -> NDArray:
+def fit_jointly(
+    pairs: Sequence[Pair], board: Board, T_camera_lidar: NDArray, weights: NDArray | None = None
+) -> JointFit:
+    """Minimise the Cauchy loss over all LiDAR points from a first guess.
+
+    Unknowns: the extrinsic, the plate's growth, and each board's pose, which its image's corners hold with their
+    information matrix. Gauss-Newton with iterated weights; boards are eliminated (Schur complement). An image is
+    no outlier to itself, so its rows are not down-weighted: a board could else leave its own corners and the fit
+    would have several minima.
+
+    Args:
+        weights: (n,) of the pairs; a pair of weight 2 counts as if it were there twice, one of 0 is left out.
+    """
+    counts = np.ones(len(pairs)) if weights is None else np.asarray(weights, float)
+    kept = [(p, c) for p, c in zip(pairs, counts, strict=True) if c > 0]
+    T, growth = T_camera_lidar, 0.0
+    boards = [p.image.T_camera_board for p, _ in kept]
+    for _ in range(_ROUNDS):
+        A, b = np.zeros((7, 7)), np.zeros(7)
+        A[6, 6], b[6] = _GROWTH_SIGMA_M**-2, growth * _GROWTH_SIGMA_M**-2
+        back, squares, n_effective = [], 0.0, 0.0
+        for (pair, count), T_camera_board in zip(kept, boards, strict=True):
+            rows = _rows(pair, board, T, T_camera_board, growth)
+            weight = 1 / (1 + (rows.value / _CAUCHY) ** 2)
+            squares += float((weight * rows.value**2).sum())
+            n_effective += float(weight.sum())
+            own = (rows.own * weight[:, None]).T
+            held = pair.image.information
+            H = own @ rows.own + held
+            pull = own @ rows.value + held @ _twist(T_camera_board, pair.image.T_camera_board)
+            through = np.linalg.solve(H, np.column_stack([own @ rows.common, pull]))
+            common = (rows.common * weight[:, None]).T
+            A += count * (common @ rows.common - common @ rows.own @ through[:, :7])
+            b += count * (common @ rows.value - common @ rows.own @ through[:, 7])
+            back.append(through)
+        x = -np.linalg.solve(A + 1e-6 * np.eye(7), b)
+        T, growth = moved(T, x[:6]), growth + float(x[6])
+        boards = [step(-t[:, 7] - t[:, :7] @ x) @ B for t, B in zip(back, boards, strict=True)]
+        if np.abs(x).max() < _LEAST_STEP:
+            break
+    chi2 = squares / max(n_effective - 7, 1.0)
+    covariance = np.linalg.inv(A + 1e-6 * np.eye(7))[:6, :6] * max(chi2, 1.0)
+    return JointFit(T, (covariance + covariance.T) / 2, tuple(boards), growth, chi2)
+
+
+def _rows(pair: Pair, board: Board, T: NDArray, T_camera_board: NDArray, growth: float) -> _Rows:
+    """Measure a pair's LiDAR points in the board's frame.
+
+    Plane: z = 0. Line: x or y, whichever side is nearest, is half the plate's size plus its growth. Where two lines
+    meet is the corner, which needs no equation of its own.
+    """
+    n = len(pair.cloud.cells)
+    points = np.vstack([pair.cloud.cells, pair.cloud.edges])
+    sigma = np.r_[pair.cloud.cell_sigma_m, pair.cloud.edge_sigma_m]
+    turned = points @ T[:3, :3].T
+    seen = turned + T[:3, 3]
+    q = transform(inverse(T_camera_board), seen)
+    direction = np.tile([0.0, 0.0, 1.0], (len(points), 1))
+    flat = q[n:, :2]
+    axis = (np.abs(flat) - board.size / 2).argmax(1)
+    direction[n:] = np.eye(3)[axis] * np.sign(np.take_along_axis(flat, axis[:, None], 1))
+    limit = np.r_[np.zeros(n), board.size[axis] / 2 + growth]
+    along = direction @ T_camera_board[:3, :3].T  # in the camera's frame
+    by_turn = np.cross(turned, along)
+    by_growth = np.r_[np.zeros(n), -np.ones(len(flat))]
+    return _Rows(
+        ((q * direction).sum(1) - limit) / sigma,
+        np.column_stack([by_turn, along, by_growth]) / sigma[:, None],
+        -np.column_stack([np.cross(seen, along), along]) / sigma[:, None],
+    )
+
+
+def _twist(T_new: NDArray, T_old: NDArray) -> NDArray:
     """(6,) twist with ``step(twist) @ T_old == T_new`` (small angles)."""
-    from calibration.twist import rotation_vector
-
     T = T_new @ inverse(T_old)
     return np.r_[rotation_vector(T[:3, :3]), T[:3, 3]]
-
-
-def fit_jointly(pairs: Sequence[Pair], board: Board, T_camera_lidar: NDArray) -> JointFit:
-    """Minimise the Cauchy loss of all residuals from a first guess; a pair may appear more than once.
-
-    Which side of the plate an edge point belongs to is decided anew in each of a few rounds.
-    """
-    from scipy.optimize import least_squares
-
-    T, boards = T_camera_lidar, [p.image.T_camera_board for p in pairs]
-    growth = 0.0
-    for _ in range(_ROUNDS):
-        problem = _Problem(pairs, board, T, boards)
-        start = np.zeros(7 + 6 * len(pairs))
-        start[6] = growth
-        fit = least_squares(
-            lambda x, p=problem: p(x)[0],
-            start,
-            jac=lambda x, p=problem: p(x)[1],
-            loss="cauchy",
-            f_scale=_CAUCHY,
-            x_scale="jac",
-            xtol=1e-7,
-            ftol=1e-7,
-        )
-        T, growth = moved(T, fit.x[:6]), float(fit.x[6])
-        boards = [step(fit.x[7 + 6 * k : 13 + 6 * k]) @ b for k, b in enumerate(boards)]
-        if np.abs(fit.x[:6]).max() < 1e-5:
-            break
-    residual, jacobian = problem(fit.x)
-    weight = 1 / (1 + (residual / _CAUCHY) ** 2)
-    chi2 = float((weight * residual**2).sum() / max(weight.sum() - len(fit.x), 1))
-    information = (jacobian * weight[:, None]).T @ jacobian
-    covariance = np.linalg.pinv(information, rcond=1e-14, hermitian=True)[:6, :6] * max(chi2, 1.0)
-    return JointFit(T, (covariance + covariance.T) / 2, tuple(boards), growth, chi2)

@@ -53,24 +53,23 @@ def held_out_errors(
         return []
     errors = []
     for k, pair in enumerate(pairs):
-        others = [p for j, p in enumerate(pairs) if j != k]
-        T = fit_jointly(others, board, fit.T_camera_lidar).T_camera_lidar
+        T = fit_jointly(pairs, board, fit.T_camera_lidar, 1.0 - np.eye(len(pairs))[k]).T_camera_lidar
         errors.append(pose_error(pair, T, camera, board))
     return errors
 
 
 def bootstrap_spread(
-    pairs: Sequence[Pair], board: Board, fit: JointFit, n_resamples: int = 30, seed: int = 0
+    pairs: Sequence[Pair], board: Board, fit: JointFit, n_resamples: int = 50, seed: int = 0
 ) -> tuple[float, float]:
-    """Standard deviation (degrees, mm) of the extrinsic over resamples of the poses with replacement."""
+    """Standard deviation (degrees, mm) of the extrinsic over resamples of the poses with replacement (Efron 1979)."""
     rng = np.random.default_rng(seed)
+    n = len(pairs)
     twists: list[NDArray] = []
     while len(twists) < n_resamples:
-        rows = rng.integers(len(pairs), size=len(pairs))
-        if len(set(rows.tolist())) < LEAST_POSES:
-            continue
-        T = fit_jointly([pairs[k] for k in rows], board, fit.T_camera_lidar).T_camera_lidar
-        twists.append(move_between(T, fit.T_camera_lidar))
+        counts = rng.multinomial(n, np.full(n, 1 / n))
+        if (counts > 0).sum() >= LEAST_POSES:
+            T = fit_jointly(pairs, board, fit.T_camera_lidar, counts).T_camera_lidar
+            twists.append(move_between(T, fit.T_camera_lidar))
     variance = np.var(twists, axis=0, ddof=1)
     return float(np.degrees(np.sqrt(variance[:3].sum()))), 1e3 * float(np.sqrt(variance[3:].sum()))
 

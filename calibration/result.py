@@ -99,7 +99,10 @@ class Calibration:
         """Write the YAML file; return its path."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(yaml.safe_dump(_plain(self), sort_keys=False, width=110), encoding="utf-8")
+        path.write_text(
+            yaml.safe_dump(_plain(self), sort_keys=False, width=110, default_flow_style=None),
+            encoding="utf-8",
+        )
         return path
 
 
@@ -168,9 +171,9 @@ def camera_from_plain(tree: Mapping[str, Any]) -> CameraModel:
 
 
 def hash_inputs(paths: Iterable[Path]) -> dict[str, str]:
-    """Return name -> SHA-256 of files; a folder counts by each file in it."""
+    """Return folder/name -> SHA-256 of files; a folder counts by each file in it."""
     files = sorted({f for p in paths for f in (p.rglob("*") if p.is_dir() else [p]) if f.is_file()})
-    return {file.name: _sha256(file) for file in files}
+    return {f"{file.parent.name}/{file.name}": _sha256(file) for file in files}
 
 
 def _sha256(file: Path) -> str:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ FISHEYE = CameraModel(
 )
 BOARD = Board(columns=8, rows=6, square_m=0.1, width_m=1.0, height_m=0.8)
 _SUPERSAMPLING = 3
+_THICKNESS_M = 0.003
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Rig:
         elevations_deg: of the LiDAR's beams.
         n_azimuths: firings per turn.
         range_noise_m: standard deviation of a range.
+        n_sweeps: turns while the board stands still, each with its firings at other azimuths.
     """
 
     camera: CameraModel = PINHOLE
@@ -52,6 +54,7 @@ class Rig:
     elevations_deg: tuple[float, ...] = tuple(np.linspace(-16.6, 16.6, 64))
     n_azimuths: int = 1024
     range_noise_m: float = 0.015
+    n_sweeps: int = 5
 
     @classmethod
     def draw(cls, rng: np.random.Generator, camera: CameraModel = PINHOLE) -> Rig:
@@ -133,7 +136,7 @@ def _light(board: Board, T_camera_board: NDArray, rays: NDArray, behind: NDArray
 
 
 def sweep(rig: Rig, T_camera_board: NDArray, rng: np.random.Generator) -> PointCloud:
-    """One turn of the LiDAR in a hall with a person and boxes; the board stands on a pole."""
+    """Some turns of the LiDAR in a hall with a person and boxes; the board stands on a pole."""
     from pc_perception.simulation import shapes
     from pc_perception.simulation.echo import Echo
     from pc_perception.simulation.lidar import SpinningLidar
@@ -142,7 +145,7 @@ def sweep(rig: Rig, T_camera_board: NDArray, rng: np.random.Generator) -> PointC
     from pc_perception.simulation.scene import Part, Scene, make_object
 
     T_lidar_board = inverse(rig.T_camera_lidar) @ T_camera_board
-    plate = shapes.box((rig.board.width_m, rig.board.height_m, 0.01), (0, 0, 0.005))
+    plate = shapes.box((rig.board.width_m, rig.board.height_m, _THICKNESS_M), (0, 0, _THICKNESS_M / 2))
     middle = T_lidar_board[:3, 3]
     foot = middle + 0.08 * T_lidar_board[:3, 2]
     pole = shapes.placed(shapes.cylinder(0.02, max(foot[2] + 1.5, 0.1)), (foot[0], foot[1], -1.5))
@@ -162,6 +165,11 @@ def sweep(rig: Rig, T_camera_board: NDArray, rng: np.random.Generator) -> PointC
         min_range_m=0.5,
         echo=Echo(range_noise_m=rig.range_noise_m),
     )
-    cloud = lidar.scan(Raycaster(scene), pose(), rng=rng)
-    keep = {name: cloud.fields[name] for name in ("intensity", "ring", "time")}
-    return PointCloud(cloud.xyz, keep, "lidar", cloud.stamp_ns)
+    raycaster = Raycaster(scene)
+    clouds = []
+    for _ in range(rig.n_sweeps):
+        phase = rotation_z(rng.uniform(0, 2 * np.pi / rig.n_azimuths))
+        cloud = lidar.scan(raycaster, pose(R=phase), rng=rng)
+        clouds.append(replace(cloud, xyz=cloud.xyz @ phase.T.astype(np.float32)))
+    fields = {n: np.concatenate([c.fields[n] for c in clouds]) for n in ("intensity", "ring")}
+    return PointCloud(np.concatenate([c.xyz for c in clouds]), fields, "lidar")

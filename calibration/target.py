@@ -48,7 +48,7 @@ class TargetSettings:
     """
 
     baseline_m: float = 1.0
-    n_resamples: int = 30
+    n_resamples: int = 50
     seed: int = 0
 
 
