@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A simulated rig with known truth: a board in a hall, seen by a camera and by a spinning LiDAR."""
+"""Simulated rigs with known truth: a board in a hall, or streets, seen by a camera and by a spinning LiDAR."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from calibration.board import Board
 from calibration.camera import CameraModel
-from calibration.twist import rotation
+from calibration.frames import Frame
+from calibration.twist import moved, rotation
 from pc_perception.cloud import PointCloud
 from pc_perception.geometry import R_BODY_OPTICAL, inverse, pose, rotation_z, transform
 
@@ -65,25 +66,24 @@ class Rig:
 
 @dataclass(frozen=True)
 class Shot:
-    """One pose of the board: (H, W) uint8 image, cloud in the LiDAR's frame, and the board's true pose."""
+    """One pose of the board: what both sensors saw, and the board's true pose."""
 
-    name: str
-    image: NDArray[np.uint8]
-    cloud: PointCloud
+    frame: Frame
     T_camera_board: NDArray[np.float64]
 
 
 def simulate_shots(rig: Rig, rng: np.random.Generator, n_poses: int = 10) -> list[Shot]:
     """Hold the board at ``n_poses`` places, tilted and turned, 1.8 to 4 m away, and take both sensors' pictures."""
-    return [shoot(rig, _draw_pose(rig, rng), rng, f"pose{k}") for k in range(n_poses)]
+    return [shoot(rig, draw_pose(rig, rng), rng, f"pose{k}") for k in range(n_poses)]
 
 
 def shoot(rig: Rig, T_camera_board: NDArray, rng: np.random.Generator, name: str = "") -> Shot:
     """Take both sensors' pictures of a board at a given pose."""
-    return Shot(name, picture(rig, T_camera_board, rng), sweep(rig, T_camera_board, rng), T_camera_board)
+    image, cloud = picture(rig, T_camera_board, rng), sweep(rig, T_camera_board, rng)
+    return Shot(Frame(name, image, cloud, "camera"), T_camera_board)
 
 
-def _draw_pose(rig: Rig, rng: np.random.Generator) -> NDArray:
+def draw_pose(rig: Rig, rng: np.random.Generator) -> NDArray:
     """A pose whose outline lies in the picture and within the LiDAR's elevations."""
     low, high = np.radians([min(rig.elevations_deg) + 1, max(rig.elevations_deg) - 1])
     while True:
@@ -173,3 +173,37 @@ def sweep(rig: Rig, T_camera_board: NDArray, rng: np.random.Generator) -> PointC
         clouds.append(replace(cloud, xyz=cloud.xyz @ phase.T.astype(np.float32)))
     fields = {n: np.concatenate([c.fields[n] for c in clouds]) for n in ("intensity", "ring")}
     return PointCloud(np.concatenate([c.xyz for c in clouds]), fields, "lidar")
+
+
+def simulate_street_frames(
+    seed: int, n_frames: int = 8
+) -> tuple[list[Frame], CameraModel, NDArray[np.float64]]:
+    """Stand in ``n_frames`` streets with a roof-mounted LiDAR of 64 beams and a front camera.
+
+    Returns:
+        Frames, the camera and the true T_camera_lidar.
+    """
+    from pc_perception.simulation.camera import PinholeCamera, look
+    from pc_perception.simulation.drive import simulate_drive
+    from pc_perception.simulation.lidar import SpinningLidar
+
+    lidar = SpinningLidar(64, n_azimuths=1800, elevations=tuple(np.linspace(-25, 15, 64)))
+    camera = PinholeCamera.from_fov(960, 600, 75)
+    T_base_camera, T_base_lidar = look(np.array([1.2, 0.1, 1.5]), 0.02, -0.03), pose((0.9, 0.0, 1.9))
+    frames = []
+    for k in range(n_frames):
+        drive = simulate_drive(
+            100 * seed + k, 1, lidar, [("camera", camera, T_base_camera)], 0.0, T_base_lidar
+        )
+        shot = next(drive)
+        frames.append(Frame(f"street{k}", shot.images["camera"].rgb, shot.cloud, "camera"))
+    return frames, CameraModel(960, 600, camera.K), inverse(T_base_camera) @ T_base_lidar
+
+
+def disturbed(
+    T: NDArray, rng: np.random.Generator, angle_deg: float = 2.0, distance_m: float = 0.1
+) -> NDArray[np.float64]:
+    """Return ``T`` turned and shifted by exactly so much in random directions (see ``twist.moved``)."""
+    axis, way = rng.normal(size=(2, 3))
+    twist = np.r_[axis * np.radians(angle_deg) / np.linalg.norm(axis), way * distance_m / np.linalg.norm(way)]
+    return moved(T, twist)
