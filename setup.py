@@ -24,6 +24,7 @@ open3d = [
 ]
 las = ["laspy>=2.4", "lazrs>=0.5"]
 nuscenes = ["nuscenes-devkit>=1.1.11"]  # caps numpy < 2
+calibration = ["opencv-python-headless>=4.8"]
 train = [
     "mmengine-lite>=0.10.4",
     "setuptools<81",  # mmengine needs pkg_resources
@@ -96,16 +97,18 @@ setup(
         "open3d": open3d,
         "las": las,
         "nuscenes": nuscenes,
+        "calibration": calibration,
         "train": train,
         "test": test,
         "lint": lint,
         "ros-test": ros_test,
         "demo": open3d,
-        "dev": [*open3d, *las, *nuscenes, *train, *test, *lint],
+        "dev": [*open3d, *las, *nuscenes, *calibration, *train, *test, *lint],
     },
     entry_points={
         "console_scripts": [
             "pc-perception = pc_perception.cli:main",
+            "pc-calibrate = calibration.cli:main",
             "pc-train = training.run:main",
             "pc-evaluate = training.evaluate:main",
             "segment_node = ros2_nodes.segment_node:main",

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a sweep's range jumps: outlines of things, which a camera sees as edges too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.scan_lines import ScanLines
+
+_JUMP_M, _JUMP_SHARE = 0.3, 0.06
+_SKY_M = 1e3
+
+
+@dataclass(frozen=True)
+class DepthEdges:
+    """Outline points of nearer things.
+
+    Attributes:
+        xyz: (N, 3) float64, half-way between the last ray on the thing and the first beside it, at its range.
+        upright: (N,) bool, True for left and right sides (found along a ring), False for tops (across rings).
+    """
+
+    xyz: NDArray[np.float64]
+    upright: NDArray[np.bool_]
+
+
+def depth_edges(lines: ScanLines, max_range_m: float = 60.0) -> DepthEdges:
+    """Find the outlines in a sweep after Levinson and Thrun, "Automatic online calibration of cameras and
+    lasers", 2013, section III: the nearer side of every jump in range, along rings and across them.
+
+    No return beside a thing counts as far away (sky) along a ring, where the gap is one to three rays wide.
+    """
+    image, elevation = _range_image(lines)
+    azimuth = -np.pi + (np.arange(image.shape[1]) + 0.5) * lines.spacing_rad
+    points, upright = [], []
+    for axis, way in ((1, 1), (1, -1), (0, 1), (0, -1)):
+        beside = np.roll(image, -way, axis)
+        if axis == 0:
+            beside[-1 if way == 1 else 0] = np.nan
+            beside[~np.isfinite(beside)] = np.nan  # a ring's gap next to it says nothing
+        else:
+            around = np.isfinite(np.roll(image, way, axis)) & np.isfinite(np.roll(image, 2 * way, axis))
+            beside = np.where(np.isfinite(beside) | ~around, beside, _SKY_M)
+        with np.errstate(invalid="ignore"):
+            jump = (beside - image > np.maximum(_JUMP_M, _JUMP_SHARE * image)) & (image < max_range_m)
+        row, column = np.nonzero(jump)
+        a, e = azimuth[column], elevation[row]
+        if axis == 1:
+            a = a + way * lines.spacing_rad / 2
+        else:
+            e = (e + elevation[np.clip(row + way, 0, len(elevation) - 1)]) / 2
+        r = image[row, column]
+        points.append(np.stack([r * np.cos(e) * np.cos(a), r * np.cos(e) * np.sin(a), r * np.sin(e)], 1))
+        upright.append(np.full(len(row), axis == 1))
+    return DepthEdges(np.concatenate(points), np.concatenate(upright))
+
+
+def _range_image(lines: ScanLines) -> tuple[NDArray, NDArray]:
+    """Range (rings, azimuths), NaN for none, lowest ring first, and the rings' elevation in rad."""
+    distance = np.linalg.norm(lines.xyz, axis=1)
+    rings, row = np.unique(lines.ring, return_inverse=True)
+    elevation = np.array(
+        [np.median(np.arcsin(lines.xyz[row == k, 2] / distance[row == k])) for k in range(len(rings))]
+    )
+    order = np.argsort(elevation)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    width = max(round(2 * np.pi / lines.spacing_rad), 1)
+    column = np.clip(((lines.azimuth + np.pi) / (2 * np.pi) * width).astype(int), 0, width - 1)
+    image = np.full((len(rings), width), np.nan)
+    far_first = np.argsort(-distance)  # of two points in a cell the nearer one stays
+    image[place[row[far_first]], column[far_first]] = distance[far_first]
+    return image, elevation[order]

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LiDAR-camera extrinsics without a target, from a guess some degrees and decimetres off, and their drift."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.alignment import Alignment, PreparedFrame, prepare
+from calibration.camera import CameraModel
+from calibration.frames import Frame
+from calibration.result import Extrinsics, Quality
+from calibration.twist import move_between, moved
+
+_STAGES = ((12.0, 2.0, 0.12, 3), (6.0, 0.8, 0.08, 3), (3.0, 0.3, 0.05, 2), (1.5, 0.12, 0.03, 1))
+"""Blur in pixels of a 1000 pixel wide image, first steps in degrees and metres, thinning."""
+N_STAGES = len(_STAGES)
+FINE_BLUR = _STAGES[-1][0]
+_GROUPS = 4
+_GUESS_DEG, _GUESS_M, _LEASH = 2.0, 0.15, 0.01
+
+
+@dataclass(frozen=True)
+class TargetlessResult:
+    """The extrinsic, its quality, and how far it is from the guess.
+
+    Attributes:
+        gain: score at the guess minus score at the result on the finest level; positive is better.
+    """
+
+    extrinsics: Extrinsics
+    quality: Quality
+    gain: float
+
+
+def calibrate_without_target(
+    frames: Sequence[Frame], camera: CameraModel, T_guess: NDArray, seed: int = 0
+) -> TargetlessResult:
+    """Refine a guess by sliding clouds over images, coarse to fine (Nelder and Mead, 1965).
+
+    The spread is a jackknife's over groups of frames; the covariance is made of it.
+
+    Raises:
+        ValueError: there is no frame, sizes differ from the camera's, or the clouds are not in the pictures.
+    """
+    rng = np.random.default_rng(seed)
+    prepared = prepare_frames(frames, camera, T_guess, rng)
+    T = T_guess
+    for stage in range(N_STAGES):
+        T = descend(prepared, camera, T, stage, T_guess)
+    finest = Alignment.at_blur(prepared, camera, blur_px(camera, FINE_BLUR), T)
+    covariance, warnings = np.zeros((6, 6)), []
+    n_groups = min(_GROUPS, len(prepared))
+    spread: tuple[float | None, float | None] = (None, None)
+    if n_groups >= 2:
+        covariance = jackknife(prepared, camera, T, n_groups)
+        spread = spread_of(covariance)
+    else:
+        warnings.append("one frame gives no spread; use several with different surroundings")
+    quality = Quality(
+        "no target: depth edges and information distance",
+        len(prepared),
+        len(frames),
+        spread_deg=spread[0],
+        spread_mm=spread[1],
+        warnings=tuple(warnings),
+    )
+    frame = frames[0]
+    extrinsics = Extrinsics(T, covariance, frame.camera_frame or "camera", frame.cloud.frame or "lidar")
+    return TargetlessResult(extrinsics, quality, finest(T_guess) - finest(T))
+
+
+def prepare_frames(
+    frames: Sequence[Frame], camera: CameraModel, T_guess: NDArray, rng: np.random.Generator
+) -> list[PreparedFrame]:
+    """Prepare all frames; the guess must bring at least some points of each into its picture.
+
+    Raises:
+        ValueError: as ``calibrate_without_target``.
+    """
+    if not frames:
+        raise ValueError("there are no frames; give images with clouds, or a recording")
+    for frame in frames:
+        if frame.image.shape[:2] != (camera.height, camera.width):
+            raise ValueError(
+                f"'{frame.name}' has {frame.image.shape[1]} x {frame.image.shape[0]} pixels, the camera "
+                f"{camera.width} x {camera.height}"
+            )
+        xyz = frame.cloud.xyz[frame.cloud.finite()].astype(np.float64)
+        seen = camera.sees(camera.project(xyz @ T_guess[:3, :3].T + T_guess[:3, 3])).sum()
+        if seen < 200:
+            raise ValueError(
+                f"{seen} points of '{frame.name}' fall into its picture under the given extrinsic; is the cloud in "
+                f"the frame that it was made for ('{frame.cloud.frame}')?"
+            )
+    return [prepare(frame, rng) for frame in frames]
+
+
+def blur_px(camera: CameraModel, at_thousand: float) -> float:
+    """Scale a blur given for a focal length of 800 pixels to this camera's."""
+    return at_thousand * float(np.clip(camera.K[0, 0] / 800.0, 0.4, 3.0))
+
+
+def descend(
+    frames: Sequence[PreparedFrame],
+    camera: CameraModel,
+    T: NDArray,
+    stage: int,
+    T_guess: NDArray | None = None,
+    n_evaluations: int = 300,
+) -> NDArray[np.float64]:
+    """Run one stage from ``T`` and return the better extrinsic.
+
+    Args:
+        T_guess: while images are still much blurred, stay within some degrees and decimetres of it.
+    """
+    from scipy.optimize import minimize
+
+    blur, step_deg, step_m, thinning = _STAGES[stage]
+    score = Alignment.at_blur(frames, camera, blur_px(camera, blur), T, thinning)
+    scale = np.r_[np.full(3, np.radians(step_deg)), np.full(3, step_m)]
+    simplex = np.vstack([np.zeros(6), np.eye(6)])
+    leash = _LEASH if T_guess is not None and stage < 2 else 0.0
+    tether = np.r_[np.full(3, np.radians(_GUESS_DEG)), np.full(3, _GUESS_M)]
+
+    def loss(x: NDArray) -> float:
+        T_here = moved(T, x * scale)
+        away = 0.0 if T_guess is None else float((((move_between(T_here, T_guess)) / tether) ** 2).sum())
+        return score(T_here) + leash * away
+
+    fit = minimize(
+        loss,
+        np.zeros(6),
+        method="Nelder-Mead",
+        options={
+            "initial_simplex": simplex - simplex.mean(0),
+            "maxfev": n_evaluations,
+            "xatol": 0.02,
+            "fatol": 1e-5,
+            "adaptive": True,
+        },
+    )
+    return moved(T, fit.x * scale)
+
+
+def jackknife(
+    frames: Sequence[PreparedFrame], camera: CameraModel, T: NDArray, n_groups: int
+) -> NDArray[np.float64]:
+    """(6, 6) covariance of ``moved``'s twist: each group of frames left out in turn, the last stage run again."""
+    twists = []
+    for k in range(n_groups):
+        rest = [f for i, f in enumerate(frames) if i % n_groups != k]
+        twists.append(move_between(descend(rest, camera, T, N_STAGES - 1, None, 200), T))
+    away = np.array(twists) - np.mean(twists, 0)
+    return (n_groups - 1) / n_groups * away.T @ away
+
+
+def spread_of(covariance: NDArray) -> tuple[float, float]:
+    """Standard deviation in degrees and mm."""
+    variance = np.diag(covariance)
+    return float(np.degrees(np.sqrt(variance[:3].sum()))), 1e3 * float(np.sqrt(variance[3:].sum()))
