@@ -101,7 +101,12 @@ class Schedule(Hook):
         """Let the method follow, and refuse to go on with a loss that is not a number."""
         loss = float(outputs["loss"].detach()) if outputs else 0.0
         if not math.isfinite(loss):
-            raise ValueError(f"the loss is {loss} at step {batch_idx}; lower lr or raise warm_up")
+            terms = {k: float(v.detach()) for k, v in outputs.items() if k.startswith("loss_")}  # type: ignore[union-attr]
+            bad = ", ".join(f"{k} = {v}" for k, v in terms.items() if not math.isfinite(v))
+            raise ValueError(
+                f"the loss is not finite at step {batch_idx} ({bad or loss}); the last checkpoint is kept; lower lr "
+                "or raise warm_up"
+            )
         bare(runner.model).after_step(self.progress.fraction(batch_idx + 1))  # type: ignore[operator]
 
 

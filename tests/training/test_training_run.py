@@ -18,6 +18,7 @@ from training.checkpoint import load_state
 from training.data.specs import open_data
 from training.evaluate.segmentation import evaluate
 from training.evaluate.segmentation import main as evaluate_main
+from training.methods.segmentation import Segmentation
 from training.progress import Progress, rate
 from training.run import assemble, main, train
 from training.settings import RunSettings, read_config
@@ -190,3 +191,19 @@ def test_evaluate_prints_mean_and_spread(
     assert plain["summary"]["miou"] == pytest.approx([np.mean(values), np.std(values, ddof=1)])
     assert evaluate_main(["no_model", "--data", "sim:street"]) == 1
     assert "no model 'no_model'" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_no_number_is_named_and_the_last_checkpoint_kept(
+    make_run: MakeRun,
+) -> None:
+    run = make_run(max_steps=6, checkpoint_steps=2)
+    train(run)
+    kept = load_state(run.work_dir)
+    assert kept is not None
+    with pytest.raises(
+        ValueError, match=r"not finite at step \d+ \(loss_lovasz = nan\); the last checkpoint"
+    ):
+        train(replace(run, method=Segmentation(lovasz=float("nan")), max_steps=12, resume=True))
+    after = load_state(run.work_dir)
+    assert after is not None
+    assert after["step"] == kept["step"] == 6
