@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measure speed and memory: ``python -m benchmarks ops|stream|growth|gpu [--rows A6 A7] [--json FILE]``."""
+"""Measure speed and memory: ``python -m benchmarks ops|stream|train|growth|gpu [--rows A6 A7] [--json FILE]``."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--markdown", type=Path, help="also write the table to this file, after every row")
     tables.add_parser("ops", parents=[common], help="point operations on the CPU: A4 to A10, A13, A14")
     tables.add_parser("stream", parents=[common], help="messages and the live path: A1, A2, A11, A12")
+    tables.add_parser("train", parents=[common], help="steps of training on the CPU: C1")
     tables.add_parser("growth", parents=[common], help="growth of time from 8k to 512k points")
     gpu = tables.add_parser("gpu", parents=[common], help="operations on one GPU: B5, B7 to B12, B15")
     gpu.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
@@ -58,6 +59,10 @@ def _rows(arguments: argparse.Namespace) -> list[Row]:
         from benchmarks import live, messages
 
         return [*messages.CASES, *live.ROWS]
+    if arguments.table == "train":
+        from benchmarks import training_steps
+
+        return list(training_steps.ROWS)
     if arguments.table == "growth":
         from benchmarks import growth
 
