@@ -17,7 +17,7 @@ from tqdm import tqdm
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.memory import keep_freed_memory
 from pc_perception.inference.model_choice import choose_model
-from pc_perception.inference.model_file import load_model
+from pc_perception.inference.model_file import load_segmenter
 from pc_perception.inference.segmenter import SegmentationResult, Segmenter
 from pc_perception.inference.sensor_check import mismatches
 from pc_perception.inference.stream import SweepOptions, SweepSegmenter
@@ -82,7 +82,7 @@ def run(
     source = open_source(path, topic, columns)
     # The output's form is checked before hours of work; a model that was named loads before reading.
     sink: Any = open_sink(out, source) if out else nullcontext()
-    segmenter = load_model(model, device) if model else None
+    segmenter = load_segmenter(model, device) if model else None
     run_state = _Run(segmenter, model or "", device, options, keep=bool(picture or html))
     start = time.perf_counter()
     try:
@@ -127,7 +127,7 @@ class _Run:
         if self.sweeps is None:
             self.name, reason = choose_model(cloud)
             print(f"model '{self.name}': {reason} (--model overrides)", file=sys.stderr)
-            self.sweeps = SweepSegmenter(load_model(self.name, self.device), self.options)
+            self.sweeps = SweepSegmenter(load_segmenter(self.name, self.device), self.options)
         if not self.report.clouds:
             warm_up()  # else the first cloud's time is that of loading kernels
             for sentence in mismatches(cloud, self.sweeps.model.contract.seen):

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from pc_perception.inference.model_file import build, load_model, read_model_file, save_model
+from pc_perception.inference.model_file import build, load_segmenter, read_model_file, save_model
 from pc_perception.inference.segmenter import Segmenter
 from pc_perception.metrics import Confusion
 from training.data.dataset import CloudDataset, Joined
@@ -117,7 +117,7 @@ def _run(args: argparse.Namespace) -> None:
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    models = [load_model(m, args.device) for m in args.models]
+    models = [load_segmenter(m, args.device) for m in args.models]
     label_set = models[0].label_set
     other = [m for m, loaded in zip(args.models, models, strict=True) if loaded.label_set != label_set]
     if other:
