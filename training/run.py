@@ -138,11 +138,16 @@ def limited(parts: Sequence[Any], limit: int) -> list[Any]:
 def _initialise(run: RunSettings, model: Any, state: dict[str, Any] | None) -> list[str]:
     """Load weights of ``init`` or of a checkpoint; return what ``init`` left as it was."""
     from .export import load_encoder
+    from .foreign_weights import load_foreign_encoder
 
+    left: list[str] = []
     if state is not None:
         model.load_state_dict(state["model"])
-        return []
-    left = load_encoder(run.method.deployable(model), run.init, run.contract) if run.init else []
+        return left
+    if run.init.endswith(".pth"):
+        left = load_foreign_encoder(run.method.deployable(model), run.init)
+    elif run.init:
+        left = load_encoder(run.method.deployable(model), run.init, run.contract)
     model.after_init()
     return left
 
