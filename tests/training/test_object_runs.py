@@ -21,7 +21,13 @@ from training.methods.classification import Classification
 from training.methods.point_mae import PointMae
 from training.run import assemble, main, train
 
-CONFIGS = ("point_mae_pretrain", "classify_tiny")
+CONFIGS = (
+    "point_mae_pretrain",
+    "pointacl_pretrain",
+    "pointacl_causal_pretrain",
+    "point_pqae_pretrain",
+    "classify_tiny",
+)
 
 
 @pytest.fixture(scope="module")
