@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pc_perception.labels import LabelSet
-from pc_perception.models.object_encoder import ObjectClassifier
+from pc_perception.models.object_encoder import ObjectClassifier, ObjectEncoder
 from pc_perception.models.scene_encoder import SceneSegmenter
 
 from .architectures import CONTRACTS, Contract, build_network
@@ -111,6 +111,25 @@ def load_classifier(model: str | Path, device: str = "auto", precision: str = "a
     if not isinstance(loaded, Classifier):
         raise ValueError(f"'{model}' holds a model for 'segmentation', this needs 'classification'")
     return loaded
+
+
+def load_object_encoder(model: str | Path, device: str = "auto") -> ObjectEncoder:
+    """Load the encoder of objects that a model file holds, alone or in a classifier, for features without labels.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``read_model_file``, or the file holds no encoder of objects.
+    """
+    chosen = choose_device(device)
+    header, tensors = read_model_file(model)
+    network = build(header)
+    if not isinstance(network, ObjectClassifier):
+        raise ValueError(
+            f"'{model}' holds a {header.architecture['name']}, which does not describe single objects"
+        )
+    prefix = "encoder."
+    own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    network.encoder.load_state_dict(own, assign=True)
+    return network.encoder.to(chosen).eval().requires_grad_(False)
 
 
 def choose_device(device: str = "auto") -> torch.device:
