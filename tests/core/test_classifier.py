@@ -14,6 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from pc_perception.cli import main
 from pc_perception.cloud import PointCloud
 from pc_perception.geometry import R_BODY_OPTICAL
 from pc_perception.inference.classifier import Classifier
@@ -26,6 +27,7 @@ from pc_perception.inference.model_file import (
     save_model,
 )
 from pc_perception.inference.object_contract import ObjectContract, on_unit_sphere
+from pc_perception.io.files import write_cloud
 from pc_perception.labels import UNLABELED, LabelSet
 from pc_perception.models.object_encoder import ObjectClassifier, ObjectEncoder
 
@@ -189,6 +191,30 @@ def test_contradictions_are_refused(path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=words) as error:
         load_model(path, "cpu")
     assert "\n" not in str(error.value)
+
+
+def test_the_command_names_every_object(
+    tmp_path: Path, path: Path, classifier: Classifier, capsys: pytest.CaptureFixture[str]
+) -> None:
+    objects = [make_object(seed, 30 + seed) for seed in range(3)]
+    folder = tmp_path / "objects"
+    for i, cloud in enumerate(objects):
+        write_cloud(folder / f"{i}.npz", cloud)
+    write_cloud(folder / "3.npz", PointCloud(np.ones((9, 3), np.float32)))
+    assert main(["classify", str(folder), "--model", str(path), "--device", "cpu"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for i, found in enumerate(classifier(objects)):
+        assert lines[i].startswith(f"{i}.npz: {found.name} 0.") or found.confidence > 0.99
+        assert lines[i].endswith(f"({30 + i} points)")
+    assert lines[3] == "3.npz: unlabeled 0.00 (9 points)"
+    (folder / "4.pcd").write_bytes(b"not a pcd")
+    assert main(["classify", str(folder), "--model", str(path), "--json"]) == 1
+    told = capsys.readouterr()
+    assert [json.loads(line)["object"] for line in told.out.splitlines()] == [f"{i}.npz" for i in range(4)]
+    assert set(json.loads(told.out.splitlines()[0])["scores"]) == set("abcde")
+    assert "4.pcd" in told.err
+    assert main(["classify", str(folder), "--model", "street"]) == 1
+    assert "this needs 'classification'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
