@@ -12,11 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pc_perception.ops.neighbors import k_nearest
+from pc_perception.ops.parallel import by_rows
 from pc_perception.ops.sampling import farthest_point_sampling
 from pc_perception.ops.serialize import z_order
 
 from .linear import Linear
 
+AT_ONCE = 48
+"""Patches in one pass of the embedding at inference on a CPU."""
 CELLS = 1024
 """Cells per axis, over -1 .. 1, that Z-order sorts centres by."""
 
@@ -120,13 +123,27 @@ class PatchEmbedding(nn.Module):
     def __init__(self, width: int, hidden: Sequence[int]) -> None:
         super().__init__()
         a, b, c = hidden
-        self.first = nn.Sequential(nn.Linear(3, a), nn.BatchNorm1d(a), nn.ReLU(), Linear(a, b))
-        self.second = nn.Sequential(Linear(2 * b, c), nn.BatchNorm1d(c), nn.ReLU(), Linear(c, width))
+        self.first = nn.Sequential(nn.Linear(3, a), nn.BatchNorm1d(a), nn.ReLU(inplace=True), Linear(a, b))
+        self.second = nn.Sequential(
+            Linear(2 * b, c), nn.BatchNorm1d(c), nn.ReLU(inplace=True), Linear(c, width)
+        )
 
     def forward(self, points: Tensor) -> Tensor:
         """Map (B, G, M, 3) to (B, G, width)."""
-        n_points = points.shape[2]
-        local = self.first(points.flatten(0, 2))
+        patches = points.flatten(0, 1)
+        if self.training or torch.is_grad_enabled() or points.device.type != "cpu":
+            return self._embed(patches).unflatten(0, points.shape[:2])
+
+        # Few at a time: what lies between the layers then stays in the nearest cache.
+        def embed(part: Tensor) -> Tensor:
+            return torch.cat([self._embed(few) for few in part.split(AT_ONCE)])
+
+        return by_rows(embed, patches, least_rows=AT_ONCE // 2).unflatten(0, points.shape[:2])
+
+    def _embed(self, patches: Tensor) -> Tensor:
+        """Map (P, M, 3) to (P, width)."""
+        n_points = patches.shape[1]
+        local = self.first(patches.flatten(0, 1))
         overall = local.unflatten(0, (-1, n_points)).amax(1)
         # The layer sees (overall, local). What it makes of a patch's maximum is the same for all of its points:
         # multiply that part once per patch.
@@ -135,4 +152,4 @@ class PatchEmbedding(nn.Module):
         shared = functional.linear(overall, mix.weight[:, :n])
         own = functional.linear(local, mix.weight[:, n:], mix.bias).unflatten(0, (-1, n_points))
         x = self.second[1:]((own + shared[:, None]).flatten(0, 1))
-        return x.unflatten(0, (*points.shape[:2], n_points)).amax(2)
+        return x.unflatten(0, (-1, n_points)).amax(1)
