@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pc_perception.inference.architectures import CONTRACTS, Contract
-from pc_perception.inference.model_file import ModelHeader, read_model_file, save_model
+from pc_perception.inference.model_file import ModelHeader, build, read_model_file, save_model
 from pc_perception.labels import LabelSet
 
 from .settings import RunSettings
@@ -105,12 +105,28 @@ def load_encoder(network: nn.Module, model: str, contract: Contract) -> list[str
         FileNotFoundError, ValueError: the file cannot be used, or nothing in it fits.
     """
     header, tensors = read_model_file(model)
+    patch_size = getattr(build(header).encoder, "patch_size", 0)
+    check_patch_size(network, patch_size, model)
     left = copy_encoder(network, tensors, model)
     theirs, ours = header.contract.to_json(), contract.to_json()
     for name in ("grid_m", "features", "n_points"):
         if name in ours and theirs.get(name) != ours[name]:
             left.append(f"its input differs, {name} {theirs.get(name)} in the file, {ours[name]} here")
     return left
+
+
+def check_patch_size(network: nn.Module, patch_size: int, model: str) -> None:
+    """Refuse an object encoder whose embedding was trained on patches of another size (0: not known).
+
+    Raises:
+        ValueError: they differ.
+    """
+    own = getattr(network.encoder, "patch_size", 0)
+    if own and patch_size and own != patch_size:
+        raise ValueError(
+            f"'{model}' was trained on patches of {patch_size} points, this encoder takes {own};"
+            f" set encoder.patch_size={patch_size}"
+        )
 
 
 def copy_encoder(network: nn.Module, tensors: Mapping[str, Tensor], model: str) -> list[str]:

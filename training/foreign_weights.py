@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .export import copy_encoder
+from .export import check_patch_size, copy_encoder
 
 _BLOCK = [(r"\.mlp\.0\.", ".mlp.fc1."), (r"\.mlp\.2\.", ".mlp.fc2.")]
 _EMBEDDING = [
@@ -193,11 +193,13 @@ def load_foreign_encoder(network: nn.Module, path: str | Path) -> list[str]:
         A line for each tensor of the network that was left as it was; a head is never taken.
 
     Raises:
-        FileNotFoundError, ValueError: as ``read_foreign``, or nothing fits.
+        FileNotFoundError, ValueError: as ``read_foreign``, nothing fits, or the patch size is another one.
     """
     layout, theirs = read_foreign(path)
     if layout == "point_bert":
         raise ValueError(f"'{path}' holds Point-BERT's tokeniser, which is no encoder of objects")
+    decoded = next((v for k, v in theirs.items() if k in ("increase_dim.0.bias", "PQ_linear.bias")), None)
+    check_patch_size(network, 0 if decoded is None else len(decoded) // 3, str(path))
     own = {k: v for k, v in network.state_dict().items() if k.startswith("encoder.")}
     names = foreign_names(own, layout)
     found = {k: _ours(theirs[name], name) for k, name in names.items() if name in theirs}

@@ -225,6 +225,8 @@ def test_another_patch_size_is_told(tmp_path: Path) -> None:
     encoder = ObjectEncoder(**{**SIZES["card"], "patch_size": 16}, class_token=False)
     with pytest.raises(ValueError, match=r"increase_dim.* is \(96, 384\), .* \(48, 384\).*patch_size"):
         load_foreign(PointMaeModel(encoder, PointMae()), tmp_path / "published.pth")
+    with pytest.raises(ValueError, match=r"patches of 32 points, .* takes 16; set encoder.patch_size=32"):
+        load_foreign_encoder(ObjectClassifier(encoder, 5), tmp_path / "published.pth")
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:

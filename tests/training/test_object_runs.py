@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +15,12 @@ from shapes import SHAPES, SMALL, make_object, object_run, write_objects
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.model_file import load_classifier, load_model, load_segmenter, read_model_file
 from pc_perception.io.files import write_cloud
+from pc_perception.labels import load_label_set
 from training.checkpoint import load_state
 from training.data.specs import open_data
 from training.methods.classification import Classification
 from training.methods.point_mae import PointMae
+from training.objects import labels_of_data, object_label
 from training.run import assemble, main, train
 
 CONFIGS = (
@@ -129,6 +131,52 @@ def test_configs_run(folder: Path, tmp_path: Path, config: str, capsys: pytest.C
     assert capsys.readouterr().out.splitlines()[-1] == f"model: {work_dir / 'model.safetensors'}"
     header, _ = read_model_file(work_dir / "model.safetensors")
     assert json.dumps(header.provenance)
+
+
+def test_an_encoder_of_other_patches_is_refused(folder: Path, tmp_path: Path) -> None:
+    start = train(object_run(folder, tmp_path / "start", max_steps=1))
+    other = {**SMALL, "patch_size": 12}
+    with pytest.raises(ValueError, match=r"patches of 8 points, .* takes 12; set encoder.patch_size=8"):
+        train(object_run(folder, tmp_path / "run", init=str(start), encoder=other))
+
+
+def test_a_batch_of_one_is_told(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="raise batch_size"):
+        train(object_run(folder, tmp_path / "run", batch_size=1))
+
+
+class Named:
+    """Stands for a data set of objects that knows its classes."""
+
+    def __init__(self, *classes: str) -> None:
+        self.classes = classes
+
+
+def test_classes_come_from_the_data_or_from_the_preset() -> None:
+    found = labels_of_data([Named("a", "b"), Named("a", "b")], "")
+    assert found.classes == ("a", "b")
+    assert len(set(found.colors)) == 2
+    preset = load_label_set("street8")
+    assert labels_of_data([object()], "street8") == preset
+    assert labels_of_data([Named(*preset.classes)], "street8") == preset
+    with pytest.raises(ValueError, match="name different classes"):
+        labels_of_data([Named("a", "b"), Named("b", "a")], "")
+    with pytest.raises(ValueError, match="name different classes"):
+        labels_of_data([Named("a", "b")], "street8")
+
+
+def test_the_class_of_an_object() -> None:
+    @dataclass(frozen=True)
+    class Categorised(PointCloud):
+        category: int = 2
+
+    xyz = make_object(0, 0).xyz
+    parts = np.arange(len(xyz)).astype(np.uint16)
+    assert object_label(Categorised(xyz, {"label": parts}), 3) == 2  # its points' labels are parts
+    with pytest.raises(ValueError, match="not one of the 2 classes"):
+        object_label(Categorised(xyz), 2)
+    with pytest.raises(ValueError, match="has none"):
+        object_label(Categorised(xyz, category=-1), 2)
 
 
 def test_data_that_names_no_classes(folder: Path, tmp_path: Path) -> None:

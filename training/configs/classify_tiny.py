@@ -6,7 +6,7 @@ Reproduces: nothing published; the protocol is full fine-tuning (point_pqae.md, 
 Command:    pc-train classify_tiny data=folder:DIR label_set=NAME
             init=work_dirs/point_mae_pretrain/model.safetensors
 Hardware:   one CPU core, about 10 minutes.
-Expected:   docs/results/objects.md.
+Expected:   not measured by us on a published set.
 """
 
 from pc_perception.inference.object_contract import ObjectContract

@@ -5,7 +5,7 @@ Reproduces: arXiv 2509.01250 (point_pqae.md, section 6) with encoder="card", bat
             test lists, as published); as it stands, the tiny encoder on one's own objects.
 Command:    pc-train point_pqae_pretrain data=folder:DIR
 Hardware:   one CPU core, about 75 minutes at the tiny size.
-Expected:   docs/results/objects.md; not measured by us on ShapeNet-55, published: 89.6 on ScanObjectNN PB_T50_RS.
+Expected:   not measured by us on ShapeNet-55; published: 89.6 on ScanObjectNN PB_T50_RS.
 """
 
 from dataclasses import replace

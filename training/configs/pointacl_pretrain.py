@@ -7,7 +7,7 @@ Command:    pc-train pointacl_pretrain data=folder:DIR
             its control, Point-MAE as long: the same with method.weight=0
             masks: method.masking=random or top
 Hardware:   one CPU core, about an hour at the tiny size.
-Expected:   docs/results/objects.md; not measured by us on ShapeNet-55, published: 89.9 on ScanObjectNN PB_T50_RS.
+Expected:   not measured by us on ShapeNet-55; published: 89.9 on ScanObjectNN PB_T50_RS.
 """
 
 from dataclasses import replace

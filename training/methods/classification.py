@@ -94,6 +94,8 @@ class ClassificationModel(TrainingModel):
 
     def losses(self, batch: ObjectBatch) -> dict[str, Tensor]:
         """Return the cross-entropy and the share of objects that are right."""
+        if self.training and len(batch.labels) < 2:
+            raise ValueError("batch norms need two objects in a batch or more; raise batch_size")
         logits = self.network(batch.points, batch.offsets).float()
         loss = functional.cross_entropy(logits, batch.labels, label_smoothing=self.settings.label_smoothing)
         return {"loss_ce": loss, "accuracy": (logits.argmax(1) == batch.labels).float().mean()}
