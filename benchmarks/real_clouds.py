@@ -23,7 +23,8 @@ from pc_perception.io.files import read_cloud
 from pc_perception.labels import label_map
 from training.data.nuscenes import NuScenesClouds
 from training.data.semantickitti import SemanticKittiClouds
-from training.evaluate.segmentation import evaluate, report
+from training.evaluate.report import report
+from training.evaluate.segmentation import evaluate
 
 
 class Clouds(list[PointCloud]):

@@ -72,6 +72,10 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--html", type=Path, metavar="H.html", help="write an interactive page")
     parser.add_argument("--json", action="store_true", dest="as_json", help="last line: one JSON object")
     parser.add_argument("--confidence-threshold", type=float, default=0.0, metavar="C")
+    parser.add_argument(
+        "--window", type=float, default=0.0, metavar="M", help="cut large scenes into squares of M metres"
+    )
+    parser.add_argument("--overlap", type=float, default=2.0, metavar="M", help="of windows (default: 2)")
     parser.set_defaults(run=_segment)
 
 
@@ -111,6 +115,7 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
 def _segment(a: argparse.Namespace) -> None:
     from pc_perception.commands import segment
     from pc_perception.inference.stream import SweepOptions
+    from pc_perception.inference.windows import Windows
 
     segment.run(
         a.path,
@@ -123,6 +128,7 @@ def _segment(a: argparse.Namespace) -> None:
         html=a.html,
         as_json=a.as_json,
         options=SweepOptions(confidence_threshold=a.confidence_threshold),
+        windows=Windows(a.window, a.overlap) if a.window else None,
     )
 
 

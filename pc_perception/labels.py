@@ -3,7 +3,7 @@
 
 Inside the package a label is an index 0 .. C-1 into a ``LabelSet``, or ``UNLABELED``. Data sets' own
 ("raw") ids appear only where their files are read or written. The sets and maps are data:
-``label_sets/*.yaml``.
+``label_sets/*.yaml``, and files of the same form that a user writes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,43 +84,104 @@ class LabelSet:
 @cache
 def _read(name: str) -> dict[str, Any]:
     folder = resources.files("pc_perception") / "label_sets"
-    file = folder / f"{name}.yaml"
+    file = Path(name) if name.endswith(".yaml") else folder / f"{name}.yaml"
     if not file.is_file():
         known = sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".yaml"))
-        raise ValueError(f"no label set '{name}'; there are {', '.join(known)}")
-    return yaml.safe_load(file.read_text(encoding="utf-8"))
+        raise ValueError(
+            f"no label set '{name}'; there are {', '.join(known)}, or give a .yaml file of the same form"
+        )
+    return _read_mapping(name, file.read_text(encoding="utf-8"))
+
+
+def _read_mapping(name: str, text: str) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"'{name}' is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise ValueError(f"'{name}' must be a YAML mapping, it is {type(data).__name__}")
+    return data
 
 
 def load_label_set(name: str) -> LabelSet:
-    """Return the preset ``name`` (``street8``, ``room9``, ``nuscenes16``, ...).
+    """Return the preset ``name`` (``street8``, ``room9``, ``scannet20`` ...) or the one of a ``.yaml`` file.
+
+    A file has the form of ours in ``label_sets/``: ``classes``, a list of {name, color}, and perhaps
+    ``from``, the maps of ``label_map``. The set is then called by the file's stem.
 
     Raises:
-        ValueError: there is no such preset.
+        ValueError: there is no such preset or file, or it has another form.
     """
-    classes = _read(name)["classes"]
-    return LabelSet(name, tuple(c["name"] for c in classes), tuple(tuple(c["color"]) for c in classes))
+    try:
+        classes = _read(name)["classes"]
+        names, colors = [str(c["name"]) for c in classes], [tuple(c["color"]) for c in classes]
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"label set '{name}' needs 'classes', a list of {{name, color}}: {error!r}"
+        ) from error
+    return LabelSet(Path(name).stem, tuple(names), tuple(colors))
 
 
-def label_map(source: str, target: str) -> NDArray[np.uint16]:
-    """Return the table from raw ids of ``source`` to labels of the preset ``target``.
+def label_map(source: str, target: str | LabelSet) -> NDArray[np.uint16]:
+    """Return the table from raw ids of ``source`` to labels of ``target``.
 
     Args:
         source: id space of a data set's files: ``nuscenes32``, ``semantickitti``, ``pandaset43``,
-            ``nyu40``, ``s3dis13``, ``simulation`` ...
-        target: a preset whose YAML file has a map from ``source``.
+            ``nyu40``, ``s3dis13``, ``simulation`` ..., or a ``.yaml`` file with a list of raw ids for each
+            class of ``target`` and, under ``unlabeled``, those that belong to none.
+        target: a preset (or file of one) that has a map from ``source``; with a ``.yaml`` source any set.
 
     Returns:
         (65536,) uint16: ``table[raw & 0xFFFF]`` is the label, ``UNLABELED`` for every other id.
 
     Raises:
-        ValueError: ``target`` has no map from ``source``.
+        ValueError: ``target`` has no map from ``source``, or the file does not fit ``target``.
     """
-    data = _read(target)
-    maps = data.get("from", {})
-    if source not in maps:
-        raise ValueError(f"label set '{target}' has no map from '{source}'; it has {sorted(maps)}")
-    names = [c["name"] for c in data["classes"]]
+    names = (target if isinstance(target, LabelSet) else load_label_set(target)).classes
     table = np.full(65536, UNLABELED, dtype=np.uint16)
-    for class_name, ids in maps[source].items():
-        table[ids] = names.index(class_name)
+    for class_name, ids in _ids_by_class(source, target).items():
+        if class_name in names:
+            table[ids] = names.index(class_name)
+        elif class_name != "unlabeled":
+            raise ValueError(f"'{source}' maps to '{class_name}', which is no class of {', '.join(names)}")
     return table
+
+
+def _ids_by_class(source: str, target: str | LabelSet) -> dict[str, list[int]]:
+    if source.endswith(".yaml"):
+        maps = _read(source)
+        for ids in maps.values():
+            if not isinstance(ids, list) or not all(type(i) is int and -32768 <= i < 65536 for i in ids):
+                raise ValueError(f"'{source}' must give each class a list of whole numbers, it has {ids!r}")
+        return maps
+    name = target.name if isinstance(target, LabelSet) else target
+    maps = _read(name).get("from", {})
+    if source not in maps:
+        raise ValueError(
+            f"label set '{name}' has no map from '{source}'; it has {sorted(maps)}, or give a .yaml file"
+        )
+    return maps[source]
+
+
+_N_IDS = {"nyu40": 41, "s3dis13": 13}
+
+
+def known_ids(source: str) -> NDArray[np.bool_] | None:
+    """Return which raw ids an id space has, mapped to a class or not; None where we do not know.
+
+    Known are ``nyu40`` (0, nothing, to 40), ``s3dis13``, and what a ``.yaml`` map names. 255 and -1, which
+    data sets write where there is no label, count as known.
+
+    Returns:
+        (65536,) bool, by ``raw & 0xFFFF``.
+    """
+    if not source.endswith(".yaml") and source not in _N_IDS:
+        return None
+    known = np.zeros(65536, dtype=bool)
+    known[[255, 65535]] = True
+    if source in _N_IDS:
+        known[: _N_IDS[source]] = True
+    else:
+        for ids in _ids_by_class(source, "").values():
+            known[ids] = True
+    return known

@@ -48,10 +48,21 @@ class Confusion:
         true, predicted = self.matrix.sum(1), self.matrix[:, :-1].sum(0)
         return np.where(true > 0, hit / np.maximum(true + predicted - hit, 1), np.nan)
 
+    @property
+    def recall(self) -> NDArray[np.float64]:
+        """(C,) share of each class's points with the right label; NaN for a class that is not in the truth."""
+        true = self.matrix.sum(1)
+        return np.where(true > 0, np.diag(self.matrix) / np.maximum(true, 1), np.nan)
+
     def mean_iou(self, min_share: float = 0.0) -> float:
         """Mean of ``iou`` over the classes in the truth with at least ``min_share`` of the points."""
         counted = (self.matrix.sum(1) > 0) & (self.share >= min_share)
         return float(self.iou[counted].mean()) if counted.any() else float("nan")
+
+    def mean_recall(self) -> float:
+        """Mean of ``recall`` over the classes in the truth (mAcc); NaN where there is none."""
+        present = self.matrix.sum(1) > 0
+        return float(self.recall[present].mean()) if present.any() else float("nan")
 
     @property
     def accuracy(self) -> float:

@@ -70,9 +70,12 @@ class Augmentation:
     def __call__(self, cloud: PointCloud, rng: Generator) -> PointCloud:
         """Return a changed copy of ``cloud``; non-finite points are left out."""
         cloud = thin(cloud.select(cloud.finite()), self, rng)
-        cloud = crop(cloud, self, rng)
-        cloud = replace(cloud, xyz=move(cloud.xyz, self, rng))
-        return recolor(cloud, self, rng)
+        return move_and_recolor(crop(cloud, self, rng), self, rng)
+
+
+def move_and_recolor(cloud: PointCloud, how: Augmentation, rng: Generator) -> PointCloud:
+    """Change places and colours of all points, and leave none out."""
+    return recolor(replace(cloud, xyz=move(cloud.xyz, how, rng)), how, rng)
 
 
 def thin(cloud: PointCloud, how: Augmentation, rng: Generator) -> PointCloud:

@@ -33,6 +33,7 @@ def provenance(run: RunSettings, data_names: Iterable[str]) -> dict[str, Any]:
     plain = _plain(run)
     config = {k: v for k, v in plain.items() if k not in (*_PLACES, "contract")}
     config["data"] = without_places(run.data)
+    config |= {key: Path(config[key]).name for key in ("label_set", "label_source", "split")}  # may be files
     return {
         "method": type(run.method).__name__,
         "data": without_places(run.data) + (f" ({Path(run.data_root).name})" if run.data_root else ""),

@@ -13,6 +13,14 @@ COMMON_SHARE = 0.005
 """Classes with at least this share of the labelled points are common."""
 
 
+def pooled(parts: Sequence[Confusion]) -> Confusion:
+    """Return the counts of several data sets together, as if they were one."""
+    whole = Confusion(len(parts[0].matrix))
+    for part in parts:
+        whole.matrix += part.matrix
+    return whole
+
+
 def n_points(confusion: Confusion) -> int:
     """Return how many labelled points were counted."""
     return int(confusion.matrix.sum())

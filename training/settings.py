@@ -27,13 +27,14 @@ class RunSettings:
         method: what is learned, and how.
         contract: the input of the network, of scenes or of objects; a scene's ``seen`` is filled in from the
             training data.
-        label_set: target preset; empty for a method without labels, and for objects whose data names the classes.
+        label_set: target preset, or a .yaml file of one; empty for a method without labels, and for objects whose
+            data names the classes.
         encoder: arguments of ``SceneEncoder`` or ``ObjectEncoder``.
         augmentation: random changes of the clouds.
         data: ``KIND:WHERE`` (``training/data/specs.py``), several separated by commas.
         data_shares: how often each data set is drawn from; empty: every cloud equally often.
         data_limit: use only this many clouds, spread evenly over the data; 0 for all.
-        data_root, version, split, label_source, sequences, topic: see ``DataOptions``.
+        data_root, version, split, label_source, label_field, sequences, areas, topic: see ``DataOptions``.
         n_scenes, per_scene, data_seed, cache_dir: of simulated data, see ``DataOptions``.
         max_steps: batches; 0 for no limit.
         max_minutes: training time; 0 for no limit. The schedule follows whichever is further.
@@ -71,7 +72,9 @@ class RunSettings:
     version: str = ""
     split: str = ""
     label_source: str = ""
+    label_field: str = ""
     sequences: tuple[str, ...] = ()
+    areas: tuple[str, ...] = ()
     topic: str = ""
     n_scenes: int = 200
     per_scene: int = 4
@@ -133,7 +136,9 @@ class RunSettings:
             version=self.version,
             split=self.split,
             label_source=self.label_source,
+            label_field=self.label_field,
             sequences=self.sequences,
+            areas=self.areas,
             topic=self.topic,
             n_scenes=self.n_scenes,
             per_scene=self.per_scene,

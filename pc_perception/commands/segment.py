@@ -18,9 +18,10 @@ from pc_perception.cloud import PointCloud
 from pc_perception.inference.memory import keep_freed_memory
 from pc_perception.inference.model_choice import choose_model
 from pc_perception.inference.model_file import load_segmenter
-from pc_perception.inference.segmenter import SegmentationResult, Segmenter
+from pc_perception.inference.segmenter import SegmentationResult
 from pc_perception.inference.sensor_check import mismatches
 from pc_perception.inference.stream import SweepOptions, SweepSegmenter
+from pc_perception.inference.windows import WindowedSegmenter, Windows
 from pc_perception.ops.backend import warm_up
 
 from .sinks import Sink, open_sink
@@ -72,6 +73,7 @@ def run(
     html: Path | None = None,
     as_json: bool = False,
     options: SweepOptions | None = None,
+    windows: Windows | None = None,
 ) -> None:
     """Label every cloud of ``path``; see the command's help for the arguments.
 
@@ -82,8 +84,7 @@ def run(
     source = open_source(path, topic, columns)
     # The output's form is checked before hours of work; a model that was named loads before reading.
     sink: Any = open_sink(out, source) if out else nullcontext()
-    segmenter = load_segmenter(model, device) if model else None
-    run_state = _Run(segmenter, model or "", device, options, keep=bool(picture or html))
+    run_state = _Run(model, device, options, windows, keep=bool(picture or html))
     start = time.perf_counter()
     try:
         with sink as writer:
@@ -101,11 +102,16 @@ class _Run:
     """The loop over clouds and what it leaves behind."""
 
     def __init__(
-        self, segmenter: Segmenter | None, name: str, device: str, options: SweepOptions | None, keep: bool
+        self,
+        name: str | None,
+        device: str,
+        options: SweepOptions | None,
+        windows: Windows | None,
+        keep: bool,
     ) -> None:
-        self.report, self.name, self.device, self.options = Report(), name, device, options
-        self.sweeps = SweepSegmenter(segmenter, options) if segmenter else None
-        self.keep = keep
+        self.report, self.name, self.device, self.options = Report(), name or "", device, options
+        self.windows, self.keep = windows, keep
+        self.sweeps = self._load() if name else None
         self.kept: list[tuple[str, PointCloud, SegmentationResult]] = []
 
     def consume(self, source: Source, writer: Sink | None, show_progress: bool) -> None:
@@ -123,11 +129,15 @@ class _Run:
                     self.kept.append((item.name, item.cloud, result))
                 bar.update()
 
+    def _load(self) -> SweepSegmenter:
+        model = load_segmenter(self.name, self.device)
+        return SweepSegmenter(WindowedSegmenter(model, self.windows) if self.windows else model, self.options)
+
     def _sweeps_for(self, cloud: PointCloud) -> SweepSegmenter:
         if self.sweeps is None:
             self.name, reason = choose_model(cloud)
             print(f"model '{self.name}': {reason} (--model overrides)", file=sys.stderr)
-            self.sweeps = SweepSegmenter(load_segmenter(self.name, self.device), self.options)
+            self.sweeps = self._load()
         if not self.report.clouds:
             warm_up()  # else the first cloud's time is that of loading kernels
             for sentence in mismatches(cloud, self.sweeps.model.contract.seen):

@@ -131,11 +131,11 @@ def write_cloud(path: str | Path, cloud: PointCloud) -> Path:
     return path
 
 
-def cloud_files(folder: str | Path) -> list[Path]:
+def cloud_files(folder: str | Path, tables: bool = False) -> list[Path]:
     """Return the cloud files in a folder and below it, in the order of their paths.
 
     S3DIS rooms count as one each. Left out: hidden files, text tables (calibrations and poses look the
-    same), arrays that are not clouds, lidarseg labels.
+    same) unless ``tables`` asks for them, arrays that are not clouds, lidarseg labels.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -151,16 +151,16 @@ def cloud_files(folder: str | Path) -> list[Path]:
         rooms = [name for name in folders if s3dis.is_room(here / name)]
         folders[:] = sorted(f for f in folders if f not in rooms and not f.startswith("."))
         found += [here / name for name in rooms]
-        found += [here / name for name in names if _is_cloud(here / name)]
+        found += [here / name for name in names if _is_cloud(here / name, tables)]
     return sorted(found)
 
 
-def _is_cloud(path: Path) -> bool:
+def _is_cloud(path: Path, tables: bool) -> bool:
     suffix = path.suffix.lower()
-    if path.name.startswith(".") or suffix not in SUFFIXES or suffix in (".txt", ".csv"):
+    if path.name.startswith(".") or suffix not in SUFFIXES or (suffix in (".txt", ".csv") and not tables):
         return False
-    if suffix == ".bin":
-        return not path.name.endswith("_lidarseg.bin")
+    if path.name.endswith(("_lidarseg.bin", "_bbox.npy")):  # labels; boxes have a cloud's number of columns
+        return False
     if suffix in (".npy", ".npz"):
         return arrays.looks_like_cloud(path)
     return True

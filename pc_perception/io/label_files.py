@@ -101,14 +101,17 @@ def write_labels(path: str | Path, label: NDArray, instance: NDArray | None = No
 def find_label_file(cloud_path: str | Path) -> Path | None:
     """Return the label file that belongs to a cloud file, or None.
 
-    Looked for: the same name ending in .label or _label.npy / _labels.npz beside the cloud, and
-    SemanticKITTI's ``labels/`` beside ``velodyne/``.
+    Looked for: the same name ending in .label or _label.npy / _labels.npz beside the cloud,
+    SemanticKITTI's ``labels/`` beside ``velodyne/``, and ``_sem_label.npy`` beside ``_vert.npy`` (what
+    mmdetection3d makes of ScanNet; NYU40 ids).
     """
     path = Path(cloud_path)
     stem = path.name.removesuffix(".bin").removesuffix(".pcd") if path.name.endswith(".bin") else path.stem
     beside = [path.with_name(stem + end) for end in (".label", "_label.npy", "_labels.npy", "_labels.npz")]
     if path.parent.name == "velodyne":
         beside.append(path.parent.parent / "labels" / f"{stem}.label")
+    if "_vert" in path.name:
+        beside.append(path.with_name(path.name.replace("_vert", "_sem_label")))
     return next((p for p in beside if p.is_file()), None)
 
 

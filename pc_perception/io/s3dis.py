@@ -27,7 +27,7 @@ CLASSES = (
     "board",
     "clutter",
 )
-"""Names by raw id (the id space ``s3dis13``); any other file name, such as stairs, counts as clutter."""
+"""Names by raw id (the id space ``s3dis13``); stairs, and any name that is not known, count as clutter."""
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def read_room(path: Path) -> PointCloud:
     """Return all points of a room with ``rgb``, ``label`` (s3dis13 ids) and ``instance`` (1, 2, ...).
 
     Lines that are not six numbers (the published data has a few with stray bytes) are repaired where the
-    numbers can still be told apart, else left out; a warning says how many.
+    numbers can still be told apart, else left out; a warning says how many, and one names unknown classes.
 
     Raises:
         ValueError: there are no annotation files, or no point in them.
@@ -51,6 +51,8 @@ def read_room(path: Path) -> PointCloud:
     for number, file in enumerate(files, start=1):
         table = _read_object(file)
         name = file.stem.rpartition("_")[0]
+        if name not in (*CLASSES, "stairs"):
+            _log.warning("%s: '%s' is no class of S3DIS; it counts as clutter", file, name)
         tables.append(table)
         labels.append(np.full(len(table), CLASSES.index(name) if name in CLASSES else 12, np.int32))
         instances.append(np.full(len(table), number, np.int32))

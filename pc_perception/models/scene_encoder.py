@@ -13,29 +13,25 @@ from pc_perception.ops.grouping import neighbor_max
 
 from .layers import NeighborhoodBlock, SequenceBlock
 from .linear import Linear
-from .pyramid import CURVES, Level, Pyramid
+from .pyramid import Level, Pyramid
+from .walks import Walk, along_curves
 
 
 class Stage(nn.Module):
-    """Neighbourhood blocks of one level, followed by sequence blocks that alternate in direction."""
+    """Neighbourhood blocks of one level, followed by sequence blocks."""
 
     def __init__(self, width: int, n_local: int, n_global: int, heads: int, d_key: int, d_value: int) -> None:
         super().__init__()
         self.local = nn.ModuleList(NeighborhoodBlock(width) for _ in range(n_local))
         self.mixers = nn.ModuleList(SequenceBlock(width, heads, d_key, d_value) for _ in range(n_global))
 
-    def forward(self, x: Tensor, level: Level) -> Tensor:
-        """Map (M, C) to (M, C) on ``level``."""
+    def forward(self, x: Tensor, level: Level, walk: Walk = along_curves) -> Tensor:
+        """Map (M, C) to (M, C) on ``level``; ``walk`` leads each sequence block through the voxels."""
         position = level.xyz / level.edge
         for block in self.local:
             x = block(x, position, level.neighbors)
         for i, mixer in enumerate(self.mixers):
-            # A causal walk leaves its first tokens blind: every second block walks backwards, and
-            # every second pair along the transposed curve.
-            order, resets = level.order(i // 2 % len(CURVES)), level.offsets
-            if i % 2:
-                order, resets = order.flip(0), tuple(resets[-1] - r for r in reversed(resets))
-            x = mixer(x, order, resets)
+            x = mixer(x, *walk(level, i))
         return x
 
 
@@ -73,20 +69,29 @@ class SceneEncoder(nn.Module):
         self.up = nn.ModuleList(nn.Sequential(nn.LayerNorm(b), Linear(b, a)) for a, b in pairs)
         self.refine = nn.ModuleList(NeighborhoodBlock(a) for a, _ in pairs)
 
-    def forward(self, features: Tensor, pyramid: Pyramid) -> Tensor:
-        """Encode (M, n_features) voxel features to (M, widths[0])."""
+    def forward(self, features: Tensor, pyramid: Pyramid, walk: Walk = along_curves) -> Tensor:
+        """Encode (M, n_features) voxel features to (M, widths[0]); scenes stay apart unless ``walk`` joins them."""
+        return self.decode(self.encode(features, pyramid, walk), pyramid)
+
+    def encode(self, features: Tensor, pyramid: Pyramid, walk: Walk = along_curves) -> list[Tensor]:
+        """Go down the pyramid and return each level's (M_l, widths[l]), fine to coarse."""
         x = self.stem(features)
-        skips: list[Tensor] = []
+        out: list[Tensor] = []
         for depth, (stage, level) in enumerate(zip(self.stages, pyramid.levels, strict=True)):
             if depth:
-                skips.append(x)
                 assert level.children is not None
                 x = neighbor_max(self.down[depth - 1](x), level.children)
-            x = stage(x, level)
+            x = stage(x, level, walk)
+            out.append(x)
+        return out
+
+    def decode(self, encoded: Sequence[Tensor], pyramid: Pyramid) -> Tensor:
+        """Come up again from what ``encode`` returned to (M, widths[0])."""
+        x = encoded[-1]
         for depth in reversed(range(self.n_levels - 1)):
             level = pyramid.levels[depth]
             assert level.parent is not None
-            x = skips[depth] + self.up[depth](x)[level.parent]
+            x = encoded[depth] + self.up[depth](x)[level.parent]
             x = self.refine[depth](x, level.xyz / level.edge, level.neighbors)
         return x
 
@@ -99,9 +104,9 @@ class SceneSegmenter(nn.Module):
         self.encoder = encoder
         self.head = nn.Sequential(nn.LayerNorm(encoder.width), nn.Linear(encoder.width, n_classes))
 
-    def forward(self, features: Tensor, pyramid: Pyramid) -> Tensor:
+    def forward(self, features: Tensor, pyramid: Pyramid, walk: Walk = along_curves) -> Tensor:
         """Return (M, n_classes) logits of the finest voxels."""
-        return self.head(self.encoder(features, pyramid))
+        return self.head(self.encoder(features, pyramid, walk))
 
     @torch.no_grad()
     def count_parameters(self) -> int:

@@ -6,7 +6,6 @@ A recording is read in order and training reads at random, so its clouds are lai
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from pathlib import Path
@@ -14,8 +13,8 @@ from pathlib import Path
 from pc_perception.cloud import PointCloud
 from pc_perception.io.files import read_cloud
 
-from .dataset import label_table, with_labels
-from .plain_files import cache_root, write_plain
+from .dataset import Target, label_table, with_labels
+from .plain_files import cache_root, fingerprint, write_plain
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +36,7 @@ class BagClouds:
     def __init__(
         self,
         path: str | Path,
-        label_set: str | None,
+        label_set: Target,
         label_source: str = "",
         topic: str = "",
         cache_dir: str = "",
@@ -45,7 +44,7 @@ class BagClouds:
         self.path = Path(path)
         self.table = label_table(label_source, label_set)
         root = Path(cache_dir) if cache_dir else cache_root()
-        self.folder = root / "bags" / f"{self.path.stem}-{_fingerprint(self.path, topic)}"
+        self.folder = root / "bags" / f"{self.path.stem}-{fingerprint(self.path, topic)}"
         listing = self.folder / "clouds.json"
         if not listing.is_file():
             _lay_out(self.path, topic, self.folder)
@@ -63,12 +62,6 @@ class BagClouds:
             raise IndexError(index)
         cloud = read_cloud(self.folder / f"{index:06d}.npz")
         return with_labels(cloud, cloud.fields.get("label"), self.table)
-
-
-def _fingerprint(path: Path, topic: str) -> str:
-    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
-    stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    return hashlib.sha256(json.dumps([str(path.resolve()), stats, topic]).encode()).hexdigest()[:12]
 
 
 def _lay_out(path: Path, topic: str, folder: Path) -> None:

@@ -3,14 +3,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pc_perception.cloud import PointCloud
-from pc_perception.labels import UNLABELED, label_map, load_label_set
+from pc_perception.labels import UNLABELED, LabelSet, label_map, load_label_set
+
+Target = LabelSet | str | None
+"""Which labels a data set gives: a set, the name or file of one, or None for none."""
+
+_log = logging.getLogger(__name__)
 
 
 class CloudDataset(Protocol):
@@ -35,12 +43,21 @@ class CloudDataset(Protocol):
         ...
 
 
-def with_labels(cloud: PointCloud, raw: NDArray | None, table: NDArray[np.uint16] | None) -> PointCloud:
+def with_labels(
+    cloud: PointCloud,
+    raw: NDArray | None,
+    table: NDArray[np.uint16] | None,
+    known: NDArray[np.bool_] | None = None,
+    name: str = "",
+) -> PointCloud:
     """Return the cloud with its raw labels mapped to the target set.
 
     Args:
         raw: (N,) integer ids of the data set, or None where there are none.
         table: (65536,) uint16 of ``labels.label_map``, or None for a cloud without labels.
+        known: (65536,) bool of ``labels.known_ids``: points with any other id are told of, once a cloud,
+            and count as unlabelled. None tells of nothing.
+        name: of the cloud, for messages.
 
     Raises:
         ValueError: the number of labels is not that of the points.
@@ -48,13 +65,24 @@ def with_labels(cloud: PointCloud, raw: NDArray | None, table: NDArray[np.uint16
     fields = {k: v for k, v in cloud.fields.items() if k != "label"}
     if raw is not None and table is not None:
         if len(raw) != len(cloud):
-            raise ValueError(f"there are {len(raw)} labels for {len(cloud)} points")
-        fields["label"] = table[np.asarray(raw).astype(np.int64) & 0xFFFF]
+            raise ValueError(f"{name or 'a cloud'}: there are {len(raw)} labels for {len(cloud)} points")
+        index = np.asarray(raw).astype(np.int64) & 0xFFFF
+        fields["label"] = table[index]
+        if known is not None and not known[index].all():
+            strange, counts = np.unique(np.asarray(raw)[~known[index]], return_counts=True)
+            ids = ", ".join(map(str, strange.tolist()[:20]))
+            warn_once(f"{name}: unknown label ids {ids}; their {counts.sum()} points count as unlabelled")
     return PointCloud(cloud.xyz, fields, cloud.frame, cloud.stamp_ns, cloud.grid_shape)
 
 
-def label_table(source: str, target: str | None) -> NDArray[np.uint16] | None:
-    """Return the (65536,) table from raw ids of ``source`` to the preset ``target``.
+@cache
+def warn_once(text: str) -> None:
+    """Log a warning the first time that this process has it."""
+    _log.warning("%s", text)
+
+
+def label_table(source: str, target: Target) -> NDArray[np.uint16] | None:
+    """Return the (65536,) table from raw ids of ``source`` to the label set ``target``.
 
     An empty ``source`` means that labels are already the target's; no ``target`` means no labels: None.
 
@@ -66,9 +94,21 @@ def label_table(source: str, target: str | None) -> NDArray[np.uint16] | None:
     if source:
         return label_map(source, target)
     table = np.full(65536, UNLABELED, dtype=np.uint16)
-    n_classes = len(load_label_set(target))
+    n_classes = len(target if isinstance(target, LabelSet) else load_label_set(target))
     table[:n_classes] = np.arange(n_classes)
     return table
+
+
+def refuse_missing(root: Path, missing: Sequence[Path | str]) -> None:
+    """Say all that a data set's folder lacks at once, or nothing where it lacks nothing.
+
+    Raises:
+        FileNotFoundError: one line for each of ``missing``, relative to ``root``.
+    """
+    if missing:
+        inside = (p.relative_to(root) if isinstance(p, Path) and root in p.parents else p for p in missing)
+        lines = "\n  ".join(map(str, inside))
+        raise FileNotFoundError(f"'{root}' lacks {len(missing)} file(s):\n  {lines}")
 
 
 class Joined:

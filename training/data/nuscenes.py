@@ -9,7 +9,7 @@ from pc_perception.cloud import PointCloud
 from pc_perception.io.files import read_cloud
 from pc_perception.io.label_files import read_labels
 
-from .dataset import label_table, with_labels
+from .dataset import Target, label_table, with_labels
 
 
 class NuScenesClouds:
@@ -31,7 +31,7 @@ class NuScenesClouds:
     def __init__(
         self,
         root: str | Path,
-        label_set: str | None,
+        label_set: Target,
         version: str = "",
         label_source: str = "",
         split: str = "",

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +19,13 @@ KEPT_FIELDS = ("intensity", "ring", "rgb", "label")
 def cache_root() -> Path:
     """Return the user's cache of this package: ``$XDG_CACHE_HOME/pc_perception``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pc_perception"
+
+
+def fingerprint(path: Path, *more: str) -> str:
+    """Return a text that changes with a file, or with the files of a folder, and with further texts."""
+    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    return hashlib.sha256(json.dumps([str(path.resolve()), stats, *more]).encode()).hexdigest()[:12]
 
 
 def write_plain(file: Path, cloud: PointCloud, names: Iterable[str] = KEPT_FIELDS) -> None:

@@ -10,7 +10,7 @@ from pc_perception.cloud import PointCloud
 from pc_perception.io.files import read_cloud
 from pc_perception.io.label_files import read_labels
 
-from .dataset import label_table, with_labels
+from .dataset import Target, label_table, with_labels
 
 
 class SemanticKittiClouds:
@@ -25,7 +25,7 @@ class SemanticKittiClouds:
         ValueError: no such scan.
     """
 
-    def __init__(self, root: str | Path, label_set: str | None, sequences: Sequence[str] = ()) -> None:
+    def __init__(self, root: str | Path, label_set: Target, sequences: Sequence[str] = ()) -> None:
         self.root, self.table = Path(root), label_table("semantickitti", label_set)
         folders = [
             folder

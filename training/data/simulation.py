@@ -22,7 +22,7 @@ import numpy as np
 from pc_perception.cloud import PointCloud
 from pc_perception.io.files import read_cloud
 
-from .dataset import label_table, with_labels
+from .dataset import Target, label_table, with_labels
 from .plain_files import cache_root, write_plain
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class SimulatedClouds:
     def __init__(
         self,
         kind: str,
-        label_set: str | None,
+        label_set: Target,
         n_scenes: int = 200,
         per_scene: int = 4,
         seed: int = 0,

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from .dataset import CloudDataset
+from .dataset import CloudDataset, Target
 
 KINDS = {
     "sim": "simulated clouds: sim:street, sim:drive or sim:room",
@@ -14,6 +14,8 @@ KINDS = {
     "folder": "cloud files, labelled or not: folder:DIR",
     "nuscenes": "a nuScenes-format data set with lidarseg: nuscenes:DIR",
     "semantickitti": "sequences with velodyne/ and labels/: semantickitti:DIR",
+    "scannet": "ScanNet v2 as published, whole scenes: scannet:DIR",
+    "s3dis": "S3DIS as published or as arrays, whole rooms: s3dis:DIR",
 }
 
 
@@ -22,22 +24,28 @@ class DataOptions:
     """What the kinds of data need beyond their text.
 
     Attributes:
-        label_set: target preset, or None for clouds without labels.
+        label_set: target set, name of a preset, .yaml file of one, or None for clouds without labels.
         root: the path, where the text names none (``data=nuscenes data_root=DIR``).
         version: nuScenes tables, ``v1.0-trainval``, ``v1.0-mini`` ...; empty takes the one that is there.
-        label_source: id space of raw labels (``labels.label_map``); empty takes the data set's own; for
-            folders and bags it must be given unless their labels are already those of ``label_set``.
+        label_source: id space of raw labels or .yaml file of a map (``labels.label_map``); empty takes the
+            data set's own; for folders and bags it must be given unless their labels are already those of
+            ``label_set``.
+        label_field: of a folder's clouds, which field holds raw labels; empty: ``label``, or label files.
         sequences: SemanticKITTI sequences; empty takes all that have labels.
-        split: official nuScenes split, ``train``, ``val`` ...; empty takes all scenes.
+        areas: S3DIS areas, such as 1,2,3,4,6; empty takes all that are there.
+        split: official nuScenes or ScanNet split, ``train``, ``val`` ..., or path of a list of ScanNet
+            scenes; empty takes all scenes.
         topic: of a bag; empty takes its only one.
         n_scenes, per_scene, seed, cache_dir: see ``simulation.SimulatedClouds``.
     """
 
-    label_set: str | None
+    label_set: Target
     root: str = ""
     version: str = ""
     label_source: str = ""
+    label_field: str = ""
     sequences: tuple[str, ...] = ()
+    areas: tuple[str, ...] = ()
     split: str = ""
     topic: str = ""
     n_scenes: int = 200
@@ -86,11 +94,19 @@ def open_one(spec: str, options: DataOptions) -> CloudDataset:
     if kind == "folder":
         from .folder import FolderClouds
 
-        return FolderClouds(where, options.label_set, options.label_source)
+        return FolderClouds(where, options.label_set, options.label_source, options.label_field)
     if kind == "nuscenes":
         from .nuscenes import NuScenesClouds
 
         return NuScenesClouds(where, options.label_set, options.version, options.label_source, options.split)
+    if kind == "scannet":
+        from .scannet import ScanNetClouds
+
+        return ScanNetClouds(where, options.label_set, options.split, options.label_source)
+    if kind == "s3dis":
+        from .s3dis import S3DISClouds
+
+        return S3DISClouds(where, options.label_set, options.areas, options.cache_dir, options.label_source)
     from .semantickitti import SemanticKittiClouds
 
     return SemanticKittiClouds(where, options.label_set, options.sequences)

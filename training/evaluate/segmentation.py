@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pc-evaluate MODEL [MODEL ...] --data SPEC``: IoU over all points, through the real inference path."""
+"""``pc-evaluate MODEL [MODEL ...] --data SPEC``: IoU over all points, through the real inference path.
+
+Whole scenes are labelled and every raw point is counted, as in the full-scene protocols of ScanNet and S3DIS;
+figures on sampled points of 1 m blocks (the other habit on S3DIS) are not comparable.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,16 +19,16 @@ import numpy as np
 
 from pc_perception.inference.model_file import build, load_segmenter, read_model_file, save_model
 from pc_perception.inference.segmenter import Segmenter
+from pc_perception.inference.windows import WindowedSegmenter, Windows
+from pc_perception.labels import LabelSet
 from pc_perception.metrics import Confusion
-from training.data.dataset import CloudDataset, Joined
+from training.data.dataset import CloudDataset, Joined, warn_once
 from training.data.simulation import HELD_OUT
-from training.data.specs import DataOptions, open_data
-from training.metrics import COMMON_SHARE, mean_std, n_points, unlabeled_share
+from training.data.specs import KINDS, DataOptions, open_data
+from training.metrics import mean_std, n_points, pooled
 
-RULE = (
-    "over all labelled points; points the model leaves unlabeled count as errors; mIoU is the mean over "
-    "classes present in the ground truth"
-)
+from .report import FIGURES, RULE, print_table, report, summarise
+from .six_fold import check_models, open_folds
 
 
 def evaluate(model: Segmenter, data: CloudDataset, limit: int = 0, progress: bool = False) -> Confusion:
@@ -42,32 +45,21 @@ def evaluate(model: Segmenter, data: CloudDataset, limit: int = 0, progress: boo
     n = len(data) if not limit else min(limit, len(data))
     confusion = Confusion(len(model.label_set))
     for i in tqdm(range(n), desc="evaluating", unit="cloud", disable=not progress):
-        cloud = data[i * len(data) // n]
+        cloud, name = data[i * len(data) // n], data.name(i * len(data) // n)
         if "label" not in cloud.fields:
-            raise ValueError(f"{data.name(i * len(data) // n)} has no labels to compare with")
-        confusion.add(np.asarray(cloud.fields["label"]), model(cloud).labels)
+            raise ValueError(f"{name} has no labels to compare with")
+        truth = np.asarray(cloud.fields["label"])
+        if not (truth < len(model.label_set)).any():
+            warn_once(f"{name}: no point has a label of the model's label set; it counts for nothing")
+            continue
+        confusion.add(truth, model(cloud).labels)
     if not n_points(confusion):
         raise ValueError("no point of the data has a label of the model's label set; check label_source")
     return confusion
 
 
-def report(confusion: Confusion, classes: Sequence[str]) -> dict[str, Any]:
-    """Return the figures of one model as plain values; NaN as None."""
-    iou, share = confusion.iou, confusion.share
-    return {
-        "miou": confusion.mean_iou(),
-        "miou_common": confusion.mean_iou(COMMON_SHARE),
-        "accuracy": confusion.accuracy,
-        "unlabeled": unlabeled_share(confusion),
-        "iou": {c: None if math.isnan(v) else float(v) for c, v in zip(classes, iou, strict=True)},
-        "share": {c: float(v) for c, v in zip(classes, share, strict=True)},
-        "absent": [c for c, v in zip(classes, iou, strict=True) if math.isnan(v)],
-        "points": n_points(confusion),
-    }
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``pc-evaluate``; problems are told in one line."""
+    """Run ``pc-evaluate``; problems are told in one line, missing files in one each."""
     args = _parser().parse_args(argv)
     try:
         _run(args)
@@ -81,34 +73,28 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pc-evaluate", description=f"Measure models of segmentation, {RULE}."
     )
-    parser.add_argument(
-        "models", nargs="+", help="model files or names of shipped ones; several: mean and std"
-    )
-    parser.add_argument(
-        "--data",
-        required=True,
-        help="sim:street, sim:drive, sim:room, nuscenes:DIR, semantickitti:DIR, folder:DIR, bag:FILE",
-    )
-    parser.add_argument(
-        "--label-source", default="", help="id space of the labels, such as nyu40 or pandaset43"
-    )
-    parser.add_argument("--version", default="", help="nuScenes tables, such as v1.0-mini")
-    parser.add_argument("--split", default="", help="nuScenes split, such as val")
-    parser.add_argument("--sequences", default="", help="SemanticKITTI sequences, such as 08")
-    parser.add_argument("--topic", default="", help="topic of a bag")
-    parser.add_argument("--n-scenes", type=int, default=25, help="simulated streets or rooms")
-    parser.add_argument("--per-scene", type=int, default=4, help="clouds of each")
-    parser.add_argument(
-        "--seed", type=int, default=HELD_OUT, help="first simulated scene; training uses those from 0"
-    )
-    parser.add_argument("--cache-dir", default="", help="folder of simulated clouds")
-    parser.add_argument("--limit", type=int, default=0, help="use only this many clouds")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N")
-    parser.add_argument("--threads", type=int, default=0, help="threads of torch")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument(
-        "--record", action="store_true", help="add the figures to the model files' provenance"
-    )
+    add = parser.add_argument
+    add("models", nargs="+", help="model files or names of shipped ones; several: mean and std")
+    add("--data", required=True, help="; ".join(KINDS.values()))
+    add("--label-source", default="", help="id space of the labels (nyu40, pandaset43 ...) or .yaml map")
+    add("--label-field", default="", help="field of a folder's clouds that holds the labels")
+    add("--version", default="", help="nuScenes tables, such as v1.0-mini")
+    add("--split", default="", help="nuScenes or ScanNet split, such as val, or file with a list of scenes")
+    add("--sequences", default="", help="SemanticKITTI sequences, such as 08")
+    add("--areas", default="", help="S3DIS areas, such as 5")
+    add("--six-fold", action="store_true", help="six models, one for each area of S3DIS; counts are pooled")
+    add("--topic", default="", help="topic of a bag")
+    add("--n-scenes", type=int, default=25, help="simulated streets or rooms")
+    add("--per-scene", type=int, default=4, help="clouds of each")
+    add("--seed", type=int, default=HELD_OUT, help="first simulated scene; training uses those from 0")
+    add("--cache-dir", default="", help="folder for simulated clouds, clouds of bags and parsed rooms")
+    add("--limit", type=int, default=0, help="use only this many clouds (of each area)")
+    add("--window", type=float, default=0.0, help="cut scenes into squares of this many metres; 0: whole")
+    add("--overlap", type=float, default=2.0, help="metres that windows share")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N")
+    add("--threads", type=int, default=0, help="threads of torch")
+    add("--json", action="store_true", help="print one JSON object")
+    add("--record", action="store_true", help="add the figures to the model files' provenance")
     return parser
 
 
@@ -117,39 +103,88 @@ def _run(args: argparse.Namespace) -> None:
 
     if args.threads:
         torch.set_num_threads(args.threads)
+    if args.six_fold:
+        check_models(args.models, [read_model_file(m)[0].provenance for m in args.models])
+    models = _load(args)
+    classes = models[0].label_set.classes
+    tests = _open(args, models)
+    pairs = list(zip(models, tests, strict=True))
+    found = [evaluate(model, test, args.limit, progress=not args.json) for model, test in pairs]
+    each = [report(confusion, classes) for confusion in found]
+    n_clouds = [min(args.limit or len(test), len(test)) for test in tests]
+    if args.record:
+        for k, (path, figures) in enumerate(zip(args.models, each, strict=True)):
+            record(path, _described(args, k, n_clouds[k]), figures)
+    if args.six_fold:
+        _tell(args, each, [report(pooled(found), classes)], sum(n_clouds))
+    else:
+        _tell(args, each, each, n_clouds[0])
+
+
+def _open(args: argparse.Namespace, models: Sequence[Segmenter]) -> Sequence[CloudDataset]:
+    """Return the test data of each model."""
+    options = _options(args, models[0].label_set)
+    if args.six_fold:
+        return open_folds(args.data, options)
+    return [Joined(open_data(args.data, options))] * len(models)
+
+
+def _tell(args: argparse.Namespace, each: list[dict], whole: list[dict], n_clouds: int) -> None:
+    """Print ``whole``, what is to be summed up over models: of six folds the pooled figures alone."""
+    summary = summarise(whole, list(whole[0]["iou"]))
+    if args.six_fold:
+        summary["mean_of_areas"] = mean_std([figures["miou"] for figures in each])[0]
+    if args.json:
+        names = [Path(m).name for m in args.models]
+        plain = {"models": names, "data": args.data, "clouds": n_clouds, "rule": RULE}
+        plain |= {"six_fold": args.six_fold, "window_m": args.window}
+        print(json.dumps(plain | {"each": each, "summary": summary}))
+        return
+    print_table(summary, whole, f"{len(args.models)} model(s), {n_clouds} clouds of {args.data}")
+    if args.six_fold:
+        areas = ", ".join(f"{figures['miou']:.3f}" for figures in each)
+        print(
+            f"mIoU of areas 1 to 6: {areas}; their mean, {summary['mean_of_areas']:.3f}, is not the protocol's."
+        )
+
+
+def _load(args: argparse.Namespace) -> list[Segmenter]:
     models = [load_segmenter(m, args.device) for m in args.models]
-    label_set = models[0].label_set
-    other = [m for m, loaded in zip(args.models, models, strict=True) if loaded.label_set != label_set]
+    other = [
+        m for m, loaded in zip(args.models, models, strict=True) if loaded.label_set != models[0].label_set
+    ]
     if other:
         raise ValueError(f"'{other[0]}' has other classes than '{args.models[0]}'; evaluate them one by one")
-    options = DataOptions(
-        label_set=label_set.name,
+    if not args.window:
+        return models
+    windows = Windows(args.window, args.overlap)
+    return [WindowedSegmenter(model, windows) for model in models]
+
+
+def _options(args: argparse.Namespace, label_set: LabelSet) -> DataOptions:
+    return DataOptions(
+        label_set=label_set,
         version=args.version,
         split=args.split,
         label_source=args.label_source,
+        label_field=args.label_field,
         sequences=tuple(s for s in args.sequences.split(",") if s),
+        areas=tuple(a for a in args.areas.split(",") if a),
         topic=args.topic,
         n_scenes=args.n_scenes,
         per_scene=args.per_scene,
         seed=args.seed,
         cache_dir=args.cache_dir,
     )
-    data = Joined(open_data(args.data, options))
-    reports = [
-        report(evaluate(m, data, args.limit, progress=not args.json), label_set.classes) for m in models
-    ]
-    summary = summarise(reports, label_set.classes)
-    n_clouds = min(args.limit or len(data), len(data))
-    if args.record:
-        for path, figures in zip(args.models, reports, strict=True):
-            kind, _, where = args.data.partition(":")
-            record(path, f"{kind}:{Path(where).name}, {n_clouds} clouds", figures)
-    if args.json:
-        names = [Path(m).name for m in args.models]
-        plain = {"models": names, "data": args.data, "clouds": n_clouds, "rule": RULE}
-        print(json.dumps(plain | {"each": reports, "summary": summary}))
-        return
-    _print(summary, reports, f"{len(models)} model(s), {n_clouds} clouds of {args.data}")
+
+
+def _described(args: argparse.Namespace, number: int, n_clouds: int) -> str:
+    """Say on what model ``number`` was measured, without a machine's folders."""
+    kind, _, where = args.data.partition(":")
+    area = f" area {number + 1}" if args.six_fold else f" areas {args.areas}" if args.areas else ""
+    split = f" {Path(args.split).name}" if args.split else ""
+    window = f", windows of {args.window:g} m" if args.window else ""
+    return f"{kind}:{Path(where).name}{split}{area}, {n_clouds} clouds{window}"
 
 
 def record(model: str, data: str, figures: dict[str, Any]) -> None:
@@ -161,38 +196,9 @@ def record(model: str, data: str, figures: dict[str, Any]) -> None:
     header, tensors = read_model_file(model)
     network = build(header)
     network.load_state_dict(tensors, assign=True)
-    rounded = {key: round(figures[key], 4) for key in ("miou", "miou_common", "accuracy")}
+    rounded = {key: round(figures[key], 4) for key in FIGURES}
     metrics = {**header.provenance.get("metrics", {}), data: rounded}
     save_model(model, network, replace(header, provenance={**header.provenance, "metrics": metrics}))
-
-
-def summarise(reports: Sequence[dict[str, Any]], classes: Sequence[str]) -> dict[str, Any]:
-    """Return [mean, sample std] over models of every figure."""
-    keys = ("miou", "miou_common", "accuracy", "unlabeled")
-    out: dict[str, Any] = {key: list(mean_std([r[key] for r in reports])) for key in keys}
-    known = [c for c in classes if c not in reports[0]["absent"]]
-    out["iou"] = {c: list(mean_std([r["iou"][c] for r in reports])) for c in known}
-    return out
-
-
-def _print(summary: dict[str, Any], reports: Sequence[dict[str, Any]], title: str) -> None:
-    first, spread = reports[0], len(reports) > 1
-
-    def show(pair: Sequence[float]) -> str:
-        return f"{pair[0]:.3f} ± {pair[1]:.3f}" if spread else f"{pair[0]:.3f}"
-
-    print(f"{title}, {first['points']:,} labelled points")
-    print(f"{'class':<16} {'IoU':<15} share of points")
-    for name, pair in summary["iou"].items():
-        print(f"{name:<16} {show(pair):<15} {first['share'][name]:8.2%}")
-    print(f"{'mIoU':<16} {show(summary['miou'])}")
-    print(
-        f"{'mIoU common':<16} {show(summary['miou_common'])}   (classes with at least {COMMON_SHARE:.1%} of the points)"
-    )
-    print(f"{'accuracy':<16} {show(summary['accuracy'])}")
-    print(f"Rule: {RULE} ({summary['unlabeled'][0]:.2%} unlabeled).")
-    if first["absent"]:
-        print(f"Not in the ground truth: {', '.join(first['absent'])}.")
 
 
 if __name__ == "__main__":

@@ -1,20 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PointCSP, the part that works on single scenes: teacher and student on two views of one cloud.
+"""PointCSP's pre-training: a teacher and a student whose sequence blocks walk on from scene to scene.
 
-Source: "PointCSP: Cross-Sample Semantic Propagation and Stability Preservation", arXiv 2605.01759; the
-teacher-student frame is DINO's, arXiv 2104.14294. What is here: DINO's loss between features of the
-same places in two views (its equations 1 and 4, per voxel instead of per image), the teacher as moving average, and a
-geometric loss. What is not: cross-sample propagation (CSP), its distillation (SPD), local views. Every
-sequence is reset at every scene. The paper does not say on which features its losses act; voxel
-features are chosen because segmentation needs them.
+Source: "PointCSP: Cross-Sample Semantic Propagation and Stability Preservation", arXiv 2605.01759:
+L_pretrain = L_CSC + lambda_geo L_geo, the teacher a moving average of the student and fed with the global views alone
+(``views.py``, ``cross_sample.py``, ``dino.py``, ``geometric.py``). No code was released. Not said there, and ours:
+a view's descriptor is the mean and the maximum of the encoder's last features; the first view of every scene
+makes one sequence, every second view another, and so on; temperatures, centre and head are DINO's; pairs
+of a view with itself are left out, as in DINO.
+
+``dense`` is our addition and off by default: the same loss between voxels of two global views that are the
+same place, because a segmenter needs features of places, not of views.
+
+Fine-tuning is ``spd.py``.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -22,21 +28,24 @@ import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.contract import Prepared
-from pc_perception.models.pyramid import Level
+from pc_perception.models.pyramid import Level, Pyramid
 from pc_perception.models.scene_encoder import SceneEncoder
 from pc_perception.ops.voxelize import voxelize
 
+from .cross_sample import AcrossScenes, validate_order
+from .dino import CollapseWatch, PrototypeHead, assignment_figures, cross_view_loss, effective_rank
+from .geometric import GeometricConsistency
+from .host import Encoded
 from .method import Task
 from .model import TrainingModel
 from .segmentation import MIN_POINTS, standing
-from .views import PairBatch, PairSample, collate_pairs, matched_voxels, nearest
+from .views import ViewBatch, Views, ViewSample, collate_views, cut_views, matched_voxels
 
-MAX_DRAWS = 8
-"""Views that hardly overlap after thinning are drawn anew this often."""
+RANK_ROWS = 512
+"""Voxels whose features' rank is logged."""
 
 
 @dataclass(frozen=True)
@@ -44,72 +53,94 @@ class PointCsp:
     """Settings of the pre-training.
 
     Attributes:
-        coverage: each view holds this share of a region's points, (low, high); above 0.5, so that two
-            views always overlap.
-        max_pairs: voxel pairs of a scene that enter the loss.
-        n_prototypes: outputs of the projection head.
-        student_temperature, teacher_temperature: of the softmax; the teacher's is the sharper one.
+        views: how views are cut.
+        csp_order: how sequence blocks walk through the scenes of a batch (``cross_sample.ORDERS``), or ``alone``
+            for the control without propagation.
+        geo: weight of L_geo.
+        dense: weight of the loss between voxels at the same place, at most ``max_pairs`` of a scene.
+        same_view: count the n pairs of a view with itself, as L_CSC is written.
+        n_prototypes, hidden, bottleneck: of the projection head.
+        student_temperature: of the softmax.
+        teacher_temperature: (first, last); rises over the share ``temperature_warm_up`` of the run.
         center_momentum: of the running mean of teacher outputs that is subtracted from them.
         teacher_momentum: of the teacher's weights at the start; goes to 1 on a cosine.
-        geo: weight of the geometric loss.
+        freeze_prototypes: share of the run in which prototypes stay as they are.
+        least_information, patience: a run whose assignments tell less than so many nats for so many steps is
+            stopped; ``patience`` 0 never stops one.
     """
 
-    coverage: tuple[float, ...] = (0.55, 0.8)
-    max_pairs: int = 2048
-    n_prototypes: int = 128
-    student_temperature: float = 0.1
-    teacher_temperature: float = 0.03
-    center_momentum: float = 0.9
-    teacher_momentum: float = 0.99
+    views: Views = field(default_factory=Views)
+    csp_order: str = "shuffle_all"
     geo: float = 0.1
+    dense: float = 0.0
+    max_pairs: int = 2048
+    same_view: bool = False
+    n_prototypes: int = 4096
+    hidden: int = 2048
+    bottleneck: int = 256
+    student_temperature: float = 0.1
+    teacher_temperature: tuple[float, ...] = (0.04, 0.07)
+    temperature_warm_up: float = 0.05
+    center_momentum: float = 0.9
+    teacher_momentum: float = 0.996
+    freeze_prototypes: float = 0.01
+    least_information: float = 0.01
+    patience: int = 500
     task: ClassVar[str] = "encoder"
 
     def validate(self) -> None:
         """Raise ValueError where a value makes no sense."""
-        if len(self.coverage) != 2 or not 0.5 < self.coverage[0] <= self.coverage[1] <= 1:
+        self.views.validate()
+        if self.csp_order != "alone":
+            validate_order(self.csp_order)
+        cold = self.teacher_temperature
+        if len(cold) != 2 or not 0 < min(cold) <= max(cold) <= self.student_temperature:
             raise ValueError(
-                f"method.coverage must be two shares above 0.5, low and high; got {self.coverage}"
+                f"method.teacher_temperature must be two values above 0 and not above student_temperature; got {cold}"
             )
-        if not 0 < self.teacher_temperature <= self.student_temperature:
-            raise ValueError("method.teacher_temperature must be positive and not above student_temperature")
+        if min(self.geo, self.dense) < 0 or not 0 <= self.teacher_momentum <= 1:
+            raise ValueError("method.geo and method.dense must be >= 0, teacher_momentum in 0 .. 1")
 
-    def sample(self, cloud: PointCloud, rng: Generator, task: Task) -> PairSample:
-        """Cut two overlapping views out of a cloud, change each by itself and match their voxels."""
+    def sample(self, cloud: PointCloud, rng: Generator, task: Task) -> ViewSample:
+        """Cut all views out of a cloud, change each by itself and prepare it as inference would.
+
+        Raises:
+            ValueError: the cloud has too few finite points for its smallest view.
+        """
         cloud = standing(cloud, task)
         cloud = cloud.select(cloud.finite())
-        if len(cloud) < MIN_POINTS:
-            raise ValueError(f"only {len(cloud)} finite points, at least {MIN_POINTS} are needed")
-        n = task.augmentation.max_points or len(cloud)
-        region = nearest(cloud, min(n, len(cloud)), rng)
-        # Places, not points, are matched: a sparser sensor's rings share no point with the others.
-        place = voxelize(torch.from_numpy(region.xyz), task.contract.grid_m).inverse
-        region = region.with_fields(place=place.numpy())
-        for _ in range(MAX_DRAWS):
-            views, pairs = self._views(region, rng, task)
-            if len(pairs) >= MIN_POINTS:
-                return PairSample(views, torch.from_numpy(pairs))
-        raise ValueError(f"two views share only {len(pairs)} voxels, at least {MIN_POINTS} are needed")
+        needed = self.views.needed(MIN_POINTS)
+        if len(cloud) < needed:
+            raise ValueError(
+                f"only {len(cloud)} finite points; views of at least {MIN_POINTS} need a scene of {needed}"
+            )
+        if self.dense:
+            # Places, not points, are matched: a sparser sensor's rings share no point with the others.
+            place = voxelize(torch.from_numpy(cloud.xyz), task.contract.grid_m).inverse
+            cloud = cloud.with_fields(place=place.numpy())
+        parts = cut_views(cloud, self.views, task.augmentation, rng)
+        large, small = (
+            tuple(task.contract.prepare(view, task.n_levels) for view in group) for group in parts
+        )
+        if min(len(view.features) for view in (*large, *small)) == 0:
+            raise ValueError("a view has no voxel in range")
+        return ViewSample(large, small, self._pairs(parts[0], large, rng))
 
-    def _views(
-        self, region: PointCloud, rng: Generator, task: Task
-    ) -> tuple[tuple[Prepared, Prepared], NDArray[np.int64]]:
-        """Draw two views of a region and match them."""
-        change, parts, views = replace(task.augmentation, max_points=0), [], []
-        for _ in range(2):
-            n = int(len(region) * rng.uniform(self.coverage[0], self.coverage[1]))
-            parts.append(change(nearest(region, n, rng), rng))
-            views.append(task.contract.prepare(parts[-1], task.n_levels))
-        places = [np.asarray(part.fields["place"]) for part in parts]
-        pairs = matched_voxels(places, [v.inverse.numpy() for v in views], rng, self.max_pairs)
-        return (views[0], views[1]), pairs
+    def _pairs(self, parts: Sequence[PointCloud], views: Sequence[Prepared], rng: Generator) -> Tensor:
+        if not self.dense:
+            return torch.zeros(0, 2, dtype=torch.int64)
+        places = [np.asarray(part.fields["place"]) for part in parts[:2]]
+        rows = [view.inverse.numpy() for view in views[:2]]
+        return torch.from_numpy(matched_voxels(places, rows, rng, self.max_pairs))
 
-    def collate(self, samples: Sequence[PairSample]) -> PairBatch:
-        """Lay the scenes' views behind each other."""
-        return collate_pairs(samples)
+    def collate(self, samples: Sequence[ViewSample]) -> ViewBatch:
+        """Pack the scenes' views by their number."""
+        return collate_views(samples)
 
     def build(self, task: Task, class_counts: NDArray[np.int64]) -> PointCspModel:
         """Return student and teacher with the same random weights."""
-        return PointCspModel(SceneEncoder(task.contract.n_features, **task.encoder), self)
+        widths = task.encoder["widths"]
+        return PointCspModel(SceneEncoder(task.contract.n_features, **task.encoder), widths, self)
 
     def deployable(self, model: nn.Module) -> nn.Module:
         """Return the teacher's encoder, under the names that segmenters use."""
@@ -117,106 +148,98 @@ class PointCsp:
         return nn.ModuleDict({"encoder": model.teacher["encoder"]})
 
 
-class ProjectionHead(nn.Module):
-    """MLP to the unit sphere, then cosine similarity to prototypes."""
-
-    def __init__(self, width: int, n_prototypes: int, hidden: int = 128, bottleneck: int = 64) -> None:
-        super().__init__()
-        self.mlp = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, bottleneck)
-        )
-        self.prototypes = nn.Parameter(torch.randn(n_prototypes, bottleneck))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (P, C) to (P, n_prototypes) similarities in -1 .. 1."""
-        return functional.normalize(self.mlp(x), dim=1) @ functional.normalize(self.prototypes, dim=1).T
-
-
-def dino_loss(student: Tensor, teacher: Tensor, center: Tensor, settings: PointCsp) -> Tensor:
-    """Cross-entropy of the student against the centred and sharpened teacher (DINO, equations 1 and 4).
-
-    Args:
-        student, teacher: (P, K) similarities of the same voxels, the teacher's without gradient.
-        center: (K,) running mean of teacher outputs.
-    """
-    target = ((teacher - center) / settings.teacher_temperature).softmax(1)
-    return -(target * (student / settings.student_temperature).log_softmax(1)).sum(1).mean()
-
-
-@torch.no_grad()
-def assignment_information(teacher: Tensor, center: Tensor, settings: PointCsp) -> Tensor:
-    """Return how much a voxel's assignment tells, in nats: entropy of the mean minus mean entropy.
-
-    0 is collapse of either kind (one prototype takes all, or all voxels are assigned uniformly).
-    """
-    target = ((teacher - center) / settings.teacher_temperature).softmax(1)
-    mean = target.mean(0)
-    each = -(target * target.clamp_min(1e-12).log()).sum(1).mean()
-    return -(mean * mean.clamp_min(1e-12).log()).sum() - each
-
-
-def geometric_loss(x: Tensor, level: Level, decode: Callable[[Tensor], Tensor], choice: Tensor) -> Tensor:
-    """Recover where a random neighbour lies from the difference of features (PointCSP's L_geo).
-
-    Targets are relative, in voxel edges: absolute places cannot be known from what the network sees.
-
-    Args:
-        x: (M, C) features of the level's voxels.
-        decode: (M, C) differences to (M, 3) offsets.
-        choice: (M,) in 0 .. 1, which entry of each voxel's neighbour list.
-
-    Returns:
-        Scalar: mean squared error.
-    """
-    starts, lengths = level.neighbors.starts[:-1], level.neighbors.starts.diff()
-    other = level.neighbors.index[starts + (choice * lengths).long().clamp(max=lengths - 1)]
-    offset = (level.xyz[other] - level.xyz) / level.edge
-    return functional.mse_loss(decode(x[other] - x), offset)
-
-
 class PointCspModel(TrainingModel):
     """Student, teacher and the losses between them."""
 
-    center: Tensor
+    fraction: Tensor
 
-    def __init__(self, encoder: SceneEncoder, settings: PointCsp) -> None:
+    def __init__(self, encoder: SceneEncoder, widths: Sequence[int], settings: PointCsp) -> None:
         super().__init__()
         self.settings = settings
-        head = ProjectionHead(encoder.width, settings.n_prototypes)
-        self.student = nn.ModuleDict({"encoder": encoder, "head": head})
+
+        def head(width: int) -> PrototypeHead:
+            return PrototypeHead(width, settings.n_prototypes, settings.hidden, settings.bottleneck)
+
+        parts = {"encoder": encoder, "head": head(2 * encoder.width)}
+        if settings.dense:
+            parts["dense"] = head(encoder.width)
+        self.student = nn.ModuleDict(parts)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
-        self.decoder = nn.Sequential(nn.Linear(encoder.width, 32), nn.GELU(), nn.Linear(32, 3))
-        self.register_buffer("center", torch.zeros(settings.n_prototypes))
+        self.geometry = GeometricConsistency(widths)
+        self.watch = CollapseWatch(settings.least_information, settings.patience)
+        self.register_buffer("fraction", torch.zeros(()))
 
     def after_init(self) -> None:
         """Let the student begin where the teacher, which a model file is loaded into, stands."""
         self.student["encoder"].load_state_dict(self.teacher["encoder"].state_dict())
 
-    def losses(self, batch: PairBatch) -> dict[str, Tensor]:
-        """Return DINO's loss in both directions, the geometric loss, and figures that show collapse."""
-        x = self.student["encoder"](batch.features, batch.pyramid)
-        a, b = batch.pairs.T
-        student = [self.student["head"](x[rows]) for rows in (a, b)]
+    def losses(self, batch: ViewBatch) -> dict[str, Tensor]:
+        """Return L_CSC, L_geo and the dense loss where wanted, and figures that show collapse."""
+        how, frozen = self.settings, bool(self.fraction < self.settings.freeze_prototypes)
+        seen = self._encode(self.student, batch.large, batch.n_scenes)
+        descriptors = [describe(seen.features, batch.large[1].levels[0])]
+        levels = [seen.levels]
+        if batch.small is not None:
+            small = self._encode(self.student, batch.small, batch.n_scenes)
+            descriptors.append(describe(small.features, batch.small[1].levels[0]))
+            levels.append(small.levels)
+        student = self.student["head"](torch.cat(descriptors), freeze_prototypes=frozen)
         with torch.no_grad():
-            y = self.teacher["encoder"](batch.features, batch.pyramid)
-            teacher = [self.teacher["head"](y[rows]) for rows in (b, a)]
-        dino = [dino_loss(s, t, self.center, self.settings) for s, t in zip(student, teacher, strict=True)]
-        level = batch.pyramid.levels[0]
-        choice = torch.rand(len(x), device=x.device)
-        geometric = geometric_loss(x, level, self.decoder, choice)
-        information = assignment_information(torch.cat(teacher), self.center, self.settings)
+            known = self._encode(self.teacher, batch.large, batch.n_scenes)
+            teacher = self.teacher["head"](describe(known.features, batch.large[1].levels[0]))
+            target = self.teacher["head"].target(teacher, self._temperature())
+        by_view = (-1, batch.n_scenes, student.shape[1])
+        csc = cross_view_loss(
+            target.view(by_view), student.view(by_view), how.student_temperature, same_view=how.same_view
+        )
+        out = {"loss_csc": csc, "loss_geo": how.geo * torch.stack([self.geometry(v) for v in levels]).mean()}
+        if how.dense:
+            out["loss_dense"] = how.dense * self._dense(seen.features, known.features, batch.pairs, frozen)
+        figures = assignment_figures(target)
+        out |= figures | {"rank": effective_rank(known.features[:: len(known.features) // RANK_ROWS + 1])}
         if self.training:
-            keep = self.settings.center_momentum
-            self.center.lerp_(torch.cat(teacher).mean(0), 1 - keep)
-        return {
-            "loss_dino": (dino[0] + dino[1]) / 2,
-            "loss_geo": self.settings.geo * geometric,
-            "information": information,
-        }
+            self.teacher["head"].move_center(teacher, how.center_momentum)
+            self.watch.check(figures["information"])
+        return out
+
+    def _encode(self, part: nn.ModuleDict, views: tuple[Tensor, Pyramid], n_scenes: int) -> Encoded:
+        features, pyramid = views
+        order = self.settings.csp_order
+        walk = () if order == "alone" else (AcrossScenes(order, n_scenes),)
+        levels = part["encoder"].encode(features, pyramid, *walk)
+        return Encoded(
+            part["encoder"].decode(levels, pyramid), tuple(zip(levels, pyramid.levels, strict=True))
+        )
+
+    def _temperature(self) -> Tensor:
+        first, last = self.settings.teacher_temperature
+        share = (self.fraction / max(self.settings.temperature_warm_up, 1e-9)).clamp(max=1)
+        return first + (last - first) * share
+
+    def _dense(self, student: Tensor, teacher: Tensor, pairs: Tensor, frozen: bool) -> Tensor:
+        """Match voxels of the first two global views at the same place, in both directions."""
+        if not len(pairs):
+            return student.sum() * 0
+        a, b = pairs.T
+        similarity = self.student["dense"](student[torch.cat([a, b])], freeze_prototypes=frozen)
+        with torch.no_grad():
+            wanted = self.teacher["dense"](teacher[torch.cat([b, a])])
+            target = self.teacher["dense"].target(wanted, self._temperature())
+            if self.training:
+                self.teacher["dense"].move_center(wanted, self.settings.center_momentum)
+        temperature = self.settings.student_temperature
+        return cross_view_loss(target[None], similarity[None], temperature, same_view=True)
 
     @torch.no_grad()
     def after_step(self, fraction: float) -> None:
         """Move the teacher towards the student."""
+        self.fraction.fill_(fraction)
         keep = 1 - (1 - self.settings.teacher_momentum) * (math.cos(math.pi * fraction) + 1) / 2
         for own, live in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
             own.lerp_(live, 1 - keep)
+
+
+def describe(x: Tensor, level: Level) -> Tensor:
+    """Return (S, 2 C) mean and maximum over each packed scene of (M, C) features."""
+    scenes = x.split([b - a for a, b in pairwise(level.offsets)])
+    return torch.stack([torch.cat([part.mean(0), part.max(0).values]) for part in scenes])

@@ -17,10 +17,11 @@ from torch.nn import functional
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.upright import upright
 from pc_perception.models.scene_encoder import SceneEncoder, SceneSegmenter
+from pc_perception.models.walks import Walk
 from training.batch import IGNORE, SceneBatch, SceneSample, collate, voxel_labels
 
+from .host import Encoded, HostModel
 from .method import Task
-from .model import TrainingModel
 
 MIN_POINTS = 50
 
@@ -118,7 +119,7 @@ def lovasz_softmax(logits: Tensor, target: Tensor) -> Tensor:
     return (error * step).sum(0).mean()
 
 
-class SegmentationModel(TrainingModel):
+class SegmentationModel(HostModel):
     """A segmenter with its two losses."""
 
     def __init__(self, network: SceneSegmenter, weights: Tensor, settings: Segmentation) -> None:
@@ -126,9 +127,17 @@ class SegmentationModel(TrainingModel):
         self.network, self.settings = network, settings
         self.register_buffer("weights", weights, persistent=False)
 
-    def losses(self, batch: SceneBatch) -> dict[str, Tensor]:
+    def encode(self, batch: SceneBatch, walk: Walk) -> Encoded:
+        """Return what the head takes, and the encoder's features of every level."""
+        encoder = self.network.encoder
+        levels = encoder.encode(batch.features, batch.pyramid, walk)
+        return Encoded(
+            encoder.decode(levels, batch.pyramid), tuple(zip(levels, batch.pyramid.levels, strict=True))
+        )
+
+    def task_losses(self, features: Tensor, batch: SceneBatch) -> dict[str, Tensor]:
         """Return both losses and the share of voxels that are right."""
-        logits, target = self.network(batch.features, batch.pyramid), batch.target
+        logits, target = self.network.head(features), batch.target
         known = target != IGNORE
         if not known.any():
             return {"loss_ce": logits.sum() * 0}
