@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pc-perception", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_segment(commands.add_parser("segment", help="label a file, a folder of clouds or a bag"))
+    _add_classify(commands.add_parser("classify", help="name the class of single objects"))
     _add_demo(commands.add_parser("demo", help="simulate a short drive, label it, leave pictures"))
     _add_simulate(commands.add_parser("simulate", help="write simulated labelled data"))
     inspect = commands.add_parser("inspect", help="print what a model file says about itself")
@@ -76,6 +77,16 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--overlap", type=float, default=2.0, metavar="M", help="of windows (default: 2)")
     parser.set_defaults(run=_segment)
+
+
+def _add_classify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", type=Path, help="file or folder of clouds, each one object")
+    parser.add_argument("--model", default="objects", help="a model file or a shipped model's name")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument("--topic", help="PointCloud2 topic of a bag (default: its only one)")
+    parser.add_argument("--columns", type=int, help="columns of a .bin, .npy or text table")
+    parser.add_argument("--json", action="store_true", dest="as_json", help="one JSON object a line")
+    parser.set_defaults(run=_classify)
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
@@ -119,6 +130,12 @@ def _segment(a: argparse.Namespace) -> None:
         options=SweepOptions(confidence_threshold=a.confidence_threshold),
         windows=Windows(a.window, a.overlap) if a.window else None,
     )
+
+
+def _classify(a: argparse.Namespace) -> None:
+    from pc_perception.commands import classify
+
+    classify.run(a.path, model=a.model, device=a.device, topic=a.topic, columns=a.columns, as_json=a.as_json)
 
 
 def _demo(a: argparse.Namespace) -> None:

@@ -36,7 +36,7 @@ class Labeller:
         """Load the model and make the publishers; ``values`` are the node's parameters.
 
         Raises:
-            FileNotFoundError, ValueError: as ``load_model``.
+            FileNotFoundError, ValueError: as ``load_segmenter``.
         """
         self._node, self._values = node, values
         self._pipeline = self._load()

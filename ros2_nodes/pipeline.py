@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pc_perception.cloud import PointCloud
-from pc_perception.inference.model_file import load_model
+from pc_perception.inference.model_file import load_segmenter
 from pc_perception.inference.stream import SweepOptions, SweepSegmenter
 from pc_perception.io.pointcloud2 import LabelledCloudEncoder, cloud_from_msg, encode_cloud
 
@@ -63,9 +63,9 @@ def load_pipeline(model: str, device: str, precision: str, options: SweepOptions
     """Load a model and run it twice, so that the first live sweep is as quick as the others.
 
     Raises:
-        FileNotFoundError, ValueError: as ``load_model``.
+        FileNotFoundError, ValueError: as ``load_segmenter``.
     """
-    segmenter = load_model(model, device, precision)
+    segmenter = load_segmenter(model, device, precision)
     pipeline = Pipeline(SweepSegmenter(segmenter, options), LabelledCloudEncoder(segmenter.label_set))
     message = encode_cloud(_practice_cloud())
     for _ in range(2):

@@ -4,17 +4,17 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from pc_perception.inference.contract import InputContract
-from pc_perception.inference.model_file import ModelHeader, read_model_file, save_model
-from pc_perception.labels import load_label_set
+from pc_perception.inference.architectures import CONTRACTS, Contract
+from pc_perception.inference.model_file import ModelHeader, build, read_model_file, save_model
+from pc_perception.labels import LabelSet
 
 from .settings import RunSettings
 
@@ -74,16 +74,28 @@ def commit() -> str:
 
 
 def write_model(
-    path: Path, run: RunSettings, contract: InputContract, deployable: nn.Module, story: dict[str, Any]
+    path: Path,
+    run: RunSettings,
+    contract: Contract,
+    labels: LabelSet | None,
+    deployable: nn.Module,
+    story: dict[str, Any],
 ) -> None:
-    """Write the model file of a run."""
-    labels = load_label_set(run.label_set) if run.method.task == "segmentation" else None
+    """Write the model file of a run; ``labels`` are left out of an encoder's."""
+    kept = None if run.method.task == "encoder" else labels
+    save_model(path, deployable, ModelHeader(run.method.task, _architecture(run), contract, kept, story))
+
+
+def _architecture(run: RunSettings) -> dict[str, Any]:
+    """Return name and arguments of the network; a method with its own head names it."""
     arguments = {k: list(v) if isinstance(v, tuple) else v for k, v in run.encoder.items()}
-    architecture = {"name": "SceneSegmenter", "arguments": arguments}
-    save_model(path, deployable, ModelHeader(run.method.task, architecture, contract, labels, story))
+    if hasattr(run.method, "architecture"):
+        return run.method.architecture(arguments)
+    name = next(name for name, kind in CONTRACTS.items() if isinstance(run.contract, kind))
+    return {"name": name, "arguments": arguments}
 
 
-def load_encoder(network: nn.Module, model: str, contract: InputContract) -> list[str]:
+def load_encoder(network: nn.Module, model: str, contract: Contract) -> list[str]:
     """Copy the tensors of a model file that fit into a network of the same naming.
 
     Returns:
@@ -94,6 +106,36 @@ def load_encoder(network: nn.Module, model: str, contract: InputContract) -> lis
         FileNotFoundError, ValueError: the file cannot be used, or nothing in it fits.
     """
     header, tensors = read_model_file(model)
+    patch_size = getattr(build(header).encoder, "patch_size", 0)
+    check_patch_size(network, patch_size, model)
+    left = copy_encoder(network, tensors, model)
+    theirs, ours = header.contract.to_json(), contract.to_json()
+    for name in ("grid_m", "features", "n_points"):
+        if name in ours and theirs.get(name) != ours[name]:
+            left.append(f"its input differs, {name} {theirs.get(name)} in the file, {ours[name]} here")
+    return left
+
+
+def check_patch_size(network: nn.Module, patch_size: int, model: str) -> None:
+    """Refuse an object encoder whose embedding was trained on patches of another size (0: not known).
+
+    Raises:
+        ValueError: they differ.
+    """
+    own = getattr(network.encoder, "patch_size", 0)
+    if own and patch_size and own != patch_size:
+        raise ValueError(
+            f"'{model}' was trained on patches of {patch_size} points, this encoder takes {own};"
+            f" set encoder.patch_size={patch_size}"
+        )
+
+
+def copy_encoder(network: nn.Module, tensors: Mapping[str, Tensor], model: str) -> list[str]:
+    """Copy the tensors that fit by name and shape; return a line for each of the network's that none fits.
+
+    Raises:
+        ValueError: nothing fits the encoder.
+    """
     own = network.state_dict()
     left, fitting = [], {}
     for name, tensor in own.items():
@@ -109,8 +151,4 @@ def load_encoder(network: nn.Module, model: str, contract: InputContract) -> lis
         )
     with torch.no_grad():
         network.load_state_dict(fitting, strict=False)
-    for name in ("grid_m", "features"):
-        theirs, ours = getattr(header.contract, name), getattr(contract, name)
-        if theirs != ours:
-            left.append(f"its input differs, {name} {theirs} in the file, {ours} here")
     return left

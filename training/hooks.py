@@ -86,12 +86,12 @@ class Schedule(Hook):
 
     priority = "HIGHEST"
 
-    def __init__(self, progress: Progress, lr: float, warm_up: float) -> None:
-        self.progress, self.lr, self.warm_up = progress, lr, warm_up
+    def __init__(self, progress: Progress, lr: float, warm_up: float, cycles: int = 1) -> None:
+        self.progress, self.lr, self.warm_up, self.cycles = progress, lr, warm_up, cycles
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Set it for the coming step."""
-        factor = rate(self.progress.fraction(batch_idx), self.warm_up)
+        factor = rate(self.progress.fraction(batch_idx) * self.cycles % 1, self.warm_up)
         for group in runner.optim_wrapper.optimizer.param_groups:
             group["lr"] = self.lr * factor
 

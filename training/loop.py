@@ -89,14 +89,14 @@ def learn(out: Path, bags: dict[str, Path], pretrain_steps: int, tune_steps: int
 def label(out: Path, bag: Path, name: str, model: Path) -> float:
     """Label the unseen bag as a user would and return the mIoU of the same model on it."""
     from pc_perception.cli import main as pc_perception
-    from pc_perception.inference.model_file import load_model
+    from pc_perception.inference.model_file import load_segmenter
     from training.data.bag import BagClouds
     from training.evaluate.segmentation import evaluate
 
     labelled = out / f"{model.parent.name}.mcap"
     labelled.unlink(missing_ok=True)
     _type(pc_perception, "pc-perception", "segment", str(bag), "--model", str(model), "--out", str(labelled))
-    segmenter = load_model(model)
+    segmenter = load_segmenter(model)
     data = BagClouds(bag, segmenter.label_set.name, "simulation", cache_dir=str(out / "cache"))
     return evaluate(segmenter, data).mean_iou()
 

@@ -73,9 +73,6 @@ def assemble(run: RunSettings, parts: Sequence[Any]) -> Any:
     import torch
     from mmengine.device import get_device
 
-    from pc_perception.labels import load_label_set
-    from pc_perception.models.scene_encoder import SceneEncoder
-
     from .checkpoint import load_state
     from .data.dataset import Picker
     from .distributed import place
@@ -84,9 +81,9 @@ def assemble(run: RunSettings, parts: Sequence[Any]) -> Any:
     from .survey import survey
 
     rank, world = place()
-    n_classes = len(load_label_set(run.label_set)) if run.label_set else 0
-    n_levels = SceneEncoder(run.contract.n_features, **run.encoder).n_levels
-    task = Task(run.contract, n_classes, n_levels, run.encoder, run.augmentation)
+    labels = _labels(run, parts)
+    n_classes = len(labels) if labels else 0
+    task = Task(run.contract, n_classes, _n_levels(run), run.encoder, run.augmentation)
     picker = Picker(limited(parts, run.data_limit), run.data_shares, run.seed)
     found = survey(picker, task, run.survey)
     Path(run.work_dir).mkdir(parents=True, exist_ok=True)
@@ -99,7 +96,28 @@ def assemble(run: RunSettings, parts: Sequence[Any]) -> Any:
     stream = SampleStream(picker, run.method, task, run.seed)
     loader = make_loader(stream, Numbers(run.batch_size, first, rank, world), run.workers)
     names = [picker.joined.name(i) for i in (0, len(picker.joined) - 1)]
-    return _runner(run, model, loader, state, (found.contract, names, len(picker.joined)), left)
+    return _runner(run, model, loader, state, (found.contract, labels, names, len(picker.joined)), left)
+
+
+def _labels(run: RunSettings, parts: Sequence[Any]) -> Any:
+    """Return the target ``LabelSet``, None for a method without labels."""
+    from pc_perception.labels import load_label_set
+
+    from .objects import labels_of_data
+
+    if run.method.task == "classification":
+        return labels_of_data(parts, run.label_set)
+    return load_label_set(run.label_set) if run.label_set else None
+
+
+def _n_levels(run: RunSettings) -> int:
+    """Return the depth of a scene encoder's pyramid, 0 for objects."""
+    from pc_perception.inference.contract import InputContract
+    from pc_perception.models.scene_encoder import SceneEncoder
+
+    if not isinstance(run.contract, InputContract):
+        return 0
+    return SceneEncoder(run.contract.n_features, **run.encoder).n_levels
 
 
 def limited(parts: Sequence[Any], limit: int) -> list[Any]:
@@ -120,11 +138,16 @@ def limited(parts: Sequence[Any], limit: int) -> list[Any]:
 def _initialise(run: RunSettings, model: Any, state: dict[str, Any] | None) -> list[str]:
     """Load weights of ``init`` or of a checkpoint; return what ``init`` left as it was."""
     from .export import load_encoder
+    from .foreign_weights import load_foreign_encoder
 
+    left: list[str] = []
     if state is not None:
         model.load_state_dict(state["model"])
-        return []
-    left = load_encoder(run.method.deployable(model), run.init, run.contract) if run.init else []
+        return left
+    if run.init.endswith(".pth"):
+        left = load_foreign_encoder(run.method.deployable(model), run.init)
+    elif run.init:
+        left = load_encoder(run.method.deployable(model), run.init, run.contract)
     model.after_init()
     return left
 
@@ -143,7 +166,7 @@ def _runner(
     from .export import NAME, provenance, write_model
     from .progress import Progress
 
-    contract, names, n_clouds = data
+    contract, labels, names, n_clouds = data
     progress = Progress(run.max_steps, run.max_minutes, state["elapsed_s"] if state else 0.0)
     optim = _optimizer(run, model)
     average = hooks.Average(model, run.ema, run.accumulate)
@@ -152,11 +175,18 @@ def _runner(
     def write(averaged: Any, step: int) -> None:
         story = provenance(run, names) | {"clouds": n_clouds, "steps": step}
         story["minutes"] = round(progress.elapsed_s / 60, 1)
-        write_model(Path(run.work_dir) / NAME, run, contract, run.method.deployable(averaged), story)
+        deployable = run.method.deployable(averaged)
+        write_model(Path(run.work_dir) / NAME, run, contract, labels, deployable, story)
 
     often = (60 * run.checkpoint_minutes, run.checkpoint_steps, run.accumulate)
     saver = hooks.Saver(run.work_dir, *often, progress, average, write, checks)
-    ours = [hooks.Schedule(progress, run.lr, run.warm_up), average, checks, saver, hooks.StopOnSignal()]
+    ours = [
+        hooks.Schedule(progress, run.lr, run.warm_up, run.cycles),
+        average,
+        checks,
+        saver,
+        hooks.StopOnSignal(),
+    ]
     first = 0 if state is None else _restore(state, optim, average, checks)
     name = f"{Path(run.work_dir).resolve().name}-{os.getpid()}-{id(model)}"
     runner = Runner(
@@ -211,11 +241,12 @@ def _optimizer(run: RunSettings, model: Any) -> Any:
 
 
 def groups(model: Any, weight_decay: float) -> list[dict[str, Any]]:
-    """Return the optimiser's groups: matrices decay, vectors (biases, norms) do not."""
-    trained = [p for p in model.parameters() if p.requires_grad]
+    """Return the optimiser's groups: matrices decay, vectors (biases, norms) and tokens do not."""
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    still = {name for name, p in trained if p.ndim <= 1 or name.endswith("token")}
     return [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for name, p in trained if name not in still], "weight_decay": weight_decay},
+        {"params": [p for name, p in trained if name in still], "weight_decay": 0.0},
     ]
 
 

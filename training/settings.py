@@ -10,12 +10,13 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pc_perception.inference.contract import InputContract
+from pc_perception.inference.architectures import Contract
 from pc_perception.labels import load_label_set
 
 from .augment import Augmentation
 from .data.specs import DataOptions
 from .methods.method import Method
+from .objects import ObjectAugmentation
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,11 @@ class RunSettings:
 
     Attributes:
         method: what is learned, and how.
-        contract: the input of the network; ``seen`` is filled in from the training data.
-        label_set: target preset, or a .yaml file of one; empty for a method without labels.
-        encoder: arguments of ``SceneEncoder``.
+        contract: the input of the network, of scenes or of objects; a scene's ``seen`` is filled in from the
+            training data.
+        label_set: target preset, or a .yaml file of one; empty for a method without labels, and for objects whose
+            data names the classes.
+        encoder: arguments of ``SceneEncoder`` or ``ObjectEncoder``.
         augmentation: random changes of the clouds.
         data: ``KIND:WHERE`` (``training/data/specs.py``), several separated by commas.
         data_shares: how often each data set is drawn from; empty: every cloud equally often.
@@ -39,6 +42,7 @@ class RunSettings:
         batch_size: scenes in a batch, on each process.
         accumulate: batches for one step of the optimiser.
         lr: highest learning rate, reached after the share ``warm_up`` of the run, then down a cosine.
+        cycles: the learning rate goes through warm-up and cosine this many times.
         weight_decay, betas: of AdamW.
         clip: largest norm of the gradient; 0 for none.
         ema: decay of the average of weights that becomes the model; 0 takes the last weights.
@@ -46,7 +50,7 @@ class RunSettings:
         seed: of weights, order and random changes.
         workers: processes that prepare batches; 0 does it in the training process.
         threads: of torch, 0 leaves torch's choice.
-        init: model file whose encoder to start from.
+        init: model file whose encoder to start from, or a .pth file of Point-MAE or Point-PQAE.
         work_dir: where checkpoints, logs and ``model.safetensors`` go.
         resume: go on from the checkpoint in ``work_dir``.
         checkpoint_minutes, checkpoint_steps: save at least this often; 0 for never.
@@ -58,10 +62,10 @@ class RunSettings:
     """
 
     method: Method
-    contract: InputContract
+    contract: Contract
     label_set: str = ""
     encoder: dict[str, Any] = field(default_factory=dict)
-    augmentation: Augmentation = field(default_factory=Augmentation)
+    augmentation: Augmentation | ObjectAugmentation = field(default_factory=Augmentation)
     data: str = ""
     data_shares: tuple[float, ...] = ()
     data_limit: int = 0
@@ -85,6 +89,7 @@ class RunSettings:
     accumulate: int = 1
     lr: float = 2e-3
     warm_up: float = 0.05
+    cycles: int = 1
     weight_decay: float = 0.02
     betas: tuple[float, ...] = (0.9, 0.98)
     clip: float = 5.0
@@ -106,7 +111,7 @@ class RunSettings:
 
     def validate(self) -> RunSettings:
         """Return self, or raise ValueError for the first value that makes no sense."""
-        at_least = {"batch_size": 1, "accumulate": 1, "log_steps": 1, "survey": 1}
+        at_least = {"batch_size": 1, "accumulate": 1, "log_steps": 1, "survey": 1, "cycles": 1}
         at_least |= dict.fromkeys(("max_steps", "max_minutes", "workers", "threads", "clip", "data_limit"), 0)
         for name, low in at_least.items():
             if getattr(self, name) < low:

@@ -87,5 +87,6 @@ def make_loader(stream: SampleStream, numbers: Numbers, workers: int) -> DataLoa
         num_workers=workers,
         collate_fn=stream.method.collate,
         drop_last=True,
+        generator=torch.Generator(),  # else each start draws from the global one, and a resumed run differs
         **more,
     )

@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pc_perception.inference.contract import InputContract
+from pc_perception.inference.architectures import Contract
+from pc_perception.inference.object_contract import ObjectContract
 from pc_perception.inference.sensor_check import describe, pool
 
 from .batch import IGNORE, voxel_labels
 from .data.dataset import Picker
 from .methods.method import Task
 from .methods.segmentation import standing
+from .objects import object_label
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,11 @@ class Survey:
     """What was found.
 
     Attributes:
-        contract: with ``seen`` of the raw clouds.
-        class_counts: (C,) int64 voxels of each class; all ones without labels.
+        contract: of scenes, with ``seen`` of the raw clouds.
+        class_counts: (C,) int64 voxels, or objects, of each class; all ones without labels.
     """
 
-    contract: InputContract
+    contract: Contract
     class_counts: NDArray[np.int64]
 
 
@@ -37,6 +39,8 @@ def survey(picker: Picker, task: Task, n_clouds: int) -> Survey:
         ValueError: none of them can be read.
     """
     n_clouds = min(n_clouds, len(picker.joined))
+    if isinstance(task.contract, ObjectContract):
+        return Survey(task.contract, _count_objects(picker, task, n_clouds))
     stride = max(len(picker.joined) // n_clouds, 1)
     found, problem = [], "no cloud has a point"
     counts = np.zeros(task.n_classes, np.int64)
@@ -65,3 +69,22 @@ def survey(picker: Picker, task: Task, n_clouds: int) -> Survey:
             "no point of the first training clouds has a label of the target set; check label_source"
         )
     return Survey(replace(task.contract, seen=pool(found)), counts)
+
+
+def _count_objects(picker: Picker, task: Task, n_objects: int) -> NDArray[np.int64]:
+    """Return how many of the stream's first objects each class has.
+
+    Raises:
+        ValueError: labels are needed and none of the objects has one.
+    """
+    counts, problem = np.zeros(task.n_classes, np.int64), ""
+    for k in range(n_objects if task.n_classes else 0):
+        try:
+            counts[object_label(picker.joined[picker.pick(k)], task.n_classes)] += 1
+        except (ValueError, OSError) as error:
+            problem = str(error)
+    if task.n_classes and not counts.any():
+        raise ValueError(
+            f"none of the first {n_objects} training objects can be used; the last problem: {problem}"
+        )
+    return counts

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.memory import keep_freed_memory
-from pc_perception.inference.model_file import load_model
+from pc_perception.inference.model_file import load_segmenter
 from pc_perception.inference.segmenter import SegmentationResult
 from pc_perception.inference.stream import SweepSegmenter
 from pc_perception.io.bags import BagWriter
@@ -39,7 +39,7 @@ def run(out: Path, *, model: str = "street", device: str = "auto", n_sweeps: int
     if n_sweeps < 1:
         raise ValueError(f"--sweeps must be at least 1, got {n_sweeps}")
     keep_freed_memory()
-    drive = _Drive(SweepSegmenter(load_model(model, device)))
+    drive = _Drive(SweepSegmenter(load_segmenter(model, device)))
     lidar = SpinningLidar(n_beams=32, rate_hz=RATE_HZ)
     frames = simulate_drive(seed, n_sweeps, lidar=lidar, speed=SPEED_M_S)
     with BagWriter(out / "demo.mcap", overwrite=True) as bag:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.memory import keep_freed_memory
 from pc_perception.inference.model_choice import choose_model
-from pc_perception.inference.model_file import load_model
+from pc_perception.inference.model_file import load_segmenter
 from pc_perception.inference.segmenter import SegmentationResult
 from pc_perception.inference.sensor_check import mismatches
 from pc_perception.inference.stream import SweepOptions, SweepSegmenter
@@ -130,7 +130,7 @@ class _Run:
                 bar.update()
 
     def _load(self) -> SweepSegmenter:
-        model = load_model(self.name, self.device)
+        model = load_segmenter(self.name, self.device)
         return SweepSegmenter(WindowedSegmenter(model, self.windows) if self.windows else model, self.options)
 
     def _sweeps_for(self, cloud: PointCloud) -> SweepSegmenter:

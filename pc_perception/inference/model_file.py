@@ -20,14 +20,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pc_perception.labels import LabelSet
-from pc_perception.models.scene_encoder import SceneEncoder, SceneSegmenter
+from pc_perception.models.object_encoder import ObjectClassifier, ObjectEncoder
+from pc_perception.models.scene_encoder import SceneSegmenter
 
+from .architectures import CONTRACTS, Contract, build_network
+from .classifier import Classifier
 from .contract import InputContract
+from .object_contract import ObjectContract
 from .segmenter import Segmenter
 
 FORMAT = 1
 KEY = "pc_perception"
-MAX_WIDTH, MAX_BLOCKS, MAX_LEVELS = 2048, 64, 8
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class ModelHeader:
     """What a model file says about its tensors.
 
     Attributes:
-        task: ``segmentation`` or ``encoder``.
+        task: ``segmentation``, ``classification`` or ``encoder``.
         architecture: ``{"name": ..., "arguments": {...}}``.
         contract: the input it takes.
         labels: its classes; None for an encoder.
@@ -44,7 +47,7 @@ class ModelHeader:
 
     task: str
     architecture: dict[str, Any]
-    contract: InputContract
+    contract: Contract
     labels: LabelSet | None
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -55,8 +58,8 @@ def shipped_models() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
-def load_model(model: str | Path, device: str = "auto", precision: str = "auto") -> Segmenter:
-    """Load a model that labels clouds.
+def load_model(model: str | Path, device: str = "auto", precision: str = "auto") -> Segmenter | Classifier:
+    """Load a model; the task in its file decides what comes back.
 
     Args:
         model: name of a shipped model (``street``, ``room``) or path of a model file.
@@ -64,17 +67,69 @@ def load_model(model: str | Path, device: str = "auto", precision: str = "auto")
         precision: ``float32``, ``bfloat16`` (factors of linear layers; labels of about one point in two thousand
             change), or ``auto``: bfloat16 on CPUs that have instructions for it.
 
+    Returns:
+        A ``Segmenter``, which labels the points of clouds, or a ``Classifier``, which labels clouds that are
+        single objects.
+
     Raises:
         FileNotFoundError: there is no such model.
         ValueError: the file, the device or the precision cannot be used; the message says why.
     """
     chosen = choose_device(device)
     header, tensors = read_model_file(model)
-    if header.task != "segmentation" or header.labels is None:
-        raise ValueError(f"'{model}' holds a model for '{header.task}', this needs 'segmentation'")
-    network = build(header)
+    network, contract, labels = build(header), header.contract, header.labels
+    task = "classification" if isinstance(network, ObjectClassifier) else "segmentation"
+    if header.task != task or labels is None:
+        raise ValueError(f"'{model}' holds a model for '{header.task}', this needs '{task}'")
     network.load_state_dict(tensors, assign=True)
-    return Segmenter(network, header.contract, header.labels, chosen, precision)
+    if isinstance(network, ObjectClassifier) and isinstance(contract, ObjectContract):
+        return Classifier(network, contract, labels, chosen, precision)
+    assert isinstance(network, SceneSegmenter)
+    assert isinstance(contract, InputContract)
+    return Segmenter(network, contract, labels, chosen, precision)
+
+
+def load_segmenter(model: str | Path, device: str = "auto", precision: str = "auto") -> Segmenter:
+    """Load a model that labels points; as ``load_model``.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``load_model``, or the model is for another task.
+    """
+    loaded = load_model(model, device, precision)
+    if not isinstance(loaded, Segmenter):
+        raise ValueError(f"'{model}' holds a model for 'classification', this needs 'segmentation'")
+    return loaded
+
+
+def load_classifier(model: str | Path, device: str = "auto", precision: str = "auto") -> Classifier:
+    """Load a model that labels objects; as ``load_model``.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``load_model``, or the model is for another task.
+    """
+    loaded = load_model(model, device, precision)
+    if not isinstance(loaded, Classifier):
+        raise ValueError(f"'{model}' holds a model for 'segmentation', this needs 'classification'")
+    return loaded
+
+
+def load_object_encoder(model: str | Path, device: str = "auto") -> ObjectEncoder:
+    """Load the encoder of objects that a model file holds, alone or in a classifier, for features without labels.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``read_model_file``, or the file holds no encoder of objects.
+    """
+    chosen = choose_device(device)
+    header, tensors = read_model_file(model)
+    network = build(header)
+    if not isinstance(network, ObjectClassifier):
+        raise ValueError(
+            f"'{model}' holds a {header.architecture['name']}, which does not describe single objects"
+        )
+    prefix = "encoder."
+    own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    network.encoder.load_state_dict(own, assign=True)
+    return network.encoder.to(chosen).eval().requires_grad_(False)
 
 
 def choose_device(device: str = "auto") -> torch.device:
@@ -98,35 +153,16 @@ def choose_device(device: str = "auto") -> torch.device:
     return chosen
 
 
-def build(header: ModelHeader) -> SceneSegmenter:
+def build(header: ModelHeader) -> torch.nn.Module:
     """Build the network of a header on the meta device (no memory; assign tensors next).
 
     Raises:
         ValueError: unknown architecture, or arguments out of bounds.
     """
-    name = header.architecture.get("name")
-    if name != "SceneSegmenter":
-        raise ValueError(f"architecture '{name}' is unknown to this version; it knows 'SceneSegmenter'")
-    arguments = _checked_arguments(header.architecture.get("arguments"))
+    name, arguments = header.architecture.get("name"), header.architecture.get("arguments")
     n_classes = len(header.labels) if header.labels else 1
     with torch.device("meta"):
-        return SceneSegmenter(SceneEncoder(header.contract.n_features, **arguments), n_classes)
-
-
-def _checked_arguments(arguments: Any) -> dict[str, Any]:
-    """Bound every argument, so that a hostile header cannot make us build something huge."""
-    bounds = {"widths": MAX_WIDTH, "local": MAX_BLOCKS, "mixers": MAX_BLOCKS}
-    scalars = {"heads": 64, "d_key": 512, "d_value": 512}
-    if not isinstance(arguments, dict) or set(arguments) - set(bounds) - set(scalars):
-        raise ValueError(f"the architecture's arguments {str(arguments)[:200]} are not those of SceneEncoder")
-    for name, value in arguments.items():
-        items = value if name in bounds else [value]
-        low, high = (0 if name in ("local", "mixers") else 1), bounds.get(name) or scalars[name]
-        if not isinstance(items, list | tuple) or not 1 <= len(items) <= MAX_LEVELS:
-            raise ValueError(f"the architecture's {name} must list 1 to {MAX_LEVELS} levels")
-        if any(type(v) is not int or not low <= v <= high for v in items):
-            raise ValueError(f"the architecture's {name} must be whole numbers {low} .. {high}, got {value}")
-    return arguments
+        return build_network(str(name), arguments, header.contract, n_classes)
 
 
 def save_model(path: str | Path, network: torch.nn.Module, header: ModelHeader) -> None:
@@ -202,7 +238,8 @@ def _parse_header(path: Path, metadata: dict[str, str]) -> tuple[ModelHeader, st
         raise ValueError(f"the header of '{path}' names no architecture or task; export the model again")
     try:
         labels = None if data["labels"] is None else LabelSet.from_json(data["labels"])
-        contract = InputContract.from_json(data["contract"])
+        kind = CONTRACTS.get(str(data["architecture"].get("name")), InputContract)
+        contract = kind.from_json(data["contract"])
     except ValueError as error:
         raise ValueError(f"the header of '{path}' is wrong: {error}") from None
     provenance = data.get("provenance")
@@ -218,20 +255,24 @@ def _parse_header(path: Path, metadata: dict[str, str]) -> tuple[ModelHeader, st
 
 def _check_tensors(path: Path, header: ModelHeader, tensors: dict[str, Tensor]) -> None:
     try:
-        expected = {name: tuple(t.shape) for name, t in build(header).state_dict().items()}
+        built = build(header).state_dict()
     except (ValueError, TypeError, RuntimeError) as error:
         raise ValueError(f"the header of '{path}' is wrong: {error}") from None
-    found = {name: tuple(t.shape) for name, t in tensors.items()}
     if header.task == "encoder":
-        expected = {k: v for k, v in expected.items() if not k.startswith("head.")}
+        built = {k: v for k, v in built.items() if not k.startswith("head.")}
+    expected = {name: tuple(t.shape) for name, t in built.items()}
+    found = {name: tuple(t.shape) for name, t in tensors.items()}
     for name in sorted(set(expected) | set(found)):
         if expected.get(name) != found.get(name):
             raise ValueError(
                 f"'{path}' does not fit its header: tensor '{name}' should be {expected.get(name, 'absent')},"
                 f" it is {found.get(name, 'absent')}"
             )
-        if not tensors[name].is_floating_point():
-            raise ValueError(f"'{path}': tensor '{name}' is {tensors[name].dtype}, not floating point")
+        # Whole numbers are only the counters of batch norms.
+        if tensors[name].is_floating_point() != built[name].is_floating_point():
+            raise ValueError(
+                f"'{path}': tensor '{name}' is {tensors[name].dtype}, it should be {built[name].dtype}"
+            )
 
 
 def _digest(plain: dict[str, Any], tensors: dict[str, Tensor]) -> str:
@@ -239,5 +280,5 @@ def _digest(plain: dict[str, Any], tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
     for name in sorted(tensors):
         digest.update(name.encode())
-        digest.update(tensors[name].contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(tensors[name].contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

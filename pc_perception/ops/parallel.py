@@ -73,18 +73,19 @@ def run_blocks(work: Callable[[int, int], object], n_rows: int, least_rows: int 
             raise error
 
 
-def by_rows(f: Callable[..., Tensor], *rows: Tensor) -> Tensor:
+def by_rows(f: Callable[..., Tensor], *rows: Tensor, least_rows: int = LEAST_ROWS) -> Tensor:
     """Return ``f(*rows)`` for an ``f`` whose every row follows from the same row of its arguments alone.
 
     Args:
         f: takes (N, ...) tensors, returns (N, C) of the first one's dtype.
         rows: (N, ...) tensors of equal length.
+        least_rows: how many are worth another thread.
 
     Returns:
         (N, C); on the CPU, within a ``team`` and in inference mode, each thread computes a block of rows.
     """
     n = len(rows[0])
-    alone = min(_size(), n // LEAST_ROWS) < 2 or rows[0].device.type != "cpu"
+    alone = min(_size(), n // least_rows) < 2 or rows[0].device.type != "cpu"
     if alone or not torch.is_inference_mode_enabled():
         return f(*rows)
     parts: dict[int, Tensor] = {}
@@ -92,7 +93,7 @@ def by_rows(f: Callable[..., Tensor], *rows: Tensor) -> Tensor:
     def work(start: int, stop: int) -> None:
         parts[start] = f(*(t[start:stop] for t in rows))
 
-    run_blocks(work, n)
+    run_blocks(work, n, least_rows)
     return torch.cat([parts[start] for start in sorted(parts)])
 
 

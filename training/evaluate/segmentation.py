@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from pc_perception.inference.model_file import build, load_model, read_model_file, save_model
+from pc_perception.inference.model_file import build, load_segmenter, read_model_file, save_model
 from pc_perception.inference.segmenter import Segmenter
 from pc_perception.inference.windows import WindowedSegmenter, Windows
 from pc_perception.labels import LabelSet
@@ -149,7 +149,7 @@ def _tell(args: argparse.Namespace, each: list[dict], whole: list[dict], n_cloud
 
 
 def _load(args: argparse.Namespace) -> list[Segmenter]:
-    models = [load_model(m, args.device) for m in args.models]
+    models = [load_segmenter(m, args.device) for m in args.models]
     other = [
         m for m, loaded in zip(args.models, models, strict=True) if loaded.label_set != models[0].label_set
     ]

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pc_perception.cloud import PointCloud
-from pc_perception.inference.contract import InputContract
+from pc_perception.inference.architectures import Contract
 from training.augment import Augmentation
+from training.objects import ObjectAugmentation
 
 
 @dataclass(frozen=True)
@@ -24,23 +25,23 @@ class Task:
     Attributes:
         contract: the network's input.
         n_classes: of the target label set; 0 without labels.
-        n_levels: depth of the encoder's pyramid.
-        encoder: arguments of ``SceneEncoder``.
+        n_levels: depth of the encoder's pyramid; 0 for objects, which have none.
+        encoder: arguments of ``SceneEncoder``, or of ``ObjectEncoder`` where the contract is an object's.
         augmentation: random changes of clouds.
     """
 
-    contract: InputContract
+    contract: Contract
     n_classes: int
     n_levels: int
     encoder: dict[str, Any]
-    augmentation: Augmentation
+    augmentation: Augmentation | ObjectAugmentation
 
 
 class Method(Protocol):
     """One way to train; a frozen dataclass of its settings."""
 
     task: ClassVar[str]
-    """``task`` of the model file it leaves: ``segmentation`` or ``encoder``."""
+    """``task`` of the model file it leaves: ``segmentation``, ``classification`` or ``encoder``."""
 
     def sample(self, cloud: PointCloud, rng: Generator, task: Task) -> Any:
         """Turn a cloud into one training sample; its attribute ``bad`` can be set by ``replace``.

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Supervised classification of objects: the whole network, or a head on a frozen encoder.
+
+Protocols: point_pqae.md, section 7 and protocols.md, sections 2 and 3 ([C], from the public code).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pc_perception.cloud import PointCloud
+from pc_perception.models.object_encoder import ObjectClassifier, ObjectEncoder
+from training.objects import ObjectBatch, ObjectSample, collate_objects, draw_object, object_label
+
+from .method import Task
+from .model import TrainingModel
+
+MODES = {"full": "mlp3", "mlp3": "mlp3", "linear": "linear"}
+"""What is trained -> head: everything, or the head alone (with the class token, as in the published code)."""
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Settings of supervised classification.
+
+    Attributes:
+        mode: ``full``, ``mlp3`` or ``linear``.
+        label_smoothing: of the cross-entropy; the published protocols use none.
+        still: a frozen encoder also runs as at inference; False is the published code, where batch norms of the
+            patch embedding still follow the data and paths are dropped.
+    """
+
+    mode: str = "full"
+    label_smoothing: float = 0.0
+    still: bool = False
+    task: ClassVar[str] = "classification"
+
+    def validate(self) -> None:
+        """Raise ValueError where a value makes no sense."""
+        if self.mode not in MODES or not 0 <= self.label_smoothing < 1:
+            raise ValueError(
+                f"method.mode must be one of {', '.join(MODES)} and label_smoothing lie in 0 .. 1;"
+                f" got '{self.mode}', {self.label_smoothing}"
+            )
+
+    def architecture(self, encoder: dict[str, Any]) -> dict[str, Any]:
+        """Return what the model file says about its network."""
+        return {"name": "ObjectClassifier", "arguments": {**encoder, "head": MODES[self.mode]}}
+
+    def sample(self, cloud: PointCloud, rng: Generator, task: Task) -> ObjectSample:
+        """Draw the points of one labelled object."""
+        label = object_label(cloud, task.n_classes)
+        return ObjectSample(draw_object(cloud, rng, task.contract, task.augmentation), label)
+
+    def collate(self, samples: Sequence[ObjectSample]) -> ObjectBatch:
+        """Lay objects behind each other."""
+        return collate_objects(samples)
+
+    def build(self, task: Task, class_counts: NDArray[np.int64]) -> ClassificationModel:
+        """Return the model with random weights."""
+        network = ObjectClassifier(ObjectEncoder(**task.encoder), task.n_classes, MODES[self.mode])
+        return ClassificationModel(network, self)
+
+    def deployable(self, model: nn.Module) -> nn.Module:
+        """Return the classifier."""
+        assert isinstance(model, ClassificationModel)
+        return model.network
+
+
+class ClassificationModel(TrainingModel):
+    """A classifier with its loss."""
+
+    def __init__(self, network: ObjectClassifier, settings: Classification) -> None:
+        super().__init__()
+        self.network, self.settings = network, settings
+        if settings.mode != "full":
+            for name, parameter in network.encoder.named_parameters():
+                parameter.requires_grad_(name.startswith("class_"))
+
+    def train(self, mode: bool = True) -> ClassificationModel:
+        """Set training mode; a frozen encoder may stay as at inference."""
+        super().train(mode)
+        if self.settings.still and self.settings.mode != "full":
+            self.network.encoder.eval()
+        return self
+
+    def losses(self, batch: ObjectBatch) -> dict[str, Tensor]:
+        """Return the cross-entropy and the share of objects that are right."""
+        if self.training and len(batch.labels) < 2:
+            raise ValueError("batch norms need two objects in a batch or more; raise batch_size")
+        logits = self.network(batch.points, batch.offsets).float()
+        loss = functional.cross_entropy(logits, batch.labels, label_smoothing=self.settings.label_smoothing)
+        return {"loss_ce": loss, "accuracy": (logits.argmax(1) == batch.labels).float().mean()}
