@@ -55,6 +55,8 @@ def _plain(value: Any) -> Any:
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, tuple | list):
         return [_plain(v) for v in value]
+    if isinstance(value, type):
+        return value.__name__
     return value
 
 
@@ -78,7 +80,7 @@ def write_model(
     """Write the model file of a run."""
     labels = load_label_set(run.label_set) if run.method.task == "segmentation" else None
     arguments = {k: list(v) if isinstance(v, tuple) else v for k, v in run.encoder.items()}
-    architecture = {"name": "SceneSegmenter", "arguments": arguments}
+    architecture = {"name": run.network.__name__, "arguments": arguments}
     save_model(path, deployable, ModelHeader(run.method.task, architecture, contract, labels, story))
 
 

@@ -74,7 +74,7 @@ def assemble(run: RunSettings, parts: Sequence[Any]) -> Any:
     from mmengine.device import get_device
 
     from pc_perception.labels import load_label_set
-    from pc_perception.models.scene_encoder import SceneEncoder
+    from pc_perception.models.architectures import ARCHITECTURES
 
     from .checkpoint import load_state
     from .data.dataset import Picker
@@ -85,8 +85,9 @@ def assemble(run: RunSettings, parts: Sequence[Any]) -> Any:
 
     rank, world = place()
     n_classes = len(load_label_set(run.label_set)) if run.label_set else 0
-    n_levels = SceneEncoder(run.contract.n_features, **run.encoder).n_levels
-    task = Task(run.contract, n_classes, n_levels, run.encoder, run.augmentation)
+    network = ARCHITECTURES[run.network.__name__]
+    n_levels = network.build_encoder(run.contract.n_features, run.encoder).n_levels
+    task = Task(run.contract, n_classes, n_levels, run.encoder, run.augmentation, network)
     picker = Picker(limited(parts, run.data_limit), run.data_shares, run.seed)
     found = survey(picker, task, run.survey)
     Path(run.work_dir).mkdir(parents=True, exist_ok=True)

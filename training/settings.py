@@ -12,6 +12,7 @@ from typing import Any
 
 from pc_perception.inference.contract import InputContract
 from pc_perception.labels import load_label_set
+from pc_perception.models.scene_encoder import SceneSegmenter
 
 from .augment import Augmentation
 from .data.specs import DataOptions
@@ -26,7 +27,8 @@ class RunSettings:
         method: what is learned, and how.
         contract: the input of the network; ``seen`` is filled in from the training data.
         label_set: target preset; empty for a method without labels.
-        encoder: arguments of ``SceneEncoder``.
+        network: class of the segmenter, one of ``pc_perception.models.architectures``.
+        encoder: arguments of its encoder.
         augmentation: random changes of the clouds.
         data: ``KIND:WHERE`` (``training/data/specs.py``), several separated by commas.
         data_shares: how often each data set is drawn from; empty: every cloud equally often.
@@ -59,6 +61,7 @@ class RunSettings:
     method: Method
     contract: InputContract
     label_set: str = ""
+    network: type = SceneSegmenter
     encoder: dict[str, Any] = field(default_factory=dict)
     augmentation: Augmentation = field(default_factory=Augmentation)
     data: str = ""

@@ -20,14 +20,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pc_perception.labels import LabelSet
-from pc_perception.models.scene_encoder import SceneEncoder, SceneSegmenter
+from pc_perception.models.architectures import ARCHITECTURES, AnySegmenter
 
 from .contract import InputContract
 from .segmenter import Segmenter
 
 FORMAT = 1
 KEY = "pc_perception"
-MAX_WIDTH, MAX_BLOCKS, MAX_LEVELS = 2048, 64, 8
 
 
 @dataclass(frozen=True)
@@ -98,35 +97,21 @@ def choose_device(device: str = "auto") -> torch.device:
     return chosen
 
 
-def build(header: ModelHeader) -> SceneSegmenter:
+def build(header: ModelHeader) -> AnySegmenter:
     """Build the network of a header on the meta device (no memory; assign tensors next).
 
     Raises:
         ValueError: unknown architecture, or arguments out of bounds.
     """
     name = header.architecture.get("name")
-    if name != "SceneSegmenter":
-        raise ValueError(f"architecture '{name}' is unknown to this version; it knows 'SceneSegmenter'")
-    arguments = _checked_arguments(header.architecture.get("arguments"))
+    architecture = ARCHITECTURES.get(str(name))
+    if architecture is None:
+        known = ", ".join(ARCHITECTURES)
+        raise ValueError(f"architecture '{name}' is unknown to this version; it knows {known}")
+    arguments = architecture.check(header.architecture.get("arguments"))
     n_classes = len(header.labels) if header.labels else 1
     with torch.device("meta"):
-        return SceneSegmenter(SceneEncoder(header.contract.n_features, **arguments), n_classes)
-
-
-def _checked_arguments(arguments: Any) -> dict[str, Any]:
-    """Bound every argument, so that a hostile header cannot make us build something huge."""
-    bounds = {"widths": MAX_WIDTH, "local": MAX_BLOCKS, "mixers": MAX_BLOCKS}
-    scalars = {"heads": 64, "d_key": 512, "d_value": 512}
-    if not isinstance(arguments, dict) or set(arguments) - set(bounds) - set(scalars):
-        raise ValueError(f"the architecture's arguments {str(arguments)[:200]} are not those of SceneEncoder")
-    for name, value in arguments.items():
-        items = value if name in bounds else [value]
-        low, high = (0 if name in ("local", "mixers") else 1), bounds.get(name) or scalars[name]
-        if not isinstance(items, list | tuple) or not 1 <= len(items) <= MAX_LEVELS:
-            raise ValueError(f"the architecture's {name} must list 1 to {MAX_LEVELS} levels")
-        if any(type(v) is not int or not low <= v <= high for v in items):
-            raise ValueError(f"the architecture's {name} must be whole numbers {low} .. {high}, got {value}")
-    return arguments
+        return architecture.build(header.contract.n_features, n_classes, arguments)
 
 
 def save_model(path: str | Path, network: torch.nn.Module, header: ModelHeader) -> None:

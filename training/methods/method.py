@@ -14,6 +14,7 @@ from torch import nn
 
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.contract import InputContract
+from pc_perception.models.architectures import ARCHITECTURES, Architecture
 from training.augment import Augmentation
 
 
@@ -25,7 +26,8 @@ class Task:
         contract: the network's input.
         n_classes: of the target label set; 0 without labels.
         n_levels: depth of the encoder's pyramid.
-        encoder: arguments of ``SceneEncoder``.
+        encoder: arguments of the encoder.
+        network: what the encoder and the segmenter are built by.
         augmentation: random changes of clouds.
     """
 
@@ -34,6 +36,15 @@ class Task:
     n_levels: int
     encoder: dict[str, Any]
     augmentation: Augmentation
+    network: Architecture = ARCHITECTURES["SceneSegmenter"]
+
+    def build_encoder(self) -> Any:
+        """Return the encoder with random weights."""
+        return self.network.build_encoder(self.contract.n_features, self.encoder)
+
+    def build_segmenter(self) -> Any:
+        """Return the segmenter with random weights."""
+        return self.network.build(self.contract.n_features, self.n_classes, self.encoder)
 
 
 class Method(Protocol):

@@ -28,6 +28,7 @@ from pc_perception.cloud import PointCloud
 from pc_perception.inference.contract import Prepared
 from pc_perception.models.pyramid import Level
 from pc_perception.models.scene_encoder import SceneEncoder
+from pc_perception.models.sparse_unet import SparseUNet
 from pc_perception.ops.voxelize import voxelize
 
 from .method import Task
@@ -109,7 +110,7 @@ class PointCsp:
 
     def build(self, task: Task, class_counts: NDArray[np.int64]) -> PointCspModel:
         """Return student and teacher with the same random weights."""
-        return PointCspModel(SceneEncoder(task.contract.n_features, **task.encoder), self)
+        return PointCspModel(task.build_encoder(), self)
 
     def deployable(self, model: nn.Module) -> nn.Module:
         """Return the teacher's encoder, under the names that segmenters use."""
@@ -179,7 +180,7 @@ class PointCspModel(TrainingModel):
 
     center: Tensor
 
-    def __init__(self, encoder: SceneEncoder, settings: PointCsp) -> None:
+    def __init__(self, encoder: SceneEncoder | SparseUNet, settings: PointCsp) -> None:
         super().__init__()
         self.settings = settings
         head = ProjectionHead(encoder.width, settings.n_prototypes)

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.upright import upright
-from pc_perception.models.scene_encoder import SceneEncoder, SceneSegmenter
+from pc_perception.models.architectures import AnySegmenter
 from training.batch import IGNORE, SceneBatch, SceneSample, collate, voxel_labels
 
 from .method import Task
@@ -65,9 +65,8 @@ class Segmentation:
 
     def build(self, task: Task, class_counts: NDArray[np.int64]) -> SegmentationModel:
         """Return the model with random weights."""
-        encoder = SceneEncoder(task.contract.n_features, **task.encoder)
         weights = torch.from_numpy(class_weights(class_counts, self.weight_cap))
-        return SegmentationModel(SceneSegmenter(encoder, task.n_classes), weights, self)
+        return SegmentationModel(task.build_segmenter(), weights, self)
 
     def deployable(self, model: nn.Module) -> nn.Module:
         """Return the segmenter."""
@@ -121,7 +120,7 @@ def lovasz_softmax(logits: Tensor, target: Tensor) -> Tensor:
 class SegmentationModel(TrainingModel):
     """A segmenter with its two losses."""
 
-    def __init__(self, network: SceneSegmenter, weights: Tensor, settings: Segmentation) -> None:
+    def __init__(self, network: AnySegmenter, weights: Tensor, settings: Segmentation) -> None:
         super().__init__()
         self.network, self.settings = network, settings
         self.register_buffer("weights", weights, persistent=False)
