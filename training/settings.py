@@ -134,6 +134,7 @@ class RunSettings:
             label_source=self.label_source,
             sequences=self.sequences,
             topic=self.topic,
+            cameras=getattr(self.method, "cameras", False),
             n_scenes=self.n_scenes,
             per_scene=self.per_scene,
             seed=self.data_seed,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .dataset import CloudDataset
+from .plain_files import cache_root
 
 KINDS = {
     "sim": "simulated clouds: sim:street, sim:drive or sim:room",
@@ -30,6 +31,7 @@ class DataOptions:
         sequences: SemanticKITTI sequences; empty takes all that have labels.
         split: official nuScenes split, ``train``, ``val`` ...; empty takes all scenes.
         topic: of a bag; empty takes its only one.
+        cameras: give pictures with the clouds, where the kind of data has them.
         n_scenes, per_scene, seed, cache_dir: see ``simulation.SimulatedClouds``.
     """
 
@@ -40,6 +42,7 @@ class DataOptions:
     sequences: tuple[str, ...] = ()
     split: str = ""
     topic: str = ""
+    cameras: bool = False
     n_scenes: int = 200
     per_scene: int = 4
     seed: int = 0
@@ -90,7 +93,15 @@ def open_one(spec: str, options: DataOptions) -> CloudDataset:
     if kind == "nuscenes":
         from .nuscenes import NuScenesClouds
 
-        return NuScenesClouds(where, options.label_set, options.version, options.label_source, options.split)
+        cache = Path(options.cache_dir) if options.cache_dir else cache_root()
+        return NuScenesClouds(
+            where,
+            options.label_set,
+            options.version,
+            options.label_source,
+            options.split,
+            cache / "pictures" if options.cameras else None,
+        )
     from .semantickitti import SemanticKittiClouds
 
     return SemanticKittiClouds(where, options.label_set, options.sequences)
