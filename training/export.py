@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from pc_perception.inference.contract import InputContract
@@ -77,7 +79,11 @@ def commit() -> str:
 def write_model(
     path: Path, run: RunSettings, contract: InputContract, deployable: nn.Module, story: dict[str, Any]
 ) -> None:
-    """Write the model file of a run."""
+    """Write the model file of a run; of an image trunk its tensors alone, which ``image_weights`` reads."""
+    if run.method.task == "image_trunk":
+        tensors = {k: v.detach().cpu().contiguous() for k, v in deployable.state_dict().items()}
+        save_file(tensors, path, metadata={"provenance": json.dumps(story)})
+        return
     labels = load_label_set(run.label_set) if run.method.task == "segmentation" else None
     arguments = {k: list(v) if isinstance(v, tuple) else v for k, v in run.encoder.items()}
     architecture = {"name": run.network.__name__, "arguments": arguments}
