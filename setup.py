@@ -24,6 +24,7 @@ open3d = [
 ]
 las = ["laspy>=2.4", "lazrs>=0.5"]
 nuscenes = ["nuscenes-devkit>=1.1.11"]  # caps numpy < 2
+image = ["transformers>=5.23,<6"]  # ResNet-50 and ViT-S/16; runs without torchvision
 train = [
     "mmengine-lite>=0.10.4",
     "setuptools<81",  # mmengine needs pkg_resources
@@ -96,12 +97,13 @@ setup(
         "open3d": open3d,
         "las": las,
         "nuscenes": nuscenes,
+        "image": image,
         "train": train,
         "test": test,
         "lint": lint,
         "ros-test": ros_test,
         "demo": open3d,
-        "dev": [*open3d, *las, *nuscenes, *train, *test, *lint],
+        "dev": [*open3d, *las, *nuscenes, *image, *train, *test, *lint],
     },
     entry_points={
         "console_scripts": [
