@@ -42,7 +42,9 @@ def test_pixel_heads_enlarge_with_aligned_corners() -> None:
     x = torch.rand(1, 2, 3, 5)
     out, small = head(x), head.layer(x)
     assert out.shape == (1, 3, 12, 20)
-    torch.testing.assert_close(out[..., [0, 0, -1, -1], [0, -1, 0, -1]], small[..., [0, 0, -1, -1], [0, -1, 0, -1]])
+    torch.testing.assert_close(
+        out[..., [0, 0, -1, -1], [0, -1, 0, -1]], small[..., [0, 0, -1, -1], [0, -1, 0, -1]]
+    )
 
 
 def test_what_cannot_be_used_is_said(tmp_path: Path) -> None:
@@ -115,9 +117,19 @@ def _resnet50(x: Tensor, s: State) -> Tensor:
 
 def _vit_small_state(g: torch.Generator) -> State:
     """Random weights under DINO's names."""
-    shapes = {"cls_token": (1, 1, 384), "pos_embed": (1, 197, 384), "norm.weight": (384,), "norm.bias": (384,)}
+    shapes = {
+        "cls_token": (1, 1, 384),
+        "pos_embed": (1, 197, 384),
+        "norm.weight": (384,),
+        "norm.bias": (384,),
+    }
     shapes |= {"patch_embed.proj.weight": (384, 3, 16, 16), "patch_embed.proj.bias": (384,)}
-    layers = {"attn.qkv": (1152, 384), "attn.proj": (384, 384), "mlp.fc1": (1536, 384), "mlp.fc2": (384, 1536)}
+    layers = {
+        "attn.qkv": (1152, 384),
+        "attn.proj": (384, 384),
+        "mlp.fc1": (1536, 384),
+        "mlp.fc2": (384, 1536),
+    }
     for i in range(12):
         for name, shape in layers.items():
             shapes |= {f"blocks.{i}.{name}.weight": shape, f"blocks.{i}.{name}.bias": shape[:1]}
@@ -135,7 +147,10 @@ def _vit_small(x: Tensor, s: State) -> Tensor:
         return functional.linear(x, s[f"{name}.weight"], s[f"{name}.bias"])
 
     patches = functional.conv2d(x, s["patch_embed.proj.weight"], s["patch_embed.proj.bias"], stride=16)
-    x = torch.cat([s["cls_token"].expand(len(x), -1, -1), patches.flatten(2).transpose(1, 2)], 1) + s["pos_embed"]
+    x = (
+        torch.cat([s["cls_token"].expand(len(x), -1, -1), patches.flatten(2).transpose(1, 2)], 1)
+        + s["pos_embed"]
+    )
     for i in range(12):
         qkv = linear(norm(x, f"blocks.{i}.norm1"), f"blocks.{i}.attn.qkv")
         q, k, v = qkv.unflatten(2, (3, 6, 64)).permute(2, 0, 3, 1, 4)

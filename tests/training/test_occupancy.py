@@ -90,7 +90,10 @@ def test_the_decoder_knows_relative_places_only() -> None:
 def test_losses_by_hand() -> None:
     nan = float("nan")
     pairs = OccupancyPairs(
-        torch.zeros(4, dtype=torch.int64), torch.zeros(4, 3), torch.tensor([1.0, 0, 1, 0]), torch.tensor([0.5, nan, 0.1, nan])
+        torch.zeros(4, dtype=torch.int64),
+        torch.zeros(4, 3),
+        torch.tensor([1.0, 0, 1, 0]),
+        torch.tensor([0.5, nan, 0.1, nan]),
     )
     bce, l1 = occupancy_losses(torch.zeros(4), torch.tensor([0.7, 9.0, 0.1, -9.0]), pairs)
     assert float(bce) == pytest.approx(np.log(2))
