@@ -35,6 +35,8 @@ def provenance(run: RunSettings, data_names: Iterable[str]) -> dict[str, Any]:
     plain = _plain(run)
     config = {k: v for k, v in plain.items() if k not in (*_PLACES, "contract")}
     config["data"] = without_places(run.data)
+    if weights := config["method"].get("image_weights"):
+        config["method"]["image_weights"] = Path(weights).name
     return {
         "method": type(run.method).__name__,
         "data": without_places(run.data) + (f" ({Path(run.data_root).name})" if run.data_root else ""),
@@ -116,7 +118,7 @@ def load_encoder(network: nn.Module, model: str, contract: InputContract) -> lis
         )
     with torch.no_grad():
         network.load_state_dict(fitting, strict=False)
-    for name in ("grid_m", "features"):
+    for name in ("grid_m", "voxels", "features"):
         theirs, ours = getattr(header.contract, name), getattr(contract, name)
         if theirs != ours:
             left.append(f"its input differs, {name} {theirs} in the file, {ours} here")

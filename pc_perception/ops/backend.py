@@ -101,6 +101,7 @@ def warm_up_all() -> None:
         sampling,
         scatter,
         serialize,
+        sparse_convolution,
         voxelize,
     )  # fmt: skip
 
@@ -109,9 +110,10 @@ def warm_up_all() -> None:
     voxels = voxelize.voxelize(xyz, 0.25, backend="numba")
     scatter.scatter_max(xyz, voxels.inverse, len(voxels), backend="numba")
     serialize.hilbert(voxels.coords, backend="numba")
-    kernel_maps.submanifold_map(voxels.coords, backend="numba")
+    around = kernel_maps.submanifold_map(voxels.coords, backend="numba")
     kernel_maps.strided_map(voxels.coords, backend="numba")
     features = torch.rand(len(voxels), 8, requires_grad=True)
+    sparse_convolution.sparse_convolution(features, torch.rand(27, 8, 8), around, "numba")
     neighborhood = grouping.voxel_neighbors(voxels.coords, backend="numba")
     grouping.neighbor_max(features, neighborhood, backend="numba").sum().backward()
     range_image.range_image(xyz, (4, 16), backend="numba")

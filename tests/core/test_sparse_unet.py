@@ -5,11 +5,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pc_perception.cloud import PointCloud
+from pc_perception.inference.contract import InputContract
+from pc_perception.inference.model_file import ModelHeader, build, load_model, save_model
+from pc_perception.labels import UNLABELED, load_label_set
 from pc_perception.models.minkowski_keys import (
     from_minkowski,
     minkowski_names,
@@ -18,7 +23,7 @@ from pc_perception.models.minkowski_keys import (
 )
 from pc_perception.models.pyramid import Pyramid, build_pyramid, pack
 from pc_perception.models.sparse_layers import BatchNorm, Lattice, ResidualBlock, SparseConvolution
-from pc_perception.models.sparse_unet import RES16UNET34C, SparseUNet
+from pc_perception.models.sparse_unet import RES16UNET34C, SparseUNet, SparseUNetSegmenter
 
 TINY = {
     "widths": (4, 4, 6, 8, 8),
@@ -216,3 +221,72 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
         read_minkowski(tmp_path / "code.pt", network)
     with pytest.raises(ValueError, match="one level more"):
         SparseUNet(1, widths=(4, 4))
+
+
+@pytest.mark.parametrize("voxels", ["cartesian", "cylindrical"])
+def test_a_model_file_labels_a_cloud(voxels: str, tmp_path: Path) -> None:
+    contract = InputContract(0.3, ("height", "intensity_255"), voxels=voxels)
+    labels = load_label_set("street8")
+    torch.manual_seed(0)
+    network = SparseUNetSegmenter(SparseUNet(contract.n_features, **TINY), len(labels))
+    architecture = {"name": "SparseUNetSegmenter", "arguments": {k: list(v) for k, v in TINY.items()}}
+    save_model(
+        tmp_path / "m.safetensors", network, ModelHeader("segmentation", architecture, contract, labels)
+    )
+    model = load_model(tmp_path / "m.safetensors", "cpu")
+    clouds = [cloud_of(0, 3000), cloud_of(1, 500)]
+    result = model(clouds[0])
+    assert len(set(result.labels.tolist()) - {UNLABELED}) > 1
+    assert (result.labels == UNLABELED).sum() == 1  # the point that is NaN
+    assert all(np.array_equal(a.labels, model(c).labels) for a, c in zip(model(clouds), clouds, strict=True))
+    order = np.random.default_rng(0).permutation(3000)
+    assert (model(clouds[0].select(order)).labels == result.labels[order]).mean() > 0.999
+    torch.set_num_threads(2)
+    try:
+        np.testing.assert_allclose(model(clouds[0]).confidence, result.confidence, atol=1e-5)
+    finally:
+        torch.set_num_threads(1)
+
+
+def cloud_of(seed: int, n: int) -> PointCloud:
+    rng = np.random.default_rng(seed)
+    xyz = rng.uniform([-9, -9, -1], [9, 9, 2], (n, 3)).astype(np.float32)
+    xyz[n // 2] = np.nan
+    return PointCloud(xyz, {"intensity": rng.uniform(0, 255, n).astype(np.float32)}, "lidar")
+
+
+def test_cylindrical_voxels_are_a_degree_wide() -> None:
+    """SLidR's coordinates (rho / 0.1, degrees, z / 0.1): what is one voxel, and what is two."""
+    contract = InputContract(0.1, ("intensity_raw",), voxels="cylindrical")
+    degree = np.deg2rad([10.2, 10.8, 11.2])
+    flat = np.c_[50.05 * np.cos(degree), 50.05 * np.sin(degree), np.full(3, 0.05)]
+    xyz = np.concatenate([flat, flat[:1] * 1.002, flat[:1] + np.array([0, 0, 0.1])]).astype(np.float32)
+    intensity = np.array([10, 30, 50, 70, 90], np.float32)
+    found = contract.prepare(PointCloud(xyz, {"intensity": intensity}), 2)
+    groups = found.inverse.tolist()
+    assert groups[0] == groups[1]
+    assert len(set(groups)) == 4
+    assert found.features[found.inverse, 0].tolist() == [20, 20, 50, 70, 90]
+    scaled = InputContract(0.1, ("intensity_255",), voxels="cylindrical")
+    other = scaled.prepare(PointCloud(xyz, {"intensity": intensity}), 2)
+    torch.testing.assert_close(other.features * 255, found.features)
+    assert InputContract.from_json(contract.to_json()) == contract
+    with pytest.raises(ValueError, match="cartesian or cylindrical"):
+        InputContract(0.1, ("height",), voxels="polar")
+    with pytest.raises(ValueError, match="not defined for cylindrical"):
+        InputContract(0.1, ("offset",), voxels="cylindrical")
+
+
+def test_a_header_cannot_ask_for_something_huge(tmp_path: Path) -> None:
+    contract, labels = InputContract(0.3, ("height",)), load_label_set("street8")
+    for changes, words in (
+        ({"widths": [10**9] * 5}, "whole numbers"),
+        ({"blocks": [1, 2, 1]}, "one level more"),
+        ({"local": [1]}, "not those of SparseUNet"),
+    ):
+        arguments = {k: list(v) for k, v in TINY.items()} | changes
+        header = ModelHeader(
+            "segmentation", {"name": "SparseUNetSegmenter", "arguments": arguments}, contract, labels
+        )
+        with pytest.raises(ValueError, match=words):
+            build(header)

@@ -43,7 +43,7 @@ def camera(**changes: object) -> Camera:
     values: dict = {
         "channel": "CAM_FRONT", "file": Path("none.jpg"), "size": (320, 180),
         "K": np.array([[200.0, 0, 150], [0, 200, 80], [0, 0, 1]]), "T_camera_lidar": np.eye(4),
-        "sample": "s0", "token": "t0", "cache": Path("cache"),
+        "sample": "s0", "cache": Path("cache"),
     }  # fmt: skip
     return Camera(**(values | changes))
 
@@ -119,8 +119,10 @@ def test_pictures_are_decoded_once(root: Path) -> None:
     assert first.shape == (180, 320, 3)
     true = camera_drive.frames()[0].images["CAM_FRONT"].rgb
     assert np.abs(first.astype(int) - true).mean() < 8  # jpeg
-    gone = replace(c, file=Path("gone.jpg"))
-    assert np.array_equal(gone.picture(), first)
+    kept = list(c.cache.glob("*-rgb-*.npy"))
+    before = [f.stat().st_mtime_ns for f in kept]
+    assert np.array_equal(c.picture(), first)
+    assert [f.stat().st_mtime_ns for f in kept] == before
     segments = c.superpixels()
     assert segments.shape == first.shape[:2]
     assert 75 < int(segments.max()) + 1 <= 200

@@ -181,6 +181,37 @@ def test_other_scenes_of_a_batch_change_nothing(clouds: list[CameraCloud]) -> No
     assert int(two.occupancy.voxel[len(one.occupancy.full) :].min()) >= len(one.features)
 
 
+def test_half_precision_gives_the_same_terms(clouds: list[CameraCloud]) -> None:
+    m, batch, found = model().eval(), batch_of(clouds[:1]), []
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled):
+            found.append({k: float(v) for k, v in m.losses(batch).items() if k.startswith("loss")})
+    m.train()
+    for name, value in found[0].items():
+        assert found[1][name] == pytest.approx(value, rel=0.1, abs=0.01), name
+
+
+def test_a_picture_that_cannot_be_read_is_named_and_replaced(
+    clouds: list[CameraCloud], tmp_path: Path
+) -> None:
+    from training.data.dataset import Picker
+    from training.stream import SampleStream
+
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no picture")
+    spoiled = replace(clouds[0], cameras=tuple(replace(c, file=broken) for c in clouds[0].cameras))
+
+    class Two(list):
+        def name(self, index: int) -> str:
+            return f"number {index}"
+
+    stream = SampleStream(Picker([Two([spoiled, clouds[1]])], (), 0), SMALL, TASK, 0)
+    bad = [line for k in range(4) for line in stream[k].bad]
+    assert bad
+    assert all(f"number 0: sample {clouds[0].cameras[0].sample}: the picture of CAM_" in line for line in bad)
+
+
 def test_it_learns_a_frame_and_leaves_the_trunk_alone(clouds: list[CameraCloud]) -> None:
     torch.manual_seed(0)
     m, batch = SMALL.build(TASK, np.zeros(0, np.int64)), batch_of(clouds[:1])
@@ -230,6 +261,8 @@ def test_whole_runs(
     header, tensors = read_model_file(encoder)
     assert (header.task, header.architecture["name"]) == ("encoder", "SparseUNetSegmenter")
     assert all(name.startswith("encoder.") for name in tensors)
+    assert header.provenance["config"]["method"]["image_weights"] == "model.safetensors"
+    assert str(tmp_path) not in str(header.provenance)
     assert "loss_nce" in next((tmp_path / "pre").rglob("*.log")).read_text()
     tuned = train(
         make_run(

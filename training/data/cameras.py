@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +41,6 @@ class Camera:
         K: (3, 3) intrinsics.
         T_camera_lidar: (4, 4) from the cloud's frame, at its stamp, to the optical frame at the picture's stamp.
         sample: token of the sample, for messages.
-        token: of the picture; names its file in the cache.
         cache: folder of decoded pictures.
     """
 
@@ -48,7 +50,6 @@ class Camera:
     K: NDArray[np.float64]
     T_camera_lidar: NDArray[np.float64]
     sample: str
-    token: str
     cache: Path
 
     def picture(self) -> NDArray[np.uint8]:
@@ -62,10 +63,11 @@ class Camera:
     def superpixels(self) -> NDArray[np.uint8]:
         """Return (H, W) SLIC segment of each pixel of ``picture``; computed once."""
         sigma = SIGMA_PX * min(CACHE_WIDTH, self.size[0]) / 1600
-        return self._kept("slic", lambda: slic(self.picture(), N_SUPERPIXELS, COMPACTNESS, sigma))
+        kind = f"slic{N_SUPERPIXELS}"
+        return self._kept(kind, lambda: slic(self.picture(), N_SUPERPIXELS, COMPACTNESS, sigma))
 
-    def _kept(self, kind: str, make):  # type: ignore[no-untyped-def]
-        file = self.cache / f"{self.token}-{kind}-{CACHE_WIDTH}.npy"
+    def _kept(self, kind: str, make: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+        file = self.cache / f"{self._fingerprint()}-{kind}-{CACHE_WIDTH}.npy"
         if not file.is_file():
             array = make()
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -74,6 +76,20 @@ class Camera:
                 np.save(stream, array)
             unfinished.replace(file)
         return np.load(file, mmap_mode="r")
+
+    def _fingerprint(self) -> str:
+        """Name the file as it is now: tokens of simulated drives repeat from one data set to another."""
+        try:
+            stat = self.file.stat()
+        except OSError as error:
+            raise self._unusable(error) from None
+        what = json.dumps([str(self.file.resolve()), stat.st_size, stat.st_mtime_ns, self.size])
+        return hashlib.sha256(what.encode()).hexdigest()[:20]
+
+    def _unusable(self, error: Exception) -> ValueError:
+        return ValueError(
+            f"sample {self.sample}: the picture of {self.channel}, '{self.file.name}', cannot be used ({error})"
+        )
 
     def _decode(self) -> NDArray[np.uint8]:
         from PIL import Image
@@ -86,9 +102,7 @@ class Camera:
                 height = round(image.height * width / image.width)
                 return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BOX))
         except (OSError, ValueError, SyntaxError) as error:
-            raise ValueError(
-                f"sample {self.sample}: the picture of {self.channel}, '{self.file.name}', cannot be used ({error})"
-            ) from None
+            raise self._unusable(error) from None
 
 
 @dataclass(frozen=True)

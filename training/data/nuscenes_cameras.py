@@ -66,7 +66,6 @@ def _camera(
         K=K,
         T_camera_lidar=inverse(T_world_camera) @ T_world_lidar,
         sample=token,
-        token=row["token"],
         cache=cache,
     )
 

@@ -61,38 +61,35 @@ class CmcrModel(TrainingModel):
         """Return the weighted terms and figures that show whether they work."""
         settings, rgb = self.settings, batch.rgb.movedim(3, 1).float() / 255
         voxels = self.encoder(batch.features, batch.pyramid)
-        F = functional.normalize(self.shared(voxels), dim=1)
-        mean = self.specific(voxels)
+        # In float32 whatever autocast does: the codebook and the scatters add up.
+        F = functional.normalize(self.shared(voxels).float(), dim=1)
+        mean = self.specific(voxels).float()
         G = mean
         if settings.kl and self.training:
             G = mean + torch.randn_like(mean) * (self.log_variance / 2).exp()
         maps = self.trunk(rgb * ~batch.hidden[:, None])
-        F_image = functional.normalize(self.image_shared(maps), dim=1)
-        G_image = self.image_specific(maps)
+        F_image = functional.normalize(self.image_shared(maps).float(), dim=1)
+        G_image = self.image_specific(maps).float()
         pairs = at_stride(batch.pairs, settings.pixel_stride)
-        out = self._contrast(F, F_image, pairs, batch.segments)
-        # After the update, so that decoders see the codes that the step leaves.
-        coded = self.codebook.quantise if settings.codebook else _as_it_is
-        F_coded = coded(F)
+        F_coded, out = self._coded(F), {}
         if settings.rec:
-            codes = (
-                coded(F_image.movedim(1, 3).flatten(0, 2))
-                .unflatten(0, (len(maps), *F_image.shape[2:]))
-                .movedim(3, 1)
-            )
+            codes = unrolled(self._coded(rows_of(F_image)), F_image)
             if settings.geometry:
                 codes = with_geometry(codes, F_coded, pairs.select(pairs.hidden))
             out |= self._reconstruct(G_image + codes, rgb)
         if settings.occ or settings.intensity:
             out |= self._occupancy(G + F_coded, batch)
+        out |= self._contrast(F, F_image, pairs, batch.segments)
         if settings.orth:
             out["loss_orth"] = settings.orth * orthogonality(F, G)
         if settings.orth_image:
-            rows = (m.movedim(1, 3).flatten(0, 2) for m in (F_image, G_image))
-            out["loss_orth_image"] = settings.orth_image * orthogonality(*rows)
+            out["loss_orth_image"] = settings.orth_image * orthogonality(rows_of(F_image), rows_of(G_image))
         if settings.kl:
             out["loss_kl"] = settings.kl * gaussian_kl(mean, self.log_variance)
         return out
+
+    def _coded(self, features: Tensor) -> Tensor:
+        return self.codebook.quantise(features) if self.settings.codebook else features
 
     def _contrast(
         self, F: Tensor, F_image: Tensor, pairs: PixelPairs, segments: Tensor | None
@@ -188,15 +185,20 @@ def with_geometry(codes: Tensor, points: Tensor, hidden: PixelPairs) -> Tensor:
     place = (hidden.picture * height + hidden.pixel[:, 0]) * width + hidden.pixel[:, 1]
     first = _first(place, n * height * width)
     at = (first < len(place)).nonzero()[:, 0]
-    flat = codes.movedim(1, 3).flatten(0, 2).index_copy(0, at, points[hidden.voxel[first[at]]])
-    return flat.unflatten(0, (n, height, width)).movedim(3, 1)
+    return unrolled(rows_of(codes).index_copy(0, at, points[hidden.voxel[first[at]]]), codes)
+
+
+def rows_of(maps: Tensor) -> Tensor:
+    """Return the pixels of (n, D, h, w) as (n h w, D)."""
+    return maps.movedim(1, 3).flatten(0, 2)
+
+
+def unrolled(rows: Tensor, like: Tensor) -> Tensor:
+    """Undo ``rows_of``, for maps of the shape of ``like``."""
+    return rows.unflatten(0, (len(like), *like.shape[2:])).movedim(3, 1)
 
 
 def _first(group: Tensor, n_groups: int) -> Tensor:
     """Return (n_groups,) int64, the first row of each group among (N,), N where it has none."""
     row = torch.arange(len(group), device=group.device)
     return torch.full((n_groups,), len(group), device=group.device).scatter_reduce_(0, group, row, "amin")
-
-
-def _as_it_is(features: Tensor) -> Tensor:
-    return features
