@@ -3,8 +3,8 @@
 
 ``torch`` is the reference and runs on every device; ``numba`` is the CPU path, ``triton`` the CUDA path
 (``ops/gpu``; with ``TRITON_INTERPRET=1`` its kernels also run, slowly, on CPU tensors: that is how they are
-tested without a GPU). An argument beats the environment variable ``PC_PERCEPTION_BACKEND``, which beats the
-choice by device.
+tested without a GPU); ``spconv`` convolves on CUDA by that optional package, where it is asked for. An argument
+beats the environment variable ``PC_PERCEPTION_BACKEND``, which beats the choice by device.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import torch
 if TYPE_CHECKING:
     from .neighborhood import BlockWeights
 
-Backend = Literal["torch", "numba", "triton"]
-_BACKENDS: tuple[Backend, ...] = ("torch", "numba", "triton")
+Backend = Literal["torch", "numba", "triton", "spconv"]
+_BACKENDS: tuple[Backend, ...] = ("torch", "numba", "triton", "spconv")
 
 
 def resolve(device: torch.device, backend: str | None = None) -> Backend:
@@ -53,6 +53,11 @@ def _hindrance(backend: Backend, device: torch.device) -> str:
     """Say why ``backend`` cannot run on ``device``; empty where it can."""
     if backend == "numba" and device.type != "cpu":
         return "runs on the CPU"
+    if backend == "spconv":
+        if device.type != "cuda":
+            return "runs on CUDA: on the CPU its threads overwrite each other's sums without a word"
+        if find_spec("spconv") is None:
+            return "needs the package spconv"
     if backend == "triton":
         if not _has_triton():
             return "needs the package triton"

@@ -50,6 +50,10 @@ def sparse_convolution(
 
         pairs = (kernel_map.in_row, kernel_map.out_row, kernel_map.starts)
         return by_triton(features, weight, *pairs, kernel_map.n_out)
+    if chosen == "spconv":
+        from .spconv_adapter import sparse_convolution as by_spconv
+
+        return by_spconv(features, weight, kernel_map)
     if chosen == "numba" and features.dtype in (torch.float32, torch.float64):
         return _Convolution.apply(features, weight, kernel_map)
     edges = kernel_map.starts.tolist()
