@@ -158,6 +158,7 @@ def _runner(
     often = (60 * run.checkpoint_minutes, run.checkpoint_steps, run.accumulate)
     saver = hooks.Saver(run.work_dir, *often, progress, average, write, checks)
     ours = [hooks.Schedule(progress, run.lr, run.warm_up), average, checks, saver, hooks.StopOnSignal()]
+    ours.append(hooks.Panels(run.panel_steps))
     first = 0 if state is None else _restore(state, optim, average, checks)
     name = f"{Path(run.work_dir).resolve().name}-{os.getpid()}-{id(model)}"
     runner = Runner(

@@ -52,6 +52,7 @@ class RunSettings:
         resume: go on from the checkpoint in ``work_dir``.
         checkpoint_minutes, checkpoint_steps: save at least this often; 0 for never.
         log_steps: log every so many batches.
+        panel_steps: draw what the model sees every so many batches, for methods that offer it; 0 for never.
         survey: clouds that are read before the start for class weights and the contract's ``seen``.
         prepare_only: make simulated data and stop.
         licence: note for the model file's provenance.
@@ -97,6 +98,7 @@ class RunSettings:
     checkpoint_minutes: float = 2.0
     checkpoint_steps: int = 0
     log_steps: int = 10
+    panel_steps: int = 500
     survey: int = 32
     prepare_only: bool = False
     licence: str = ""
@@ -105,7 +107,9 @@ class RunSettings:
     def validate(self) -> RunSettings:
         """Return self, or raise ValueError for the first value that makes no sense."""
         at_least = {"batch_size": 1, "accumulate": 1, "log_steps": 1, "survey": 1}
-        at_least |= dict.fromkeys(("max_steps", "max_minutes", "workers", "threads", "clip", "data_limit"), 0)
+        at_least |= dict.fromkeys(
+            ("max_steps", "max_minutes", "workers", "threads", "clip", "data_limit", "panel_steps"), 0
+        )
         for name, low in at_least.items():
             if getattr(self, name) < low:
                 raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")

@@ -25,10 +25,11 @@ from training.data.cameras import CameraCloud
 from training.data.crops import CropSettings
 from training.data.specs import DataOptions, open_one
 from training.methods.cmcr import Cmcr, turned
-from training.methods.cmcr_model import CmcrModel
+from training.methods.cmcr_model import CmcrModel, at_stride
 from training.methods.frames import FrameBatch
 from training.methods.image_trunk import ImageTrunk
 from training.methods.method import Task
+from training.methods.panels import frame_panel
 from training.methods.segmentation import Segmentation
 from training.run import train
 from training.settings import RunSettings, read_config
@@ -237,13 +238,32 @@ def test_it_learns_a_frame_and_leaves_the_trunk_alone(clouds: list[CameraCloud])
     assert unused == []
 
 
+def test_the_panel_shows_points_in_the_colours_of_their_pixels(clouds: list[CameraCloud]) -> None:
+    batch = batch_of(clouds[:1])
+    panel = model().panel(batch)
+    height, width = 64 // 4, 112 // 4
+    assert panel.shape == (4 * height, 2 * width, 3)
+    hidden = batch.hidden[0, ::4, ::4].numpy()
+    assert not panel[:height, :width][hidden].any()
+    pairs = batch.pairs.select(torch.arange(1))
+    pixels = torch.randn(2, 8, height, width)
+    points = torch.zeros(int(pairs.voxel.max()) + 1, 8)
+    v, u = (pairs.pixel[0] // 4).tolist()
+    points[pairs.voxel] = pixels[pairs.picture, :, v, u]
+    blank = torch.zeros(2, 3, height, width)
+    found = frame_panel(blank, blank, pixels, points, at_stride(pairs, 4))
+    column = int(pairs.picture) * width + u
+    assert found[3 * height + v, column].tolist() == found[2 * height + v, column].tolist()
+    assert int((found[3 * height :].sum(2) > 0).sum()) == 1
+
+
 def test_whole_runs(
     make_run: Callable[..., RunSettings], root: Path, clouds: list[CameraCloud], tmp_path: Path
 ) -> None:
     """A trunk without labels, an encoder from it, a segmenter from that, and labels for a cloud."""
     common = {
         "data": f"nuscenes:{root}", "cache_dir": str(root / "cache"), "contract": CONTRACT, "encoder": ENCODER,
-        "network": SparseUNetSegmenter, "survey": 1, "batch_size": 1, "log_steps": 1,
+        "network": SparseUNetSegmenter, "survey": 1, "batch_size": 1, "log_steps": 1, "panel_steps": 2,
     }  # fmt: skip
     trunk = train(
         make_run(

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -27,9 +30,30 @@ from .contrastive import (
 )
 from .frames import FrameBatch, PixelPairs
 from .model import TrainingModel
-from .occupancy import OccupancyDecoder, occupancy_iou, occupancy_losses
+from .occupancy import OccupancyDecoder, OccupancyPairs, occupancy_iou, occupancy_losses
+from .panels import frame_panel
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Features of one batch.
+
+    Attributes:
+        F: (M, D) shared features of voxels, unit vectors; F_coded: their codes.
+        mean: (M, D) specific features of voxels; G: drawn around them in training.
+        F_image, G_image: (n, D, h, w) shared (unit) and specific features of pixels.
+        pairs: at the resolution of the features.
+    """
+
+    F: Tensor
+    mean: Tensor
+    G: Tensor
+    F_coded: Tensor
+    F_image: Tensor
+    G_image: Tensor
+    pairs: PixelPairs
 
 
 class CmcrModel(TrainingModel):
@@ -59,54 +83,68 @@ class CmcrModel(TrainingModel):
 
     def losses(self, batch: FrameBatch) -> dict[str, Tensor]:
         """Return the weighted terms and figures that show whether they work."""
-        settings, rgb = self.settings, batch.rgb.movedim(3, 1).float() / 255
-        voxels = self.encoder(batch.features, batch.pyramid)
+        settings, seen, out = self.settings, self._see(batch), {}
+        if settings.rec:
+            target = functional.avg_pool2d(pictures(batch), settings.pixel_stride)
+            error = functional.mse_loss(
+                self._rebuilt(seen), target
+            )  # over all pixels, hidden or not (card §4.4)
+            out |= {"loss_rec": settings.rec * error, "psnr_db": psnr(error.detach())}
+        if settings.occ or settings.intensity:
+            out |= self._occupancy(seen, batch.occupancy)
+        out |= self._contrast(seen, batch.segments)
+        if settings.orth:
+            out["loss_orth"] = settings.orth * orthogonality(seen.F, seen.G)
+        if settings.orth_image:
+            both = (rows_of(seen.F_image), rows_of(seen.G_image))
+            out["loss_orth_image"] = settings.orth_image * orthogonality(*both)
+        if settings.kl:
+            out["loss_kl"] = settings.kl * gaussian_kl(seen.mean, self.log_variance)
+        return out
+
+    @torch.no_grad()
+    def panel(self, batch: FrameBatch) -> NDArray[np.uint8]:
+        """Show the pictures as masked, rebuilt, and by shared features of pixels and points; see ``frame_panel``."""
+        seen = self._see(batch)
+        masked = functional.avg_pool2d(pictures(batch) * ~batch.hidden[:, None], self.settings.pixel_stride)
+        return frame_panel(masked, self._rebuilt(seen), seen.F_image, seen.F, seen.pairs)
+
+    def _see(self, batch: FrameBatch) -> Seen:
         # In float32 whatever autocast does: the codebook and the scatters add up.
+        settings, voxels = self.settings, self.encoder(batch.features, batch.pyramid)
         F = functional.normalize(self.shared(voxels).float(), dim=1)
-        mean = self.specific(voxels).float()
-        G = mean
+        G = mean = self.specific(voxels).float()
         if settings.kl and self.training:
             G = mean + torch.randn_like(mean) * (self.log_variance / 2).exp()
-        maps = self.trunk(rgb * ~batch.hidden[:, None])
+        maps = self.trunk(pictures(batch) * ~batch.hidden[:, None])
         F_image = functional.normalize(self.image_shared(maps).float(), dim=1)
-        G_image = self.image_specific(maps).float()
         pairs = at_stride(batch.pairs, settings.pixel_stride)
-        F_coded, out = self._coded(F), {}
-        if settings.rec:
-            codes = unrolled(self._coded(rows_of(F_image)), F_image)
-            if settings.geometry:
-                codes = with_geometry(codes, F_coded, pairs.select(pairs.hidden))
-            out |= self._reconstruct(G_image + codes, rgb)
-        if settings.occ or settings.intensity:
-            out |= self._occupancy(G + F_coded, batch)
-        out |= self._contrast(F, F_image, pairs, batch.segments)
-        if settings.orth:
-            out["loss_orth"] = settings.orth * orthogonality(F, G)
-        if settings.orth_image:
-            out["loss_orth_image"] = settings.orth_image * orthogonality(rows_of(F_image), rows_of(G_image))
-        if settings.kl:
-            out["loss_kl"] = settings.kl * gaussian_kl(mean, self.log_variance)
-        return out
+        return Seen(F, mean, G, self._coded(F), F_image, self.image_specific(maps).float(), pairs)
+
+    def _rebuilt(self, seen: Seen) -> Tensor:
+        codes = unrolled(self._coded(rows_of(seen.F_image)), seen.F_image)
+        if self.settings.geometry:
+            codes = with_geometry(codes, seen.F_coded, seen.pairs.select(seen.pairs.hidden))
+        return self.image_decoder(seen.G_image + codes)
 
     def _coded(self, features: Tensor) -> Tensor:
         return self.codebook.quantise(features) if self.settings.codebook else features
 
-    def _contrast(
-        self, F: Tensor, F_image: Tensor, pairs: PixelPairs, segments: Tensor | None
-    ) -> dict[str, Tensor]:
+    def _contrast(self, seen: Seen, segments: Tensor | None) -> dict[str, Tensor]:
         """Return what acts between points and the visible pixels that show them; move the codebook."""
-        settings, out = self.settings, {}
-        seen = pairs.select(~pairs.hidden)
+        settings, F, F_image, out = self.settings, seen.F, seen.F_image, {}
+        visible = seen.pairs.select(~seen.pairs.hidden)
         if settings.superpixel and segments is not None:
             step = settings.pixel_stride
             segment = segments[:, step // 2 :: step, step // 2 :: step]
-            own = segment[seen.picture, seen.pixel[:, 0], seen.pixel[:, 1]]
-            points, pixels = pooled_pairs(F[seen.voxel], own, F_image, segment)
+            own = segment[visible.picture, visible.pixel[:, 0], visible.pixel[:, 1]]
+            points, pixels = pooled_pairs(F[visible.voxel], own, F_image, segment)
             unit = (functional.normalize(x, dim=1) for x in (points, pixels))
             out["loss_superpixel"] = settings.superpixel * info_nce(*unit, settings.temperature)
         # Every voxel once: two pairs of one voxel would have to tell equal features apart.
-        seen = seen.select(distinct(seen.voxel, settings.pairs))
-        point, pixel = F[seen.voxel], F_image[seen.picture, :, seen.pixel[:, 0], seen.pixel[:, 1]]
+        chosen = visible.select(distinct(visible.voxel, settings.pairs))
+        point = F[chosen.voxel]
+        pixel = F_image[chosen.picture, :, chosen.pixel[:, 0], chosen.pixel[:, 1]]
         if settings.nce:
             out["loss_nce"] = settings.nce * info_nce(point, pixel, settings.temperature)
         out["retrieval"] = retrieval(point, pixel)
@@ -133,15 +171,8 @@ class CmcrModel(TrainingModel):
         out["same_code"] = (by_point == by_pixel).float().mean()
         return out
 
-    def _reconstruct(self, features: Tensor, rgb: Tensor) -> dict[str, Tensor]:
-        """Return the error of the picture over all pixels, hidden or not (card §4.4)."""
-        target = functional.avg_pool2d(rgb, self.settings.pixel_stride)
-        error = functional.mse_loss(self.image_decoder(features), target)
-        return {"loss_rec": self.settings.rec * error, "psnr_db": psnr(error.detach())}
-
-    def _occupancy(self, features: Tensor, batch: FrameBatch) -> dict[str, Tensor]:
-        rays = batch.occupancy
-        logit, intensity = self.occupancy_decoder(features[rays.voxel], rays.offset)
+    def _occupancy(self, seen: Seen, rays: OccupancyPairs) -> dict[str, Tensor]:
+        logit, intensity = self.occupancy_decoder((seen.G + seen.F_coded)[rays.voxel], rays.offset)
         bce, l1 = occupancy_losses(logit, intensity, rays)
         out = {"occupancy_iou": occupancy_iou(logit, rays.full)}
         if self.settings.occ:
@@ -157,6 +188,11 @@ class ImageDecoder(nn.Sequential):
     def __init__(self, width: int) -> None:
         layers = [nn.Conv2d(width, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 16, 3, padding=1), nn.ReLU()]
         super().__init__(*layers, nn.Conv2d(16, 3, 3, padding=1), nn.Sigmoid())
+
+
+def pictures(batch: FrameBatch) -> Tensor:
+    """Return the batch's pictures as (n, 3, H, W) in 0 .. 1."""
+    return batch.rgb.movedim(3, 1).float() / 255
 
 
 def at_stride(pairs: PixelPairs, stride: int) -> PixelPairs:
