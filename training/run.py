@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         run = read_config(args.config, args.overrides)
         model = train(run)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"pc-train: {error}", file=sys.stderr)
         return 1
     print("data is ready" if run.prepare_only else f"model: {model}")

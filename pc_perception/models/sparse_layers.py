@@ -23,7 +23,7 @@ class Lattice:
     Attributes:
         around: of each level, 27 offsets: the voxels around each one.
         down: from each level but the coarsest to the next, 8 offsets.
-        up: the same pairs from coarse to fine.
+        up: the same pairs from coarse to fine; both levels are in Z-order, so output rows ascend here too.
     """
 
     around: Sequence[KernelMap]

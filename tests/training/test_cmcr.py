@@ -132,8 +132,22 @@ SWITCHES = {
 @pytest.mark.parametrize("term", SWITCHES)
 def test_each_term_goes_by_one_switch(term: str, clouds: list[CameraCloud]) -> None:
     method = replace(SMALL, **SWITCHES[term])
-    names = {k for k in model(method).losses(batch_of(clouds[:1], method)) if k.startswith("loss")}
+    m = model(method)
+    losses = m.losses(batch_of(clouds[:1], method))
+    names = {k for k in losses if k.startswith("loss")}
     assert names == {f"loss_{t}" for t in SWITCHES} - {f"loss_{term}"}
+    total(losses).backward()
+    assert [n for n, p in m.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+def test_contrast_alone_trains_what_it_reaches(clouds: list[CameraCloud]) -> None:
+    off = dict.fromkeys(("commit", "match", "rec", "occ", "intensity", "orth", "orth_image", "kl"), 0.0)
+    method = replace(SMALL, superpixel=0.0, codebook=False, **off)
+    m = model(method)
+    losses = m.losses(batch_of(clouds[:1], method))
+    assert {k for k in losses if k.startswith("loss")} == {"loss_nce"}
+    losses["loss_nce"].backward()
+    assert [n for n, p in m.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
 def test_without_codebook_and_geometry(clouds: list[CameraCloud]) -> None:
@@ -301,6 +315,22 @@ def test_whole_runs(
     assert np.array_equal(pair[0].labels, found.labels)
     order = np.random.default_rng(0).permutation(len(clouds[0]))
     assert (segmenter(clouds[0].select(order)).labels == found.labels[order]).mean() > 0.999
+
+
+def test_an_encoder_of_other_voxels_or_another_intensity_is_told(tmp_path: Path) -> None:
+    """The released code pre-trains on Cartesian voxels and intensity / 255, and fine-tunes on others."""
+    from pc_perception.inference.model_file import ModelHeader, save_model
+    from training.export import load_encoder
+
+    theirs = InputContract(0.1, ("intensity_255",))
+    ours = InputContract(0.1, ("intensity_raw",), voxels="cylindrical")
+    network = ARCHITECTURES["SparseUNetSegmenter"].build(1, 8, ENCODER)
+    encoder = torch.nn.ModuleDict({"encoder": network.encoder})
+    architecture = {"name": "SparseUNetSegmenter", "arguments": {k: list(v) for k, v in ENCODER.items()}}
+    save_model(tmp_path / "e.safetensors", encoder, ModelHeader("encoder", architecture, theirs, None))
+    left = load_encoder(network, str(tmp_path / "e.safetensors"), ours)
+    assert "its input differs, voxels cartesian in the file, cylindrical here" in left
+    assert any("intensity_255" in line and "intensity_raw" in line for line in left)
 
 
 def test_the_shipped_configs_fit_each_other() -> None:

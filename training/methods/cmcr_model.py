@@ -80,6 +80,20 @@ class CmcrModel(TrainingModel):
         self.occupancy_decoder = OccupancyDecoder(width)
         self.log_variance = nn.Parameter(torch.full((width,), -2.0))
         self.codebook = Codebook(settings.n_codes, width, settings.decay)
+        self._rest_what_is_off()
+
+    def _rest_what_is_off(self) -> None:
+        """Take out of training what no term reaches: training by several processes waits for every gradient."""
+        s = self.settings
+        used = {
+            self.image_decoder: s.rec,
+            self.image_specific: s.rec or s.orth_image,
+            self.occupancy_decoder: s.occ or s.intensity,
+            self.specific: s.occ or s.intensity or s.orth or s.kl,
+        }
+        for module, weight in used.items():
+            module.requires_grad_(bool(weight))
+        self.log_variance.requires_grad_(bool(s.kl))
 
     def losses(self, batch: FrameBatch) -> dict[str, Tensor]:
         """Return the weighted terms and figures that show whether they work."""
