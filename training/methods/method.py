@@ -48,10 +48,13 @@ class Task:
 
 
 class Method(Protocol):
-    """One way to train; a frozen dataclass of its settings."""
+    """One way to train; a frozen dataclass of its settings.
+
+    With a class attribute ``cameras = True`` its clouds come with pictures, where the data has them.
+    """
 
     task: ClassVar[str]
-    """``task`` of the model file it leaves: ``segmentation`` or ``encoder``."""
+    """``task`` of the model file it leaves: ``segmentation``, ``encoder``, or ``image_trunk`` (tensors alone)."""
 
     def sample(self, cloud: PointCloud, rng: Generator, task: Task) -> Any:
         """Turn a cloud into one training sample; its attribute ``bad`` can be set by ``replace``.
