@@ -25,6 +25,7 @@ open3d = [
 las = ["laspy>=2.4", "lazrs>=0.5"]
 nuscenes = ["nuscenes-devkit>=1.1.11"]  # caps numpy < 2
 calibration = ["opencv-python-headless>=4.8"]
+image = ["transformers>=5.23,<6"]  # ResNet-50 and ViT-S/16; runs without torchvision
 train = [
     "mmengine-lite>=0.10.4",
     "setuptools<81",  # mmengine needs pkg_resources
@@ -98,12 +99,13 @@ setup(
         "las": las,
         "nuscenes": nuscenes,
         "calibration": calibration,
+        "image": image,
         "train": train,
         "test": test,
         "lint": lint,
         "ros-test": ros_test,
         "demo": open3d,
-        "dev": [*open3d, *las, *nuscenes, *calibration, *train, *test, *lint],
+        "dev": [*open3d, *las, *nuscenes, *calibration, *image, *train, *test, *lint],
     },
     entry_points={
         "console_scripts": [

@@ -141,12 +141,12 @@ def recolor(cloud: PointCloud, how: Augmentation, rng: Generator) -> PointCloud:
 
 
 def _respond(intensity: NDArray, how: Augmentation, rng: Generator) -> NDArray[np.float32]:
-    """Another sensor's response: exponent, noise; the overall scale is the contract's matter."""
+    """Another sensor's response: exponent and noise; the scale stays, as some contracts depend on it."""
     values = np.maximum(np.nan_to_num(np.asarray(intensity, np.float32)), 0)
     top = max(float(values.max(initial=0.0)), 1e-6)
     gamma = np.exp(rng.uniform(-how.intensity_gamma, how.intensity_gamma))
     noise = 1 + 0.1 * rng.standard_normal(len(values), dtype=np.float32)
-    return np.maximum((values / top) ** np.float32(gamma) * noise, 0).astype(np.float32)
+    return np.maximum(top * (values / top) ** np.float32(gamma) * noise, 0).astype(np.float32)
 
 
 def _relight(rgb: NDArray[np.uint8], strength: float, rng: Generator) -> NDArray[np.uint8]:

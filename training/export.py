@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
@@ -10,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pc_perception.inference.architectures import CONTRACTS, Contract
+from pc_perception.inference.architectures import Contract
+from pc_perception.inference.contract import InputContract
 from pc_perception.inference.model_file import ModelHeader, build, read_model_file, save_model
 from pc_perception.labels import LabelSet
 
@@ -34,6 +37,8 @@ def provenance(run: RunSettings, data_names: Iterable[str]) -> dict[str, Any]:
     config = {k: v for k, v in plain.items() if k not in (*_PLACES, "contract")}
     config["data"] = without_places(run.data)
     config |= {key: Path(config[key]).name for key in ("label_set", "label_source", "split")}  # may be files
+    if weights := config["method"].get("image_weights"):
+        config["method"]["image_weights"] = Path(weights).name
     return {
         "method": type(run.method).__name__,
         "data": without_places(run.data) + (f" ({Path(run.data_root).name})" if run.data_root else ""),
@@ -56,6 +61,8 @@ def _plain(value: Any) -> Any:
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, tuple | list):
         return [_plain(v) for v in value]
+    if isinstance(value, type):
+        return value.__name__
     return value
 
 
@@ -81,7 +88,13 @@ def write_model(
     deployable: nn.Module,
     story: dict[str, Any],
 ) -> None:
-    """Write the model file of a run; ``labels`` are left out of an encoder's."""
+    """Write the model file of a run, an encoder's without ``labels``; of an image trunk its tensors alone, which
+    ``image_weights`` reads.
+    """
+    if run.method.task == "image_trunk":
+        tensors = {k: v.detach().cpu().contiguous() for k, v in deployable.state_dict().items()}
+        save_file(tensors, path, metadata={"provenance": json.dumps(story)})
+        return
     kept = None if run.method.task == "encoder" else labels
     save_model(path, deployable, ModelHeader(run.method.task, _architecture(run), contract, kept, story))
 
@@ -91,7 +104,7 @@ def _architecture(run: RunSettings) -> dict[str, Any]:
     arguments = {k: list(v) if isinstance(v, tuple) else v for k, v in run.encoder.items()}
     if hasattr(run.method, "architecture"):
         return run.method.architecture(arguments)
-    name = next(name for name, kind in CONTRACTS.items() if isinstance(run.contract, kind))
+    name = run.network.__name__ if isinstance(run.contract, InputContract) else "ObjectClassifier"
     return {"name": name, "arguments": arguments}
 
 
@@ -110,7 +123,7 @@ def load_encoder(network: nn.Module, model: str, contract: Contract) -> list[str
     check_patch_size(network, patch_size, model)
     left = copy_encoder(network, tensors, model)
     theirs, ours = header.contract.to_json(), contract.to_json()
-    for name in ("grid_m", "features", "n_points"):
+    for name in ("grid_m", "voxels", "features", "n_points"):
         if name in ours and theirs.get(name) != ours[name]:
             left.append(f"its input differs, {name} {theirs.get(name)} in the file, {ours[name]} here")
     return left

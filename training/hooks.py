@@ -225,6 +225,32 @@ class SampleCheck(Hook):
             )
 
 
+class Panels(Hook):
+    """Show in TensorBoard what the model sees of a batch, where its method offers a ``panel``."""
+
+    priority = "LOW"
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Draw it where it is time."""
+        model = bare(runner.model)
+        if (
+            not self.every
+            or (batch_idx + 1) % self.every
+            or not is_main_process()
+            or not hasattr(model, "panel")
+        ):
+            return
+        model.eval()  # the running statistics are not moved by a look
+        batch = data_batch.to(next(model.parameters()).device)
+        runner.visualizer.add_image("panel", model.panel(batch), batch_idx + 1)  # type: ignore[operator]
+        model.train()
+
+
 class Bar(Hook):
     """A progress bar in the terminal, in per cent of the run's limit."""
 

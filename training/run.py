@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         run = read_config(args.config, args.overrides)
         model = train(run)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"pc-train: {error}", file=sys.stderr)
         return 1
     print("data is ready" if run.prepare_only else f"model: {model}")
@@ -73,6 +73,8 @@ def assemble(run: RunSettings, parts: Sequence[Any]) -> Any:
     import torch
     from mmengine.device import get_device
 
+    from pc_perception.models.segmenters import SEGMENTERS
+
     from .checkpoint import load_state
     from .data.dataset import Picker
     from .distributed import place
@@ -83,7 +85,8 @@ def assemble(run: RunSettings, parts: Sequence[Any]) -> Any:
     rank, world = place()
     labels = _labels(run, parts)
     n_classes = len(labels) if labels else 0
-    task = Task(run.contract, n_classes, _n_levels(run), run.encoder, run.augmentation)
+    network = SEGMENTERS[run.network.__name__]
+    task = Task(run.contract, n_classes, _n_levels(run, network), run.encoder, run.augmentation, network)
     picker = Picker(limited(parts, run.data_limit), run.data_shares, run.seed)
     found = survey(picker, task, run.survey)
     Path(run.work_dir).mkdir(parents=True, exist_ok=True)
@@ -110,14 +113,13 @@ def _labels(run: RunSettings, parts: Sequence[Any]) -> Any:
     return load_label_set(run.label_set) if run.label_set else None
 
 
-def _n_levels(run: RunSettings) -> int:
+def _n_levels(run: RunSettings, network: Any) -> int:
     """Return the depth of a scene encoder's pyramid, 0 for objects."""
     from pc_perception.inference.contract import InputContract
-    from pc_perception.models.scene_encoder import SceneEncoder
 
     if not isinstance(run.contract, InputContract):
         return 0
-    return SceneEncoder(run.contract.n_features, **run.encoder).n_levels
+    return network.build_encoder(run.contract.n_features, run.encoder).n_levels
 
 
 def limited(parts: Sequence[Any], limit: int) -> list[Any]:
@@ -186,6 +188,7 @@ def _runner(
         checks,
         saver,
         hooks.StopOnSignal(),
+        hooks.Panels(run.panel_steps),
     ]
     first = 0 if state is None else _restore(state, optim, average, checks)
     name = f"{Path(run.work_dir).resolve().name}-{os.getpid()}-{id(model)}"

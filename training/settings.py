@@ -12,6 +12,7 @@ from typing import Any
 
 from pc_perception.inference.architectures import Contract
 from pc_perception.labels import load_label_set
+from pc_perception.models.scene_encoder import SceneSegmenter
 
 from .augment import Augmentation
 from .data.specs import DataOptions
@@ -29,7 +30,8 @@ class RunSettings:
             training data.
         label_set: target preset, or a .yaml file of one; empty for a method without labels, and for objects whose
             data names the classes.
-        encoder: arguments of ``SceneEncoder`` or ``ObjectEncoder``.
+        network: class of the segmenter of scenes, one of ``pc_perception.models.segmenters``.
+        encoder: arguments of its encoder, or of ``ObjectEncoder``.
         augmentation: random changes of the clouds.
         data: ``KIND:WHERE`` (``training/data/specs.py``), several separated by commas.
         data_shares: how often each data set is drawn from; empty: every cloud equally often.
@@ -55,6 +57,7 @@ class RunSettings:
         resume: go on from the checkpoint in ``work_dir``.
         checkpoint_minutes, checkpoint_steps: save at least this often; 0 for never.
         log_steps: log every so many batches.
+        panel_steps: draw what the model sees every so many batches, for methods that offer it; 0 for never.
         survey: clouds that are read before the start for class weights and the contract's ``seen``.
         prepare_only: make simulated data and stop.
         licence: note for the model file's provenance.
@@ -64,6 +67,7 @@ class RunSettings:
     method: Method
     contract: Contract
     label_set: str = ""
+    network: type = SceneSegmenter
     encoder: dict[str, Any] = field(default_factory=dict)
     augmentation: Augmentation | ObjectAugmentation = field(default_factory=Augmentation)
     data: str = ""
@@ -104,6 +108,7 @@ class RunSettings:
     checkpoint_minutes: float = 2.0
     checkpoint_steps: int = 0
     log_steps: int = 10
+    panel_steps: int = 500
     survey: int = 32
     prepare_only: bool = False
     licence: str = ""
@@ -112,7 +117,9 @@ class RunSettings:
     def validate(self) -> RunSettings:
         """Return self, or raise ValueError for the first value that makes no sense."""
         at_least = {"batch_size": 1, "accumulate": 1, "log_steps": 1, "survey": 1, "cycles": 1}
-        at_least |= dict.fromkeys(("max_steps", "max_minutes", "workers", "threads", "clip", "data_limit"), 0)
+        at_least |= dict.fromkeys(
+            ("max_steps", "max_minutes", "workers", "threads", "clip", "data_limit", "panel_steps"), 0
+        )
         for name, low in at_least.items():
             if getattr(self, name) < low:
                 raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
@@ -145,6 +152,7 @@ class RunSettings:
             topic=self.topic,
             variant=self.variant,
             y_up=self.y_up,
+            cameras=getattr(self.method, "cameras", False),
             n_scenes=self.n_scenes,
             per_scene=self.per_scene,
             seed=self.data_seed,

@@ -34,6 +34,8 @@ FEATURE_WIDTHS = {
     "shape": SHAPE_LEVELS * N_SHAPE,
     "range": 1,
     "intensity": 3,
+    "intensity_255": 1,
+    "intensity_raw": 1,
     "color": 4,
 }
 """Input features by name and how many columns each has.
@@ -48,6 +50,8 @@ that lies behind them.
 ``range``: horizontal distance to the sensor / 50 m.
 ``intensity``: divided by the cloud's own 95th percentile, clipped to 2; its rank in the cloud, 0 .. 1, which
 no sensor's gain or curve changes; and 1 where the field exists.
+``intensity_255``, ``intensity_raw``: the mean of the sensor's own values, divided by 255 (CMCR) or not (SLidR), 0 where
+the field is missing. The names differ because a network that was trained on one is useless on the other.
 ``color``: rgb -0.5 .. 0.5, and 1 where the field exists.
 """
 
@@ -84,6 +88,8 @@ class InputContract:
             less than half of a cloud lies in range, its origin is no sensor's (a map, an airborne
             tile): distances then count from the median point.
         ground_cell_m, ground_slope: see ``ops.ground.height_above_ground``.
+        voxels: ``cartesian``, or ``cylindrical``: distance from the z axis, one degree of azimuth for each
+            voxel, and height (SLidR, Cylinder3D); then without ``offset`` and ``shape``.
         level_camera: turn clouds in optical frames upright and level them by their dominant plane.
         seen: percentiles of the training clouds (``inference/sensor_check.py``), empty when unknown.
     """
@@ -93,6 +99,7 @@ class InputContract:
     max_range_m: float = 0.0
     ground_cell_m: float = 1.0
     ground_slope: float = 0.25
+    voxels: str = "cartesian"
     level_camera: bool = False
     seen: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
@@ -108,6 +115,11 @@ class InputContract:
             raise ValueError(
                 f"the contract's features {self.features} must be names of {list(FEATURE_WIDTHS)}"
             )
+
+        if self.voxels not in ("cartesian", "cylindrical"):
+            raise ValueError(f"the contract's voxels must be cartesian or cylindrical, not '{self.voxels}'")
+        if self.voxels == "cylindrical" and (flat := {"offset", "shape"} & set(self.features)):
+            raise ValueError(f"the contract's features {sorted(flat)} are not defined for cylindrical voxels")
 
     @property
     def n_features(self) -> int:
@@ -135,7 +147,8 @@ class InputContract:
         kept = seen.nonzero()[:, 0]
         everything = len(kept) == len(xyz)
         points = xyz if everything else xyz[kept]
-        pyramid, row = build_pyramid(points, self.grid_m, n_levels)
+        lattice = cylindrical(points, self.grid_m) if self.voxels == "cylindrical" else None
+        pyramid, row = build_pyramid(points, self.grid_m, n_levels, lattice)
         columns = self._columns(cloud, points, slice(None) if everything else kept.numpy(), pyramid, row)
         inverse = row
         if not everything:
@@ -171,6 +184,9 @@ class InputContract:
                 parts[name] = _shape_columns(points, row, pyramid)
             elif name == "intensity":
                 parts[name] = _mean_or_missing(_intensity(cloud, kept), 2, row, len(center))
+            elif name in ("intensity_255", "intensity_raw"):
+                values = _own_intensity(cloud, kept, 255 if name == "intensity_255" else 1)
+                parts[name] = scatter_mean(values, row, len(center))
             elif name == "color":
                 parts[name] = _mean_or_missing(_color(cloud, kept), 3, row, len(center))
         return torch.cat([parts[name] for name in self.features], 1)
@@ -209,9 +225,16 @@ class InputContract:
             values: dict[str, Any] = {k: float(data[k]) for k in numbers if k in data}
             seen = {str(k): tuple(float(p) for p in v) for k, v in dict(data.get("seen", {})).items()}
             features = tuple(str(name) for name in data["features"])
+            values["voxels"] = str(data.get("voxels", "cartesian"))
             return cls(features=features, level_camera=bool(data.get("level_camera")), seen=seen, **values)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"the input contract cannot be read: {error!r}") from error
+
+
+def cylindrical(xyz: Tensor, grid: float) -> Tensor:
+    """Return (N, 3) places whose voxels of edge ``grid`` are cylindrical ones: one degree of azimuth fills an edge."""
+    azimuth = torch.rad2deg(torch.atan2(xyz[:, 1], xyz[:, 0]))
+    return torch.stack([xyz[:, :2].norm(dim=1), azimuth * grid, xyz[:, 2]], 1)
 
 
 def _shape_columns(points: Tensor, row: Tensor, pyramid: Pyramid) -> Tensor:
@@ -252,6 +275,13 @@ def _intensity(cloud: PointCloud, kept: NDArray | slice) -> Tensor | None:
     if bright <= 0:
         return None
     return torch.stack([(torch.from_numpy(values) / bright).clamp_(0, 2), ranks(values, steps)], 1)
+
+
+def _own_intensity(cloud: PointCloud, kept: NDArray | slice, scale: float) -> Tensor:
+    """Return (K, 1) intensity in the sensor's unit / ``scale``."""
+    values = cloud.fields.get("intensity", np.zeros(len(cloud)))
+    values = np.nan_to_num(np.asarray(values, np.float32)[kept], posinf=0.0, neginf=0.0)
+    return torch.from_numpy(values)[:, None] / scale
 
 
 def _color(cloud: PointCloud, kept: NDArray | slice) -> Tensor | None:

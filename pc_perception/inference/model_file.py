@@ -21,7 +21,6 @@ from torch import Tensor
 
 from pc_perception.labels import LabelSet
 from pc_perception.models.object_encoder import ObjectClassifier, ObjectEncoder
-from pc_perception.models.scene_encoder import SceneSegmenter
 
 from .architectures import CONTRACTS, Contract, build_network
 from .classifier import Classifier
@@ -84,7 +83,6 @@ def load_model(model: str | Path, device: str = "auto", precision: str = "auto")
     network.load_state_dict(tensors, assign=True)
     if isinstance(network, ObjectClassifier) and isinstance(contract, ObjectContract):
         return Classifier(network, contract, labels, chosen, precision)
-    assert isinstance(network, SceneSegmenter)
     assert isinstance(contract, InputContract)
     return Segmenter(network, contract, labels, chosen, precision)
 
@@ -153,7 +151,7 @@ def choose_device(device: str = "auto") -> torch.device:
     return chosen
 
 
-def build(header: ModelHeader) -> torch.nn.Module:
+def build(header: ModelHeader) -> Any:
     """Build the network of a header on the meta device (no memory; assign tensors next).
 
     Raises:

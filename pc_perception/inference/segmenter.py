@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pc_perception.cloud import PointCloud
 from pc_perception.labels import UNLABELED, LabelSet
 from pc_perception.models.linear import set_precision
-from pc_perception.models.scene_encoder import SceneSegmenter
+from pc_perception.models.segmenters import AnySegmenter
 from pc_perception.ops.parallel import team
 
 from .contract import InputContract
@@ -53,7 +53,7 @@ class Segmenter:
 
     def __init__(
         self,
-        network: SceneSegmenter,
+        network: AnySegmenter,
         contract: InputContract,
         label_set: LabelSet,
         device: torch.device,

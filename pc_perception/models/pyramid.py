@@ -79,12 +79,15 @@ class Pyramid:
         return Pyramid(tuple(move(level) for level in self.levels))
 
 
-def build_pyramid(xyz: Tensor, grid: float, n_levels: int) -> tuple[Pyramid, Tensor]:
+def build_pyramid(
+    xyz: Tensor, grid: float, n_levels: int, lattice: Tensor | None = None
+) -> tuple[Pyramid, Tensor]:
     """Voxelise one scene at ``n_levels`` scales.
 
     Args:
         xyz: (N, 3) float32, finite, metres.
         grid: voxel edge of level 0, metres.
+        lattice: (N, 3) float32, places that are voxelised instead, such as cylindrical coordinates.
 
     Returns:
         The pyramid and the (N,) int64 row in level 0 of every point. O(N log N).
@@ -92,7 +95,7 @@ def build_pyramid(xyz: Tensor, grid: float, n_levels: int) -> tuple[Pyramid, Ten
     Raises:
         ValueError: as ``voxelize``.
     """
-    voxels = voxelize(xyz, grid)
+    voxels = voxelize(xyz if lattice is None else lattice, grid)
     coords, codes = voxels.coords, voxels.codes
     centers = scatter_mean(xyz, voxels.inverse, len(voxels))
     levels: list[Level] = []

@@ -60,6 +60,7 @@ class SceneEncoder(nn.Module):
         if not len(widths) == len(local) == len(mixers):
             raise ValueError(f"widths {widths}, local {local} and mixers {mixers} must name the same levels")
         self.n_features, self.n_levels, self.width = n_features, len(widths), widths[0]
+        self.widths = tuple(widths)
         self.stem = nn.Sequential(nn.Linear(n_features, widths[0]), nn.ReLU())
         self.stages = nn.ModuleList(
             Stage(w, n, m, heads, d_key, d_value) for w, n, m in zip(widths, local, mixers, strict=True)

@@ -3,9 +3,9 @@
 
 ``torch`` is the reference and runs on every device; ``numba`` is the CPU path, ``triton`` the CUDA path
 (``ops/gpu``; with ``TRITON_INTERPRET=1`` its kernels also run, slowly, on CPU tensors: that is how they are
-tested without a GPU). An argument beats the environment variable ``PC_PERCEPTION_BACKEND``, which beats the
-choice by device. ``fla``, the package flash-linear-attention, is taken only where it is asked for, by the operations
-that it has; the others choose by device.
+tested without a GPU). ``fla``, the package flash-linear-attention, and ``spconv`` are taken on CUDA only where they
+are asked for, by the operations that they have; the others choose by device. An argument beats the environment
+variable ``PC_PERCEPTION_BACKEND``, which beats the choice by device.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import torch
 if TYPE_CHECKING:
     from .neighborhood import BlockWeights
 
-Backend = Literal["torch", "numba", "triton", "fla"]
-_BACKENDS: tuple[Backend, ...] = ("torch", "numba", "triton", "fla")
+Backend = Literal["torch", "numba", "triton", "fla", "spconv"]
+_BACKENDS: tuple[Backend, ...] = ("torch", "numba", "triton", "fla", "spconv")
 
 
 def resolve(device: torch.device, backend: str | None = None, has_fla: bool = False) -> Backend:
@@ -57,6 +57,11 @@ def _hindrance(backend: Backend, device: torch.device) -> str:
     """Say why ``backend`` cannot run on ``device``; empty where it can."""
     if backend == "numba" and device.type != "cpu":
         return "runs on the CPU"
+    if backend == "spconv":
+        if device.type != "cuda":
+            return "runs on CUDA: on the CPU its threads overwrite each other's sums without a word"
+        if find_spec("spconv") is None:
+            return "needs the package spconv"
     if backend == "triton":
         if not _has_triton():
             return "needs the package triton"
@@ -122,6 +127,7 @@ def warm_up_all() -> None:
         scatter,
         serialize,
         short_convolution,
+        sparse_convolution,
         voxelize,
     )  # fmt: skip
 
@@ -130,9 +136,10 @@ def warm_up_all() -> None:
     voxels = voxelize.voxelize(xyz, 0.25, backend="numba")
     scatter.scatter_max(xyz, voxels.inverse, len(voxels), backend="numba")
     serialize.hilbert(voxels.coords, backend="numba")
-    kernel_maps.submanifold_map(voxels.coords, backend="numba")
+    around = kernel_maps.submanifold_map(voxels.coords, backend="numba")
     kernel_maps.strided_map(voxels.coords, backend="numba")
     features = torch.rand(len(voxels), 8, requires_grad=True)
+    sparse_convolution.sparse_convolution(features, torch.rand(27, 8, 8), around, "numba")
     neighborhood = grouping.voxel_neighbors(voxels.coords, backend="numba")
     grouping.neighbor_max(features, neighborhood, backend="numba").sum().backward()
     range_image.range_image(xyz, (4, 16), backend="numba")

@@ -123,3 +123,13 @@ def test_values_without_sense_are_refused() -> None:
         Augmentation(thin=1.5).validate()
     with pytest.raises(ValueError, match="scale"):
         Augmentation(scale=1.0).validate()
+
+
+def test_intensity_keeps_its_scale() -> None:
+    """Contracts with ``intensity_255`` or ``intensity_raw`` depend on it."""
+    cloud = numbered(256)
+    tops = [
+        recolor(cloud, Augmentation(drop_intensity=0), np.random.default_rng(s)).fields["intensity"].max()
+        for s in range(9)
+    ]
+    assert 200 < min(tops) <= max(tops) < 400

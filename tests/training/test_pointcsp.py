@@ -45,7 +45,7 @@ STILL = Augmentation(max_points=0, thin=0, flip=0, scale=0, tilt_deg=0, jitter_m
 
 def model(settings: PointCsp = SMALL) -> PointCspModel:
     torch.manual_seed(0)
-    return PointCspModel(SceneEncoder(CONTRACT.n_features, **TINY), TINY["widths"], settings)
+    return PointCspModel(SceneEncoder(CONTRACT.n_features, **TINY), settings)
 
 
 def batch(n: int = 2, settings: PointCsp = SMALL):  # type: ignore[no-untyped-def]
@@ -283,7 +283,7 @@ def test_scenes_of_a_batch_reach_each_other_unless_they_walk_alone() -> None:
     def first(order: str, n: int) -> torch.Tensor:
         torch.manual_seed(0)
         how = replace(settings, csp_order=order)
-        m = PointCspModel(SceneEncoder(CONTRACT.n_features, **with_mixers), TINY["widths"], how).eval()
+        m = PointCspModel(SceneEncoder(CONTRACT.n_features, **with_mixers), how).eval()
         data = batch(n, settings)
         with torch.no_grad():
             seen = m._encode(m.student, data.large, n).features

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""nuScenes-format data through nuscenes-devkit: keyframes of LIDAR_TOP with lidarseg."""
+"""nuScenes-format data through nuscenes-devkit: keyframes of LIDAR_TOP with lidarseg and with pictures."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pc_perception.cloud import PointCloud
 from pc_perception.io.files import read_cloud
 from pc_perception.io.label_files import read_labels
 
+from .cameras import Camera, CameraCloud
 from .dataset import Target, label_table, with_labels
+from .nuscenes_cameras import read_cameras
 
 
 class NuScenesClouds:
@@ -22,6 +25,7 @@ class NuScenesClouds:
         label_source: ``nuscenes32`` (the default) or another id space whose labels lie in
             ``lidarseg_NAME`` instead of ``lidarseg`` (``pandaset43``).
         split: ``train``, ``val``, ``mini_train`` ... of the official lists; empty for all scenes.
+        pictures: folder for decoded pictures: clouds are then ``CameraCloud``. None: without cameras.
 
     Raises:
         FileNotFoundError, ValueError: tables or labels are missing.
@@ -35,12 +39,14 @@ class NuScenesClouds:
         version: str = "",
         label_source: str = "",
         split: str = "",
+        pictures: str | Path | None = None,
     ) -> None:
-        self.root = Path(root)
+        self.root, self.pictures = Path(root), None if pictures is None else Path(pictures)
         source = label_source or "nuscenes32"
         self.table = label_table(source, label_set)
         self.label_folder = "lidarseg" if source == "nuscenes32" else f"lidarseg_{source}"
         self.version = version or self._only_version()
+        self.cameras: dict[str, tuple[Camera, ...] | str] = {}
         self.frames = self._read_tables(split)
         if label_set is not None:
             self.frames = [frame for frame in self.frames if self._labels(frame[1]).is_file()]
@@ -80,8 +86,17 @@ class NuScenesClouds:
                 sample = tables.get("sample", token)
                 data = tables.get("sample_data", sample["data"]["LIDAR_TOP"])
                 frames.append((scene["name"], data["token"], data["filename"]))
+                if self.pictures is not None:
+                    self.cameras[data["token"]] = self._cameras(tables, sample, self.pictures)
                 token = sample["next"]
         return frames
+
+    def _cameras(self, tables: Any, sample: Any, cache: Path) -> tuple[Camera, ...] | str:
+        """Return the cameras of a sample or, where they cannot be used, why."""
+        try:
+            return read_cameras(tables, sample, self.root, cache)
+        except ValueError as error:
+            return str(error)
 
     def _labels(self, token: str) -> Path:
         folder = self.root / self.label_folder
@@ -100,4 +115,10 @@ class NuScenesClouds:
         _, token, file = self.frames[index]
         cloud = read_cloud(self.root / file, 5)
         raw = None if self.table is None else read_labels(self._labels(token), len(cloud))[0]
-        return with_labels(cloud, raw, self.table)
+        cloud = with_labels(cloud, raw, self.table)
+        if self.pictures is None:
+            return cloud
+        cameras = self.cameras[token]
+        if isinstance(cameras, str):
+            raise ValueError(cameras)
+        return CameraCloud(cloud.xyz, cloud.fields, cloud.frame, cloud.stamp_ns, cameras=cameras)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .dataset import CloudDataset, Target
+from .plain_files import cache_root
 
 KINDS = {
     "sim": "simulated clouds: sim:street, sim:drive or sim:room; single objects: sim:objects",
@@ -45,6 +46,7 @@ class DataOptions:
         split: official split, ``train``, ``val`` ..., or path of a list of ScanNet scenes; empty takes all scenes
             and, of sets of objects, what one trains on.
         topic: of a bag; empty takes its only one.
+        cameras: give pictures with the clouds, where the kind of data has them.
         n_scenes, per_scene, seed, cache_dir: see ``simulation.SimulatedClouds``; for ``sim:objects`` shapes and
             views of each.
         variant: of ScanObjectNN: ``bg``, ``only`` or ``hardest``.
@@ -60,6 +62,7 @@ class DataOptions:
     areas: tuple[str, ...] = ()
     split: str = ""
     topic: str = ""
+    cameras: bool = False
     n_scenes: int = 200
     per_scene: int = 4
     seed: int = 0
@@ -118,7 +121,15 @@ def _open_scenes(kind: str, where: str, options: DataOptions) -> CloudDataset:
     if kind == "nuscenes":
         from .nuscenes import NuScenesClouds
 
-        return NuScenesClouds(where, options.label_set, options.version, options.label_source, options.split)
+        pictures = (Path(options.cache_dir) if options.cache_dir else cache_root()) / "pictures"
+        return NuScenesClouds(
+            where,
+            options.label_set,
+            options.version,
+            options.label_source,
+            options.split,
+            pictures if options.cameras else None,
+        )
     if kind == "scannet":
         from .scannet import ScanNetClouds
 

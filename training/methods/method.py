@@ -14,6 +14,7 @@ from torch import nn
 
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.architectures import Contract
+from pc_perception.models.segmenters import SEGMENTERS, Architecture
 from training.augment import Augmentation
 from training.objects import ObjectAugmentation
 
@@ -26,7 +27,8 @@ class Task:
         contract: the network's input.
         n_classes: of the target label set; 0 without labels.
         n_levels: depth of the encoder's pyramid; 0 for objects, which have none.
-        encoder: arguments of ``SceneEncoder``, or of ``ObjectEncoder`` where the contract is an object's.
+        encoder: arguments of the encoder.
+        network: what the encoder and the segmenter of scenes are built by.
         augmentation: random changes of clouds.
     """
 
@@ -35,13 +37,26 @@ class Task:
     n_levels: int
     encoder: dict[str, Any]
     augmentation: Augmentation | ObjectAugmentation
+    network: Architecture = SEGMENTERS["SceneSegmenter"]
+
+    def build_encoder(self) -> Any:
+        """Return the encoder with random weights."""
+        return self.network.build_encoder(self.contract.n_features, self.encoder)
+
+    def build_segmenter(self) -> Any:
+        """Return the segmenter with random weights."""
+        return self.network.build(self.contract.n_features, self.n_classes, self.encoder)
 
 
 class Method(Protocol):
-    """One way to train; a frozen dataclass of its settings."""
+    """One way to train; a frozen dataclass of its settings.
+
+    With a class attribute ``cameras = True`` its clouds come with pictures, where the data has them.
+    """
 
     task: ClassVar[str]
-    """``task`` of the model file it leaves: ``segmentation``, ``classification`` or ``encoder``."""
+    """``task`` of the model file it leaves: ``segmentation``, ``classification``, ``encoder``, or ``image_trunk``
+    (tensors alone)."""
 
     def sample(self, cloud: PointCloud, rng: Generator, task: Task) -> Any:
         """Turn a cloud into one training sample; its attribute ``bad`` can be set by ``replace``.

@@ -33,12 +33,14 @@ from pc_perception.cloud import PointCloud
 from pc_perception.inference.contract import Prepared
 from pc_perception.models.pyramid import Level, Pyramid
 from pc_perception.models.scene_encoder import SceneEncoder
+from pc_perception.models.sparse_unet import SparseUNet
+from pc_perception.models.walks import along_curves
 from pc_perception.ops.voxelize import voxelize
 
 from .cross_sample import AcrossScenes, validate_order
 from .dino import CollapseWatch, PrototypeHead, assignment_figures, cross_view_loss, effective_rank
 from .geometric import GeometricConsistency
-from .host import Encoded
+from .host import Encoded, encode_scenes, level_widths
 from .method import Task
 from .model import TrainingModel
 from .segmentation import MIN_POINTS, standing
@@ -139,8 +141,7 @@ class PointCsp:
 
     def build(self, task: Task, class_counts: NDArray[np.int64]) -> PointCspModel:
         """Return student and teacher with the same random weights."""
-        widths = task.encoder["widths"]
-        return PointCspModel(SceneEncoder(task.contract.n_features, **task.encoder), widths, self)
+        return PointCspModel(task.build_encoder(), self)
 
     def deployable(self, model: nn.Module) -> nn.Module:
         """Return the teacher's encoder, under the names that segmenters use."""
@@ -153,7 +154,7 @@ class PointCspModel(TrainingModel):
 
     fraction: Tensor
 
-    def __init__(self, encoder: SceneEncoder, widths: Sequence[int], settings: PointCsp) -> None:
+    def __init__(self, encoder: SceneEncoder | SparseUNet, settings: PointCsp) -> None:
         super().__init__()
         self.settings = settings
 
@@ -165,7 +166,7 @@ class PointCspModel(TrainingModel):
             parts["dense"] = head(encoder.width)
         self.student = nn.ModuleDict(parts)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
-        self.geometry = GeometricConsistency(widths)
+        self.geometry = GeometricConsistency(level_widths(encoder))
         self.watch = CollapseWatch(settings.least_information, settings.patience)
         self.register_buffer("fraction", torch.zeros(()))
 
@@ -203,13 +204,9 @@ class PointCspModel(TrainingModel):
         return out
 
     def _encode(self, part: nn.ModuleDict, views: tuple[Tensor, Pyramid], n_scenes: int) -> Encoded:
-        features, pyramid = views
         order = self.settings.csp_order
-        walk = () if order == "alone" else (AcrossScenes(order, n_scenes),)
-        levels = part["encoder"].encode(features, pyramid, *walk)
-        return Encoded(
-            part["encoder"].decode(levels, pyramid), tuple(zip(levels, pyramid.levels, strict=True))
-        )
+        walk = along_curves if order == "alone" else AcrossScenes(order, n_scenes)
+        return encode_scenes(part["encoder"], views, walk)  # type: ignore[arg-type]
 
     def _temperature(self) -> Tensor:
         first, last = self.settings.teacher_temperature

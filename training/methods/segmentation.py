@@ -16,11 +16,11 @@ from torch.nn import functional
 
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.upright import upright
-from pc_perception.models.scene_encoder import SceneEncoder, SceneSegmenter
+from pc_perception.models.segmenters import AnySegmenter
 from pc_perception.models.walks import Walk
 from training.batch import IGNORE, SceneBatch, SceneSample, collate, voxel_labels
 
-from .host import Encoded, HostModel
+from .host import Encoded, HostModel, encode_scenes, level_widths
 from .method import Task
 
 MIN_POINTS = 50
@@ -66,9 +66,8 @@ class Segmentation:
 
     def build(self, task: Task, class_counts: NDArray[np.int64]) -> SegmentationModel:
         """Return the model with random weights."""
-        encoder = SceneEncoder(task.contract.n_features, **task.encoder)
         weights = torch.from_numpy(class_weights(class_counts, self.weight_cap))
-        return SegmentationModel(SceneSegmenter(encoder, task.n_classes), weights, self)
+        return SegmentationModel(task.build_segmenter(), weights, self)
 
     def deployable(self, model: nn.Module) -> nn.Module:
         """Return the segmenter."""
@@ -122,18 +121,15 @@ def lovasz_softmax(logits: Tensor, target: Tensor) -> Tensor:
 class SegmentationModel(HostModel):
     """A segmenter with its two losses."""
 
-    def __init__(self, network: SceneSegmenter, weights: Tensor, settings: Segmentation) -> None:
+    def __init__(self, network: AnySegmenter, weights: Tensor, settings: Segmentation) -> None:
         super().__init__()
         self.network, self.settings = network, settings
+        self.level_widths = level_widths(network.encoder)
         self.register_buffer("weights", weights, persistent=False)
 
     def encode(self, batch: SceneBatch, walk: Walk) -> Encoded:
         """Return what the head takes, and the encoder's features of every level."""
-        encoder = self.network.encoder
-        levels = encoder.encode(batch.features, batch.pyramid, walk)
-        return Encoded(
-            encoder.decode(levels, batch.pyramid), tuple(zip(levels, batch.pyramid.levels, strict=True))
-        )
+        return encode_scenes(self.network.encoder, (batch.features, batch.pyramid), walk)
 
     def task_losses(self, features: Tensor, batch: SceneBatch) -> dict[str, Tensor]:
         """Return both losses and the share of voxels that are right."""

@@ -104,8 +104,7 @@ class Spd:
 
     def build(self, task: Task, class_counts: NDArray[np.int64]) -> TrainingModel:
         """Return student and teacher with the same weights."""
-        widths = task.encoder.get("widths", ()) if self.geo else ()
-        return SpdModel(_host(self.host, task, class_counts), self, widths)
+        return SpdModel(_host(self.host, task, class_counts), self)
 
     def deployable(self, model: nn.Module) -> nn.Module:
         """Return the host's part of the student."""
@@ -138,11 +137,13 @@ class SpdModel(TrainingModel):
 
     steps: Tensor
 
-    def __init__(self, host: HostModel, settings: Spd, widths: Sequence[int]) -> None:
+    def __init__(self, host: HostModel, settings: Spd) -> None:
         super().__init__()
         self.student, self.settings = host, settings
         self.teacher = copy.deepcopy(host).requires_grad_(False).eval()
-        self.geometry = GeometricConsistency(widths) if settings.geo else None
+        self.geometry = (
+            GeometricConsistency(host.level_widths) if settings.geo and host.level_widths else None
+        )
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def train(self, mode: bool = True) -> SpdModel:
