@@ -14,8 +14,9 @@ from pc_perception.models.object_encoder import ObjectEncoder
 from pc_perception.models.transformer import Transformer
 from training.augment import Augmentation
 from training.methods.attention_monitor import AttentionMonitor
+from training.methods.contrastive import info_nce_both_ways
 from training.methods.method import Task
-from training.methods.point_acl import PointAcl, PointAclModel, dynamic_mask, info_nce, significance
+from training.methods.point_acl import PointAcl, PointAclModel, dynamic_mask, significance
 from training.methods.point_gpt import PointGpt, PointGptModel, directions, dual_mask
 from training.methods.point_mae import PointMae, PointMaeModel, random_mask, split
 
@@ -132,12 +133,14 @@ def test_6_without_the_contrast_it_is_the_host_bit_for_bit(host: str, changes: d
 def test_7_info_nce_by_hand() -> None:
     b, t = 8, 0.07
     same = torch.eye(b)
-    assert float(info_nce(same, same, t)) == pytest.approx(math.log(1 + (b - 1) * math.exp(-1 / t)), abs=1e-6)
+    assert float(info_nce_both_ways(same, same, t)) == pytest.approx(
+        math.log(1 + (b - 1) * math.exp(-1 / t)), abs=1e-6
+    )
     generator = torch.Generator().manual_seed(0)
     one, two = (
         torch.nn.functional.normalize(torch.randn(64, 4096, generator=generator), dim=1) for _ in range(2)
     )
-    assert float(info_nce(one, two, t)) == pytest.approx(math.log(64), abs=0.05)
+    assert float(info_nce_both_ways(one, two, t)) == pytest.approx(math.log(64), abs=0.05)
 
 
 @pytest.mark.parametrize(("n_patches", "n_hidden"), [(64, 38), (128, 76), (512, 307)])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CMCR's losses between features of the same places in two modalities (arXiv 2412.08973 and its released code)."""
+"""Contrast of features that belong together, and CMCR's other losses between two modalities (arXiv 2412.08973)."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ def info_nce(query: Tensor, key: Tensor, temperature: float) -> Tensor:
     """
     logits = query @ key.T / temperature
     return functional.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
+
+
+def info_nce_both_ways(a: Tensor, b: Tensor, temperature: float) -> Tensor:
+    """Return the mean of ``info_nce`` from ``a`` to ``b`` and back."""
+    return (info_nce(a, b, temperature) + info_nce(b, a, temperature)) / 2
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ from pc_perception.models.image_encoder import MEAN, STD, SmallTrunk
 from training.data.cameras import Camera, CameraCloud, Pixels
 from training.data.crops import CropSettings, cut
 
-from .contrastive import info_nce, retrieval
+from .contrastive import info_nce_both_ways, retrieval
 from .method import Task
 from .model import TrainingModel
 
@@ -139,7 +139,7 @@ class ImageTrunkModel(TrainingModel):
         n = batch.rgb.shape[1]
         a, b = (self._at(maps[side * n : (side + 1) * n], batch, side) for side in (0, 1))
         temperature = self.settings.temperature
-        loss = (info_nce(a, b, temperature) + info_nce(b, a, temperature)) / 2
+        loss = info_nce_both_ways(a, b, temperature)
         return {"loss_contrast": loss, "retrieval": retrieval(a, b)}
 
     @staticmethod

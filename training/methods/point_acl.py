@@ -21,6 +21,7 @@ from pc_perception.models.patches import Patches
 from training.objects import ObjectBatch
 
 from .attention_monitor import AttentionMonitor, gradient_norm
+from .contrastive import info_nce_both_ways
 from .method import Task
 from .model import TrainingModel
 from .point_gpt import PointGpt, PointGptModel
@@ -120,13 +121,6 @@ def dynamic_mask(scores: Tensor, n_hidden: int, temperature: float, noise: Tenso
     return hidden.scatter_(1, key.topk(n_hidden, 1).indices, True)
 
 
-def info_nce(a: Tensor, b: Tensor, temperature: float) -> Tensor:
-    """Tell each object's feature from those of the others, both ways [PROPOSED]; ``a``, ``b`` (B, C), unit length."""
-    logits = a @ b.T / temperature
-    own = torch.arange(len(a), device=a.device)
-    return (functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)) / 2
-
-
 def projector(width: int, n_out: int = 128) -> nn.Sequential:
     """Return the MLP in front of the contrastive loss [PROPOSED]."""
     return nn.Sequential(nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, n_out))
@@ -220,4 +214,4 @@ class PointAclModel(TrainingModel):
             b = b.detach()
         if self.settings.contrast == "cosine":
             return -(a * b).sum(1).mean()
-        return info_nce(a, b, self.settings.contrast_temperature)
+        return info_nce_both_ways(a, b, self.settings.contrast_temperature)
