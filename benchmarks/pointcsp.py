@@ -66,22 +66,22 @@ class Job:
         return f"tune-{self.order or 'random'}-{self.way}{walk}-{self.share:g}-b{self.batch}-{self.seed}"
 
 
-def pretrainings() -> list[Job]:
-    """Return the pre-training runs of the page."""
-    return [Job("pretrain", seed, order) for seed in SEEDS for order in ("alone", *ORDERS)]
-
-
-def tunings() -> list[Job]:
-    """Return the fine-tuning runs of the page: arms by share of labels, then orders, then batch sizes."""
+def stages() -> list[list[Job]]:
+    """Return the runs of the page, what each stage needs in one before it, the most telling ones first."""
+    main, others = ("alone", CHOSEN), [o for o in ORDERS if o != CHOSEN]
     arms = [
         Job("tune", seed, order, way, share=share)
+        for share in reversed(SHARES)
         for seed in SEEDS
-        for share in SHARES
         for order, way in ARMS.values()
     ]
-    orders = [Job("tune", seed, o, "spd", o, share=0.1) for seed in SEEDS for o in ORDERS if o != CHOSEN]
     batches = [Job("tune", seed, CHOSEN, "spd", share=0.1, batch=b) for seed in SEEDS for b in (1, 16)]
-    return arms + orders + batches
+    return [
+        [Job("pretrain", seed, order) for seed in SEEDS for order in main],
+        arms,
+        [Job("pretrain", seed, order) for seed in SEEDS for order in others],
+        [Job("tune", seed, o, "spd", o, share=0.1) for seed in SEEDS for o in others] + batches,
+    ]
 
 
 def run_job(job: Job, work_dir: Path, scale: float) -> Path:
@@ -137,26 +137,28 @@ def measure_job(job: Job, work_dir: Path) -> dict[str, Any]:
     return found
 
 
-def work(job: Job, work_dir: Path, scale: float) -> dict[str, Any]:
-    """Do and measure one job; runs in a process of its own with one thread."""
+def work(job: Job, work_dir: Path, scale: float, deadline: float) -> dict[str, Any] | None:
+    """Do and measure one job, in a process with one thread; None where it would begin after ``deadline``."""
     import torch
 
     torch.set_num_threads(1)
-    begin = time.monotonic()
-    done = (work_dir / job.name / "figures.json").exists()
+    begin, done = time.time(), (work_dir / job.name / "figures.json").exists()
+    if begin > deadline and not done:
+        return None
     run_job(job, work_dir, scale)
     found = measure_job(job, work_dir)
     if not done:
-        print(f"{job.name}: {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
+        print(f"{job.name}: {time.time() - begin:.0f} s", file=sys.stderr, flush=True)
     return asdict(job) | {"figures": found}
 
 
-def do_all(work_dir: Path, scale: float, workers: int) -> Iterator[dict[str, Any]]:
-    """Do all pre-trainings, then all fine-tunings; yield what was measured of each."""
+def do_all(work_dir: Path, scale: float, workers: int, deadline: float) -> Iterator[dict[str, Any]]:
+    """Do all stages; yield what was measured of each run."""
     work_dir.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for stage in (pretrainings(), tunings()):
-            yield from pool.map(work, stage, [work_dir] * len(stage), [scale] * len(stage))
+        for stage in stages():
+            more = ([value] * len(stage) for value in (work_dir, scale, deadline))
+            yield from (found for found in pool.map(work, stage, *more) if found)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -168,11 +170,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--page", type=Path, default=Path("docs/results/pointcsp.md"))
     parser.add_argument("--scale", type=float, default=1.0, help="factor of all numbers of steps")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument(
+        "--minutes", type=float, default=90, help="begin no run later; the page says what is missing"
+    )
     args = parser.parse_args(argv)
     os.environ["OMP_NUM_THREADS"] = "1"
-    begin = time.monotonic()
-    results = list(do_all(args.work_dir, args.scale, args.workers))
-    minutes = (time.monotonic() - begin) / 60
+    begin = time.time()
+    results = list(do_all(args.work_dir, args.scale, args.workers, begin + 60 * args.minutes))
+    minutes = (time.time() - begin) / 60
     command = "python -m benchmarks.pointcsp" + "".join(f" {a}" for a in (argv or sys.argv[1:]))
     write_page(args.page, args.work_dir, results, command, minutes)
     print(f"{args.page} ({minutes:.0f} minutes in this call)")
