@@ -61,7 +61,7 @@ def find_boards(
     range_m: tuple[float, float] = (0.5, 15.0),
     near: NDArray | None = None,
     near_m: float = 1.0,
-    least_score: float = 0.55,
+    least_score: float = 0.7,
     seed: int = 0,
 ) -> list[CloudBoard]:
     """Find plates of the board's outline, the best first.
