@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.alignment_kernel import camera_values, count_pairs, sum_edges
 from calibration.camera import CameraModel
 from calibration.depth_edges import DepthEdges, depth_edges
 from calibration.frames import Frame
@@ -93,11 +94,11 @@ class Alignment:
 
     Attributes:
         frames: prepared and blurred.
-        camera: intrinsics.
+        values: of the camera, see ``camera_values``.
     """
 
     frames: Sequence[PreparedFrame]
-    camera: CameraModel
+    values: NDArray[np.float64]
 
     @classmethod
     def at_blur(
@@ -126,28 +127,16 @@ class Alignment:
                     _contrast(f.down, blur_px),
                 )
             )
-        return cls(blurred, camera)
+        return cls(blurred, camera_values(camera))
 
     def __call__(self, T: NDArray) -> float:
         return _INFORMATION_WEIGHT * self.information_distance(T) - self.edge_score(T)
 
     def information_distance(self, T: NDArray) -> float:
         """1 - I(X; Y) / H(X, Y) of intensity and grey value over all frames; 1 where they are unrelated."""
-        counts = np.zeros((_BINS, _BINS + 1))
+        counts = np.zeros((_BINS, _BINS))
         for f in self.frames:
-            if not len(f.points):
-                continue
-            uv = self.camera.project(f.points @ T[:3, :3].T + T[:3, 3])
-            seen = self.camera.sees(uv)
-            value = _sample(f.grey, uv[seen]) * (_BINS - 1)
-            low = np.floor(value).astype(np.int64)
-            share = value - low
-            # Shared between the two nearest bins, so that the distance changes smoothly.
-            at = f.intensity_bin[seen] * (_BINS + 1) + low
-            n = counts.size
-            counts += (np.bincount(at, 1 - share, n) + np.bincount(at + 1, share, n)[:n]).reshape(
-                counts.shape
-            )
+            count_pairs(f.points, f.intensity_bin, T, self.values, f.grey, counts)
         if counts.sum() < 100:
             return 1.0
         joint = counts / counts.sum()
@@ -159,14 +148,10 @@ class Alignment:
 
         Edges that have left the picture count as the picture's mean, so that nothing is won by pushing them out.
         """
-        total, n = 0.0, sum(len(f.edges.xyz) for f in self.frames)
+        total = 0.0
         for f in self.frames:
-            uv = self.camera.project(f.edges.xyz @ T[:3, :3].T + T[:3, 3])
-            seen = self.camera.sees(uv)
-            for picture, mine in ((f.across, f.edges.upright), (f.down, ~f.edges.upright)):
-                values = _sample(picture, uv[seen & mine])
-                total += float(values.sum())
-        return total / max(n, 1)
+            total += sum_edges(f.edges.xyz, f.edges.upright, T, self.values, f.across, f.down)
+        return total / max(sum(len(f.edges.xyz) for f in self.frames), 1)
 
 
 def _in_view(points: NDArray, camera: CameraModel, T: NDArray, margin: float = 0.1) -> NDArray[np.int64]:
@@ -183,14 +168,3 @@ def _contrast(strength: NDArray, blur_px: float) -> NDArray[np.float32]:
 
     contrast = gaussian_filter(strength, blur_px) - gaussian_filter(strength, 4 * blur_px)
     return contrast / (contrast.std() + 1e-6)
-
-
-def _sample(image: NDArray, uv: NDArray) -> NDArray:
-    """(N,) values at (N, 2) pixels inside the picture, bilinear."""
-    height, width = image.shape
-    u = np.clip(uv[:, 0], 0, width - 1.001)
-    v = np.clip(uv[:, 1], 0, height - 1.001)
-    i, j = v.astype(np.int64), u.astype(np.int64)
-    a, b = v - i, u - j
-    top = image[i, j] * (1 - b) + image[i, j + 1] * b
-    return top * (1 - a) + (image[i + 1, j] * (1 - b) + image[i + 1, j + 1] * b) * a

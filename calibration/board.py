@@ -159,4 +159,5 @@ def _charuco(cv2: Any, grey: NDArray, board: Board) -> Corners | None:
     uv, index, _, _ = cv2.aruco.CharucoDetector(plate).detectBoard(grey)
     if index is None or len(index) < 6:
         return None
-    return Corners(uv[:, 0].astype(np.float64), index.ravel().astype(np.int64))
+    # This detector counts pixels from the first one's border (measured with OpenCV 4.11), all else from its centre.
+    return Corners(uv[:, 0].astype(np.float64) - 0.5, index.ravel().astype(np.int64))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,7 +62,7 @@ def find_boards(
     range_m: tuple[float, float] = (0.5, 15.0),
     near: NDArray | None = None,
     near_m: float = 1.0,
-    least_score: float = 0.55,
+    least_score: float = 0.7,
     seed: int = 0,
 ) -> list[CloudBoard]:
     """Find plates of the board's outline, the best first.
@@ -152,57 +153,77 @@ def _overflows(xyz: NDArray, plane: tuple[NDArray, NDArray], board: Board) -> bo
     return bool((spread > 1.7 * plate).any() or (spread < 0.35 * plate).any())
 
 
+@dataclass(frozen=True)
+class _Outline:
+    """A plate's rectangle on a plane, and which of the points about it lie on it."""
+
+    T_lidar_plane: NDArray[np.float64]
+    flat: NDArray[np.float64]
+    height: NDArray[np.float64]
+    on: NDArray[np.bool_]
+    inside: NDArray[np.bool_]
+    edges: NDArray[np.float64]
+    edge_sigma_m: NDArray[np.float64]
+    rectangle: Rectangle
+
+
 def _measure(
     lines: ScanLines, rows: NDArray, plane: tuple[NDArray, NDArray], board: Board
 ) -> CloudBoard | None:
     """Fit the outline to what surrounds a plane and gather its points and edges."""
     rows = np.sort(rows)
-    normal, middle = plane
-    height = (lines.xyz[rows] - middle) @ normal
-    noise = 1.4826 * float(np.median(np.abs(height[np.abs(height) < 0.06])))
-    limit = float(np.clip(3.5 * noise, 0.02, 0.06))
-    T_lidar_plane = _plane_frame(normal, middle)
-    flat = (lines.xyz[rows] - middle) @ T_lidar_plane[:3, :2]
-    on = np.abs(height) < limit
-    from_middle = np.linalg.norm(flat, axis=1)
-    # Far outliers in the plane would spoil the extent; a plate reaches no further than its half diagonal.
-    close = on & (from_middle < 1.15 * board.radius_m)
-    if close.sum() < max(_LEAST_POINTS, 2 * (on & (from_middle > 1.2 * board.radius_m)).sum()):
-        return None  # too few, or a part of a wall or floor
-    edges, sigma = edge_points(lines, rows, on, normal, middle)
-    if len(edges) < 6:
-        return None
-    rectangle = fit_rectangle(flat[close], (edges - middle) @ T_lidar_plane[:3, :2], board.size)
-    if rectangle is None:
-        return None
-    outside = signed_distance(flat, rectangle, board.size)
-    inside = on & (outside < 0)
-    if inside.sum() < _LEAST_POINTS:
-        return None
-    middle_before = middle
-    # Once more from the plate alone, so that a stand or a hand does not tilt the plane.
-    normal, middle = _fit_plane(lines.xyz[rows[inside]])
-    height = (lines.xyz[rows] - middle) @ normal
-    inside = (np.abs(height) < limit) & (outside < 0)
-    noise = float(height[inside].std())
-    center = T_lidar_plane[:3, 3] + T_lidar_plane[:3, :2] @ rectangle.center
-    center -= normal * float((center - middle) @ normal)
-    T = _plane_frame(normal, center)
-    T[:3, :2] = T[:3, :2] @ _turn(rectangle.angle + _angle_between(T_lidar_plane, T))
-    # Ends of lines elsewhere in the plane (a stand, a floor that crosses it) are no edges of the plate.
-    in_plane = (edges - middle_before) @ T_lidar_plane[:3, :2]
-    fits = np.abs(signed_distance(in_plane, rectangle, board.size)) < _EDGE_M
-    cells, counts = _cells(lines.xyz[rows[inside]], T)
+    found = None
+    # The search's plane is of few points, perhaps also of a stand's or a hand's; the last one is the plate's alone.
+    for _ in range(3):
+        found = _lay(lines, rows, plane, board)
+        if found is None:
+            return None
+        plane = _fit_plane(lines.xyz[rows[found.inside]])
+    assert found is not None
+    T = _plane_frame(plane[0], plane[1])
+    center = found.T_lidar_plane[:3, 3] + found.T_lidar_plane[:3, :2] @ found.rectangle.center
+    T[:3, 3] = center - plane[0] * float((center - plane[1]) @ plane[0])
+    T[:3, :2] = T[:3, :2] @ _turn(found.rectangle.angle + _angle_between(found.T_lidar_plane, T))
+    noise = float(found.height[found.inside].std())
+    cells, counts = _cells(lines.xyz[rows[found.inside]], T)
     return CloudBoard(
         T,
         cells,
         np.sqrt(noise**2 / counts + FLATNESS_M**2),
-        edges[fits],
-        sigma[fits],
+        found.edges,
+        found.edge_sigma_m,
         noise,
-        _score(flat, on, height, limit, rectangle, board),
-        int(inside.sum()),
+        _score(found, board),
+        int(found.inside.sum()),
     )
+
+
+def _lay(lines: ScanLines, rows: NDArray, plane: tuple[NDArray, NDArray], board: Board) -> _Outline | None:
+    """Lay the board's rectangle onto what a plane holds; None for too few points, walls and other sizes."""
+    normal, middle = plane
+    T = _plane_frame(normal, middle)
+    local = (lines.xyz[rows] - middle) @ T[:3, :3]
+    flat, height = local[:, :2], local[:, 2]
+    noise = 1.4826 * float(np.median(np.abs(height[np.abs(height) < 0.06])))
+    on = np.abs(height) < np.clip(3.5 * noise, 0.02, 0.06)
+    # Far outliers in the plane would spoil the extent; a plate reaches no further than its half diagonal.
+    from_middle = np.linalg.norm(flat, axis=1)
+    close = on & (from_middle < 1.15 * board.radius_m)
+    if close.sum() < max(_LEAST_POINTS, 2 * (on & (from_middle > 1.2 * board.radius_m)).sum()):
+        return None
+    edges, sigma = edge_points(lines, rows, on, normal, middle)
+    if len(edges) < 6:
+        return None
+    in_plane = (edges - middle) @ T[:3, :2]
+    rectangle = fit_rectangle(flat[close], in_plane, board.size)
+    if rectangle is None:
+        return None
+    inside = on & (signed_distance(flat, rectangle, board.size) < 0)
+    if inside.sum() < _LEAST_POINTS:
+        return None
+    # Ends of lines elsewhere in the plane (a stand, a floor that crosses it) are no edges of the plate.
+    fits = np.abs(signed_distance(in_plane, rectangle, board.size)) < _EDGE_M
+    return _Outline(T, flat, height, on, inside, edges[fits], sigma[fits], rectangle)
 
 
 def edge_points(
@@ -210,29 +231,37 @@ def edge_points(
 ) -> tuple[NDArray, NDArray]:
     """Points where scan lines leave a plane, half-way between the last point on it and the first ray off it.
 
-    Half-way is right on average, wherever within the sensor's spacing the edge falls. An end behind something
-    nearer (a hand, a person) is no edge and left out.
+    Half-way is right on average, wherever within the sensor's spacing the edge falls. Where a line's points on and
+    off the plane are mixed (several turns, beams that meet both sides), the edge is where the fewest are on the
+    wrong side. An end behind something nearer (a hand, a person) is no edge and left out.
+
+    Args:
+        rows: (K,) of ``lines``, ascending; all points about the plane.
+        on: (K,) bool, those on it.
 
     Returns:
         (E, 3) points on the plane and (E,) standard deviations, metres.
     """
-    flagged = np.zeros(len(lines.xyz), bool)
-    flagged[rows[on]] = True
     points, sigmas = [], []
-    for ring in np.unique(lines.ring[rows[on]]):
-        mine = rows[on & (lines.ring[rows] == ring)]
-        if len(mine) < 3:
+    ring = lines.ring[rows]
+    for start, stop in itertools.pairwise([*np.flatnonzero(np.r_[True, np.diff(ring) != 0]), len(rows)]):
+        here = np.flatnonzero(on[start:stop]) + start
+        if len(here) < 3:
             continue
-        for last, way in ((mine[0], -1), (mine[-1], 1)):
-            inner = last - way
-            if not flagged[inner] or lines.ring[inner] != ring:
-                continue
-            edge = _half_way(lines, last, way, normal, middle)
-            if edge is None:
-                continue
-            points.append(edge[0])
-            sigmas.append(np.hypot(edge[1] / np.sqrt(12), _EDGE_NOISE_M))
+        half = here[len(here) // 2]
+        for side, way in ((np.arange(half, start - 1, -1), -1), (np.arange(half, stop), 1)):
+            last = side[_cut(on[side])]
+            edge = _half_way(lines, int(rows[last]), way, normal, middle) if on[last] else None
+            if edge is not None:
+                points.append(edge[0])
+                sigmas.append(np.hypot(edge[1] / np.sqrt(12), _EDGE_NOISE_M))
     return np.array(points).reshape(-1, 3), np.array(sigmas)
+
+
+def _cut(on: NDArray[np.bool_]) -> int:
+    """Place of the last point inside, of points from the middle outwards: the fewest off inside and on outside."""
+    wrong = np.cumsum(~on) + on.sum() - np.cumsum(on)
+    return int(wrong.argmin())
 
 
 def _half_way(
@@ -292,18 +321,15 @@ def _cells(xyz: NDArray, T: NDArray) -> tuple[NDArray, NDArray]:
     return sums / counts[:, None], counts
 
 
-def _score(  # type: ignore[no-untyped-def]
-    flat, on, height, limit, rectangle: Rectangle, board: Board
-) -> float:
+def _score(found: _Outline, board: Board) -> float:
     """Share of the plate's cells that hold points, times how empty the plane is beside the plate."""
-    outside = signed_distance(flat, rectangle, board.size)
-    inside = on & (outside < 0.01)
-    beside = on & (outside > 0.04) & (outside < 0.35 * board.size.min())
-    local = (flat[inside] - rectangle.center) @ _turn(rectangle.angle)
+    outside = signed_distance(found.flat, found.rectangle, board.size)
+    beside = found.on & (outside > 0.04) & (outside < 0.35 * board.size.min())
     n = 6
-    cell = np.clip(((local / board.size + 0.5) * n).astype(int), 0, n - 1)
+    share = found.rectangle.local(found.flat[found.inside]) / board.size + 0.5
+    cell = np.clip((share * n).astype(int), 0, n - 1)
     covered = len(np.unique(cell[:, 0] * n + cell[:, 1])) / n**2
-    return covered * max(0.0, 1 - 2 * beside.sum() / max(inside.sum(), 1))
+    return covered * max(0.0, 1 - 2 * beside.sum() / max(found.inside.sum(), 1))
 
 
 def _apart(boards: list[CloudBoard], radius_m: float) -> list[CloudBoard]:

@@ -8,9 +8,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.board import Board
+from calibration.board import Board, Corners
+from calibration.board_pose import image_board
 from calibration.camera import CameraModel
+from calibration.cloud_board import find_boards
+from calibration.consensus import Sighting
 from calibration.frames import Frame
+from calibration.scan_lines import scan_lines
 from calibration.twist import moved, rotation
 from pc_perception.cloud import PointCloud
 from pc_perception.geometry import R_BODY_OPTICAL, inverse, pose, rotation_z, transform
@@ -173,6 +177,25 @@ def sweep(rig: Rig, T_camera_board: NDArray, rng: np.random.Generator) -> PointC
         clouds.append(replace(cloud, xyz=cloud.xyz @ phase.T.astype(np.float32)))
     fields = {n: np.concatenate([c.fields[n] for c in clouds]) for n in ("intensity", "ring")}
     return PointCloud(np.concatenate([c.xyz for c in clouds]), fields, "lidar")
+
+
+def simulate_sightings(
+    rig: Rig, rng: np.random.Generator, n_poses: int = 10, corner_noise_px: float = 0.1
+) -> list[Sighting]:
+    """As ``simulate_shots``, with the board found in both: true corners with noise in place of a rendered picture.
+
+    Rendering and finding corners takes most of the time and leaves 0.05 to 0.1 px of noise.
+    """
+    sightings = []
+    for k in range(n_poses):
+        T = draw_pose(rig, rng)
+        uv = rig.camera.project(transform(T, rig.board.corners))
+        uv += rng.normal(0, corner_noise_px, uv.shape)
+        image = image_board(rig.camera, rig.board, Corners(uv, np.arange(len(uv))))
+        middle = (inverse(rig.T_camera_lidar) @ T)[:3, 3]
+        lines = scan_lines(sweep(rig, T, rng))
+        sightings.append(Sighting(f"pose{k}", image, find_boards(lines, rig.board, near=middle)))
+    return sightings
 
 
 def simulate_street_frames(

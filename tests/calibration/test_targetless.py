@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calibration without a target and the check of a calibration, on simulated streets whose truth is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from calibration.alignment import Alignment
+from calibration.camera import CameraModel
+from calibration.check import check_calibration
+from calibration.depth_edges import depth_edges
+from calibration.result import Calibration, Extrinsics
+from calibration.scan_lines import scan_lines
+from calibration.simulated import disturbed, simulate_street_frames
+from calibration.targetless import calibrate_without_target, descend, prepare_frames
+from calibration.twist import difference, moved
+from pc_perception.cloud import PointCloud
+
+pytest.importorskip("open3d", reason="the simulated street needs Open3D")
+
+
+@pytest.fixture(scope="module")
+def street() -> tuple[list, CameraModel, np.ndarray]:
+    return simulate_street_frames(1, 3)
+
+
+def test_the_score_is_best_at_the_truth(street: tuple) -> None:
+    frames, camera, T = street
+    score = Alignment.at_blur(prepare_frames(frames, camera, T, np.random.default_rng(0)), camera, 2.0, T)
+    steps = np.r_[np.full(3, np.radians(1.0)), np.full(3, 0.15)]
+    for axis, step in zip(np.eye(6), steps, strict=True):
+        for sign in (-1, 1):
+            assert score(moved(T, sign * step * axis)) > score(T)
+    # Each half alone tells a turn of one degree.
+    turned = moved(T, np.r_[np.radians(1.0), np.zeros(5)])
+    assert score.edge_score(turned) < score.edge_score(T)
+    assert score.information_distance(turned) > score.information_distance(T)
+
+
+def test_a_stage_comes_closer(street: tuple) -> None:
+    frames, camera, T = street
+    rng = np.random.default_rng(3)
+    guess = disturbed(T, rng, 0.6, 0.05)
+    prepared = prepare_frames(frames, camera, guess, rng)
+    angle_deg, distance_mm = difference(descend(prepared, camera, guess, 2, n_evaluations=200), T)
+    assert angle_deg < 0.25
+    assert distance_mm < 50
+
+
+@pytest.mark.slow
+def test_recovers_two_degrees_and_a_decimetre(street: tuple) -> None:
+    frames, camera, T = street
+    found = calibrate_without_target(frames, camera, disturbed(T, np.random.default_rng(0)))
+    angle_deg, distance_mm = difference(found.extrinsics.T_camera_lidar, T)
+    assert angle_deg <= 0.3  # three scenes; benchmarks/calibration.py measures eight
+    assert distance_mm <= 60
+    assert found.gain > 0.05
+    assert found.quality.spread_deg is not None
+    assert 0 < found.quality.spread_deg < 1
+
+
+def test_check_tells_good_from_drifted(street: tuple) -> None:
+    frames, camera, T = street
+    good = check_calibration(Calibration(camera, Extrinsics(T)), frames, 0.5, 150)
+    assert good.verdict == "good"
+    assert good.drift_deg < 0.3
+    assert good.share_worse > 0.9
+    off = disturbed(T, np.random.default_rng(1), 1.5, 0.05)
+    drifted = check_calibration(Calibration(camera, Extrinsics(off)), frames, 0.5, 150)
+    assert drifted.verdict == "drifted"
+    assert drifted.drift_deg > 1
+
+
+def test_a_cloud_in_another_frame_is_refused(street: tuple) -> None:
+    frames, camera, T = street
+    calibration = Calibration(camera, Extrinsics(T, lidar_frame="velodyne"))
+    with pytest.raises(ValueError, match="is in 'lidar', the calibration is for 'velodyne'"):
+        check_calibration(calibration, frames, 0.5, 150)
+    optical = [
+        replace(f, cloud=replace(f.cloud, xyz=-f.cloud.xyz[:, [1, 2, 0]])) for f in frames
+    ]  # as if in the camera's axes, and behind it
+    with pytest.raises(ValueError, match="fall into its picture"):
+        prepare_frames(optical, camera, np.diag([1.0, -1.0, -1.0, 1.0]), np.random.default_rng(0))
+
+
+def test_intrinsics_alone_cannot_be_checked(street: tuple) -> None:
+    frames, camera, _ = street
+    with pytest.raises(ValueError, match="intrinsics only"):
+        check_calibration(Calibration(camera), frames, 0.5, 150)
+
+
+def test_outlines_are_where_a_box_ends() -> None:
+    """A wall 10 m away and before it, 4 m away, a strip between azimuths -0.2 and 0.3 rad."""
+    azimuth = np.arange(-np.pi, np.pi, 0.01)
+    elevation = np.linspace(-0.1, 0.1, 5)
+    a, e = (g.ravel() for g in np.meshgrid(azimuth, elevation))
+    r = np.where((a > -0.2) & (a < 0.3), 4.0, 10.0)
+    xyz = np.stack([r * np.cos(e) * np.cos(a), r * np.cos(e) * np.sin(a), r * np.sin(e)], 1)
+    ring = np.repeat(np.arange(5, dtype=np.uint16), len(azimuth))
+    edges = depth_edges(scan_lines(PointCloud(xyz.astype(np.float32), {"ring": ring})))
+    assert edges.upright.all()
+    assert len(edges.xyz) == 10
+    np.testing.assert_allclose(np.linalg.norm(edges.xyz, axis=1), 4.0, atol=1e-3)
+    found = np.sort(np.arctan2(edges.xyz[:, 1], edges.xyz[:, 0]))
+    np.testing.assert_allclose(found[:5], -0.2, atol=0.011)
+    np.testing.assert_allclose(found[5:], 0.3, atol=0.011)
