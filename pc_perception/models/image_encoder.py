@@ -69,7 +69,7 @@ class TransformersTrunk(nn.Module):
         self.is_vit = name == "vit_small16"
         self.network: Any
         if self.is_vit:
-            shape = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6}
+            shape: dict[str, Any] = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6}
             config = ViTConfig(**shape, intermediate_size=1536, patch_size=16, layer_norm_eps=1e-6)
             self.network, self.width, self.stride = ViTModel(config, add_pooling_layer=False), 384, 16
         else:
