@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from calibration.board import Board, find_corners
+from calibration.camera import CameraModel
 from calibration.cloud_board import find_boards
 from calibration.consensus import Sighting, first_guess
 from calibration.frames import Frame
 from calibration.joint_fit import fit_jointly
 from calibration.quality import weak_directions
 from calibration.scan_lines import scan_lines
-from calibration.simulated import Rig, Shot, shoot, simulate_shots, simulate_sightings
+from calibration.simulated import PINHOLE, Rig, Shot, shoot, simulate_shots, simulate_sightings
 from calibration.target import TargetSettings, calibrate_with_target, sight
 from calibration.twist import difference, rotation
 from pc_perception.geometry import inverse, pose, rotation_z, transform
@@ -24,14 +25,16 @@ pytest.importorskip("cv2", reason="OpenCV is not installed")
 pytest.importorskip("open3d", reason="the simulated LiDAR needs Open3D")
 
 N_POSES = 10
+# Half the pixels of the simulation's usual camera: a quarter of the time.
+SMALL = CameraModel(640, 480, np.array([[400.0, 0, 322], [0, 401.5, 235], [0, 0, 1]]), PINHOLE.D)
 QUICK = TargetSettings(n_resamples=10)
 
 
 @pytest.mark.slow
 def test_errors_over_seeds() -> None:
-    """Ten poses, 15 mm range noise: the wanted bounds in the mean; the worst of few seeds is half as much more."""
+    """Ten poses, 15 mm range noise: the wanted bounds in the mean; the worst of few seeds hardly more."""
     errors = []
-    for seed in range(3):
+    for seed in range(2):
         rng = np.random.default_rng(seed)
         rig = Rig.draw(rng)
         T, pairs = first_guess(simulate_sightings(rig, rng, N_POSES))
@@ -41,13 +44,13 @@ def test_errors_over_seeds() -> None:
     mean, worst = np.mean(errors, axis=0), np.max(errors, axis=0)
     assert mean[0] <= 0.05
     assert mean[1] <= 5
-    assert worst[0] <= 0.075
-    assert worst[1] <= 7.5
+    assert worst[0] <= 0.06
+    assert worst[1] <= 6
 
 
 @pytest.fixture(scope="module")
 def rig() -> Rig:
-    return replace(Rig.draw(np.random.default_rng(3)), n_sweeps=1)
+    return replace(Rig.draw(np.random.default_rng(3), SMALL), n_sweeps=1)
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +68,8 @@ def test_from_pictures_and_clouds_to_a_result(rig: Rig, shots: list[Shot]) -> No
     blind = replace(frames[0], name="blind", image=np.full_like(frames[0].image, 90))
     found = calibrate_with_target([*frames, blind], rig.camera, rig.board, settings=QUICK)
     angle_deg, distance_mm = difference(found.extrinsics.T_camera_lidar, rig.T_camera_lidar)
-    assert angle_deg < 0.25  # five poses of one turn each
-    assert distance_mm < 15
+    assert angle_deg < 0.2  # five poses of one turn each
+    assert distance_mm < 12
     assert found.quality.n_used == len(shots)
     assert found.skipped == {"blind": "the board is not seen whole in the image"}
     assert len(found.held_out) == len(shots)
@@ -175,7 +178,7 @@ def test_a_shifted_symmetric_pattern_is_warned_of() -> None:
 
 def test_an_image_of_another_size_is_refused(rig: Rig, shots: list[Shot]) -> None:
     frame = replace(shots[0].frame, image=shots[0].frame.image[::2, ::2])
-    with pytest.raises(ValueError, match="640 x 480 pixels, the camera 1280 x 960"):
+    with pytest.raises(ValueError, match="320 x 240 pixels, the camera 640 x 480"):
         calibrate_with_target([frame], rig.camera, rig.board)
 
 

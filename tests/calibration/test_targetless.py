@@ -62,6 +62,7 @@ def test_recovers_two_degrees_and_a_decimetre(street: tuple) -> None:
     assert 0 < found.quality.spread_deg < 1
 
 
+@pytest.mark.slow
 def test_check_tells_good_from_drifted(street: tuple) -> None:
     frames, camera, T = street
     good = check_calibration(Calibration(camera, Extrinsics(T)), frames, 0.5, 150)
