@@ -18,6 +18,7 @@ from calibration.simulated import disturbed, simulate_street_frames
 from calibration.targetless import calibrate_without_target, descend, prepare_frames
 from calibration.twist import difference, moved
 from pc_perception.cloud import PointCloud
+from pc_perception.geometry import transform
 
 pytest.importorskip("open3d", reason="the simulated street needs Open3D")
 
@@ -80,11 +81,9 @@ def test_a_cloud_in_another_frame_is_refused(street: tuple) -> None:
     calibration = Calibration(camera, Extrinsics(T, lidar_frame="velodyne"))
     with pytest.raises(ValueError, match="is in 'lidar', the calibration is for 'velodyne'"):
         check_calibration(calibration, frames, 0.5, 150)
-    optical = [
-        replace(f, cloud=replace(f.cloud, xyz=-f.cloud.xyz[:, [1, 2, 0]])) for f in frames
-    ]  # as if in the camera's axes, and behind it
+    turned_away = [replace(f, cloud=f.cloud.select(transform(T, f.cloud.xyz)[:, 2] < 0)) for f in frames]
     with pytest.raises(ValueError, match="fall into its picture"):
-        prepare_frames(optical, camera, np.diag([1.0, -1.0, -1.0, 1.0]), np.random.default_rng(0))
+        prepare_frames(turned_away, camera, T, np.random.default_rng(0))
 
 
 def test_intrinsics_alone_cannot_be_checked(street: tuple) -> None:
