@@ -100,6 +100,7 @@ setup(
         "nuscenes": nuscenes,
         "calibration": calibration,
         "image": image,
+        "fla": ["flash-linear-attention>=0.5"],  # on CUDA, where PC_PERCEPTION_BACKEND=fla asks for it
         "train": train,
         "test": test,
         "lint": lint,
