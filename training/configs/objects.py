@@ -5,7 +5,7 @@ Reproduces: nothing published; weights/objects.safetensors.
 Command:    pc-train objects_sim threads=1, then
             pc-train objects data=sim:objects,instances:nuscenes:DIR_OF_PANDASET_KEYFRAMES
             init=work_dirs/objects_sim/model.safetensors threads=1
-Hardware:   one shared CPU core, twelve minutes in all.
+Hardware:   one shared CPU core, eleven minutes in all.
 Expected:   docs/objects.md; the keyframes that it is trained on are not measured again.
 """
 
