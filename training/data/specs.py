@@ -92,7 +92,9 @@ def open_data(specs: str, options: DataOptions) -> list[CloudDataset]:
     objects: list[Any] = list(parts)
     if options.label_set is None:
         return with_same_classes(objects) if len(parts) > 1 else parts  # type: ignore[return-value]
-    wanted = options.label_set if isinstance(options.label_set, LabelSet) else load_label_set(options.label_set)
+    wanted = (
+        options.label_set if isinstance(options.label_set, LabelSet) else load_label_set(options.label_set)
+    )
     return [in_label_set(part, wanted) if part.classes else part for part in objects]
 
 
