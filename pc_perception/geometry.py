@@ -54,6 +54,11 @@ def rotation_x(roll_rad: float) -> NDArray:
     return np.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]])
 
 
+def rotation(axis: str, angle_rad: float) -> NDArray:
+    """Return the (3, 3) rotation about ``x``, ``y`` or ``z``."""
+    return {"x": rotation_x, "y": rotation_y, "z": rotation_z}[axis](angle_rad)
+
+
 def quaternion_to_rotation(x: float, y: float, z: float, w: float) -> NDArray:
     """Return the (3, 3) rotation of a quaternion in ROS order (x, y, z, w); it need not be unit.
 

@@ -122,6 +122,19 @@ def load_label_set(name: str) -> LabelSet:
     return LabelSet(Path(name).stem, tuple(names), tuple(colors))
 
 
+def other_names(target: LabelSet) -> dict[str, str]:
+    """Return what other sets of objects call members of ``target``'s classes: their name -> its class.
+
+    They are listed as ``also`` in the preset of the same name and classes; empty where there is none.
+    """
+    try:
+        known = load_label_set(target.name).classes == target.classes
+    except ValueError:
+        return {}
+    listed = _read(target.name)["classes"] if known else []
+    return {str(other): str(c["name"]) for c in listed for other in c.get("also", ())}
+
+
 def label_map(source: str, target: str | LabelSet) -> NDArray[np.uint16]:
     """Return the table from raw ids of ``source`` to labels of ``target``.
 

@@ -14,6 +14,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from pc_perception.cloud import PointCloud
+from pc_perception.geometry import rotation_z
+from pc_perception.inference.object_contract import on_unit_sphere
 from pc_perception.ops.sampling import farthest_point_sampling
 
 POOLS = {1024: 1200, 2048: 2400, 4096: 4800, 8192: 8192}
@@ -63,7 +65,12 @@ class ObjectView:
     def with_rows(self, cloud: PointCloud, rng: Generator | None = None) -> tuple[Points, NDArray[np.int64]]:
         """Return (n, 3) float32, n <= n_points, and the (n,) numbers of these points in the cloud."""
         kept = usable(cloud, self.least)
-        xyz = unit_sphere(cloud.xyz[kept]) if self.unit_sphere else cloud.xyz[kept]
+        xyz = cloud.xyz[kept]
+        if self.unit_sphere:
+            placed = on_unit_sphere(xyz)
+            if placed is None:
+                raise ValueError(f"all {len(xyz)} points of the object are equal; it has no shape")
+            xyz = placed
         if self.pool:
             rows = fps_subset(xyz, self.n_points, rng)
         else:
@@ -106,13 +113,6 @@ def usable(cloud: PointCloud, least: int = 2) -> NDArray[np.int64]:
     return finite
 
 
-def unit_sphere(xyz: Points) -> Points:
-    """Move the centroid to the origin and the farthest point to distance 1; equal points all go to 0."""
-    centered = xyz.astype(np.float64) - xyz.mean(0, dtype=np.float64)
-    radius = np.sqrt(np.square(centered).sum(1).max())
-    return (centered / (radius or 1.0)).astype(np.float32)
-
-
 def fps_subset(xyz: Points, n: int, rng: Generator | None = None) -> NDArray[np.int64]:
     """Return n rows: those FPS takes from row 0 on, or with ``rng`` a random subset of a larger FPS pool.
 
@@ -130,14 +130,9 @@ def subset(n_points: int, n: int, rng: Generator | None = None) -> NDArray[np.in
     return np.arange(min(n_points, n)) if rng is None else rng.permutation(n_points)[:n]
 
 
-def turned(xyz: Points, rng: Generator, axis: int = 2) -> Points:
-    """Rotate about an axis (2 is up) by any angle."""
-    angle = rng.uniform(0, 2 * np.pi)
-    c, s = np.cos(angle), np.sin(angle)
-    u, v = (axis + 1) % 3, (axis + 2) % 3
-    out = xyz.copy()
-    out[:, u], out[:, v] = c * xyz[:, u] - s * xyz[:, v], s * xyz[:, u] + c * xyz[:, v]
-    return out
+def turned(xyz: Points, rng: Generator) -> Points:
+    """Rotate about the vertical by any angle."""
+    return (xyz @ rotation_z(rng.uniform(0, 2 * np.pi)).T).astype(np.float32)
 
 
 def scaled_and_shifted(xyz: Points, rng: Generator) -> Points:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pc_perception.cloud import PointCloud
+from pc_perception.geometry import rotation
 from pc_perception.inference.object_contract import ObjectContract, object_points, on_unit_sphere
 from pc_perception.labels import UNLABELED, LabelSet, load_label_set
 from pc_perception.ops.sampling import farthest_point_sampling
@@ -65,21 +66,12 @@ class ObjectAugmentation:
     def __call__(self, points: NDArray[np.float32], rng: Generator) -> NDArray[np.float32]:
         """Return changed (n, 3) points of an object on the unit sphere."""
         if self.turn:
-            points = points @ turn_about(self.up, rng.uniform(0, 2 * np.pi))
+            points = points @ rotation(self.up, rng.uniform(0, 2 * np.pi)).T
         factor = rng.uniform(self.scale[0], self.scale[1], 3)
         points = points * factor + rng.uniform(-self.shift, self.shift, 3)
         if self.jitter:
             points = points + rng.normal(0, self.jitter, points.shape)
         return points.astype(np.float32)
-
-
-def turn_about(up: str, angle: float) -> NDArray[np.float32]:
-    """Return the (3, 3) rotation about an axis by ``angle`` radians, to be multiplied from the right."""
-    i, j = [k for k in range(3) if k != "xyz".index(up)]
-    R = np.eye(3, dtype=np.float32)
-    R[i, i] = R[j, j] = np.cos(angle)
-    R[i, j], R[j, i] = -np.sin(angle), np.sin(angle)
-    return R
 
 
 @dataclass(frozen=True)

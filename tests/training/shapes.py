@@ -12,10 +12,11 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from pc_perception.cloud import PointCloud
+from pc_perception.geometry import rotation_z
 from pc_perception.inference.object_contract import ObjectContract
 from pc_perception.io.files import write_cloud
 from training.methods.classification import Classification
-from training.objects import ObjectAugmentation, ObjectBatch, ObjectSample, collate_objects, turn_about
+from training.objects import ObjectAugmentation, ObjectBatch, ObjectSample, collate_objects
 from training.settings import RunSettings
 
 SMALL = {"n_patches": 16, "patch_size": 8, "width": 24, "depth": 2, "heads": 2, "embed": (8, 12, 16)}
@@ -56,7 +57,7 @@ def make_object(kind: int, seed: int, n: int = 256) -> PointCloud:
     """One of ``SHAPES``, labelled with its number, somewhere in metres."""
     rng = np.random.default_rng([seed, kind])
     xyz = SHAPES[kind](rng, n) * rng.uniform(0.9, 1.1, 3) + rng.normal(0, 0.01, (n, 3))
-    xyz = rng.uniform(0.5, 3) * xyz @ turn_about("z", rng.uniform(0, 6)) + rng.uniform(-20, 20, 3)
+    xyz = rng.uniform(0.5, 3) * xyz @ rotation_z(rng.uniform(0, 6)) + rng.uniform(-20, 20, 3)
     return PointCloud(xyz.astype(np.float32), {"label": np.full(n, kind, np.uint16)}, "lidar")
 
 

@@ -3,7 +3,7 @@
 
 Reproduces: nothing published; the protocol is full fine-tuning (point_pqae.md, section 7) with rotation about the
             vertical, on objects as sparse as sensors see them. method.mode=linear or mlp3 trains the head alone.
-Command:    pc-train classify_tiny data=folder:DIR label_set=NAME
+Command:    pc-train classify_tiny data=objects:DIR label_set=NAME
             init=work_dirs/point_mae_pretrain/model.safetensors
 Hardware:   one CPU core, about 10 minutes.
 Expected:   not measured by us on a published set.

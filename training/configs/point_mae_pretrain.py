@@ -3,7 +3,7 @@
 
 Reproduces: Point-MAE's pre-training (pointacl.md, section 2) with encoder="card", batch_size=128, lr=1e-3 and
             ShapeNet-55; as it stands, the tiny encoder on one's own objects.
-Command:    pc-train point_mae_pretrain data=folder:DIR
+Command:    pc-train point_mae_pretrain data=objects:DIR
 Hardware:   one CPU core, about 45 minutes at the tiny size.
 Expected:   not measured by us on ShapeNet-55; published: 85.18 on ScanObjectNN PB_T50_RS after fine-tuning.
 """

@@ -3,7 +3,7 @@
 
 Reproduces: arXiv 2509.01250 (point_pqae.md, section 6) with encoder="card", batch_size=128 and ShapeNet-55 (train and
             test lists, as published); as it stands, the tiny encoder on one's own objects.
-Command:    pc-train point_pqae_pretrain data=folder:DIR
+Command:    pc-train point_pqae_pretrain data=objects:DIR
 Hardware:   one CPU core, about 75 minutes at the tiny size.
 Expected:   not measured by us on ShapeNet-55; published: 89.6 on ScanObjectNN PB_T50_RS.
 """

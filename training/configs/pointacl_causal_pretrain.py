@@ -2,7 +2,7 @@
 """PointACL around the causal encoder in PointGPT's manner, its second host.
 
 Reproduces: as pointacl_pretrain; the host's constants are PointGPT-S's (lr=1e-4, batch_size=64 with encoder="card").
-Command:    pc-train pointacl_causal_pretrain data=folder:DIR; method.weight=0 is the control
+Command:    pc-train pointacl_causal_pretrain data=objects:DIR; method.weight=0 is the control
 Hardware:   one CPU core, about an hour at the tiny size.
 Expected:   not measured by us.
 """

@@ -3,7 +3,7 @@
 
 Reproduces: the schedule and the mask of arXiv 2411.14744 (training/methods/point_acl.py says what is not known),
             with encoder="card", batch_size=128, lr=1e-3 and ShapeNet-55; as it stands, the tiny encoder.
-Command:    pc-train pointacl_pretrain data=folder:DIR
+Command:    pc-train pointacl_pretrain data=objects:DIR
             its control, Point-MAE as long: the same with method.weight=0
             masks: method.masking=random or top
 Hardware:   one CPU core, about an hour at the tiny size.

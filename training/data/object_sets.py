@@ -9,7 +9,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .objects import LabeledObject, ObjectDataset
+from pc_perception.labels import LabelSet, other_names
+
+from .objects import LabeledObject, ObjectDataset, labels_of
 
 
 class JoinedObjects:
@@ -119,6 +121,22 @@ class Relabeled:
     def instance(self, index: int) -> str:
         """Name the thing that object ``index`` is a view of."""
         return self.whole.instance(index)
+
+
+def in_label_set(whole: ObjectDataset, label_set: LabelSet) -> ObjectSubset:
+    """Keep the objects whose class is one of a label set's, by its name or one of ``labels.other_names``.
+
+    Raises:
+        ValueError: there is none.
+    """
+    other = {old: new for old, new in other_names(label_set).items() if old in whole.classes}
+    renamed = Relabeled(whole, label_set.classes, other)
+    kept = np.flatnonzero(labels_of(renamed) >= 0)
+    if not len(kept):
+        raise ValueError(
+            f"no object is of a class of label set '{label_set.name}'; the data has {', '.join(whole.classes)}"
+        )
+    return ObjectSubset(renamed, kept)
 
 
 def with_same_classes(parts: Sequence[ObjectDataset]) -> list[Relabeled]:

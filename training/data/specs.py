@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from pc_perception.labels import LabelSet, load_label_set
 
 from .dataset import CloudDataset, Target
 from .plain_files import cache_root
@@ -74,17 +77,25 @@ class DataOptions:
 def open_data(specs: str, options: DataOptions) -> list[CloudDataset]:
     """Open the data sets that a comma-separated text names; several of objects get the same classes.
 
+    With a label set, these are its, and objects of no class of it are left out.
+
     Raises:
         FileNotFoundError, ValueError: one of them is not there or cannot be used.
     """
     parts = [open_one(text.strip(), options) for text in specs.split(",") if text.strip()]
     if not parts:
         raise ValueError(f"no data was named; say data=KIND:WHERE with a kind of {', '.join(KINDS)}")
-    if len(parts) > 1 and all(hasattr(part, "instance") for part in parts):
-        from .object_sets import with_same_classes
+    if not all(hasattr(part, "instance") for part in parts):
+        return parts
+    from .object_sets import in_label_set, with_same_classes
 
-        return with_same_classes(parts)  # type: ignore[return-value, arg-type]
-    return parts
+    objects: list[Any] = list(parts)
+    if options.label_set is None:
+        return with_same_classes(objects) if len(parts) > 1 else parts  # type: ignore[return-value]
+    wanted = (
+        options.label_set if isinstance(options.label_set, LabelSet) else load_label_set(options.label_set)
+    )
+    return [in_label_set(part, wanted) if part.classes else part for part in objects]
 
 
 def open_one(spec: str, options: DataOptions) -> CloudDataset:

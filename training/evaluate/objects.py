@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pc_perception.inference.model_file import load_object_encoder
 from training.data.object_specs import open_all_objects
 from training.data.objects import ObjectDataset
 from training.data.specs import DataOptions
@@ -107,27 +108,6 @@ def _figures(found: ProbeResult) -> dict[str, Any]:
     return story
 
 
-def describe_of(model: str) -> Describe:
-    """Return what describes objects in a model file.
-
-    Raises:
-        FileNotFoundError, ValueError: the file cannot be read, or its network describes no objects.
-    """
-    from pc_perception.inference.model_file import build, read_model_file
-
-    header, tensors = read_model_file(model)
-    network: Any = build(header)
-    # An encoder's file, whose tensors have been checked, has no head, and describing needs none.
-    network.load_state_dict(tensors, assign=True, strict=header.task != "encoder")
-    network.eval()
-    encoder = network if hasattr(network, "describe") else getattr(network, "encoder", None)
-    if encoder is not None and hasattr(encoder, "describe"):
-        return encoder.describe
-    raise ValueError(
-        f"'{model}' holds a {header.architecture['name']}, which does not describe single objects"
-    )
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; problems are told in one line."""
     args = _parser().parse_args(argv)
@@ -194,7 +174,8 @@ def _evaluate(args: argparse.Namespace) -> None:
     else:
         data, test = open_all_objects(args.data, options), None
         roles = {"all": about(data)}
-    runs = probe_objects(describe_of(args.model) if args.model else shape_statistics, data, settings, test)
+    describe = load_object_encoder(args.model, "cpu").describe if args.model else shape_statistics
+    runs = probe_objects(describe, data, settings, test)
     for role, story in roles.items():
         print(f"{role}: " + ", ".join(f"{name} {n}" for name, n in story["classes"].items() if n))
     print(table(runs))

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pc_perception.cloud import PointCloud
+from pc_perception.geometry import rotation_z
 from training.augment import crop as crop_cloud
 from training.data.cameras import CameraCloud, check_calibration, seen_points
 from training.data.crops import CropSettings, cut
@@ -186,6 +187,5 @@ class Cmcr:
 
 def turned(xyz: NDArray[np.float32], rng: Generator) -> NDArray[np.float32]:
     """Rotate (N, 3) points about z by any angle and mirror x and y, each with a chance of a half; the origin stays."""
-    c, s = np.cos(angle := rng.uniform(0, 2 * np.pi)), np.sin(angle)
-    R = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) * [*(1 - 2 * rng.integers(0, 2, 2)), 1]
+    R = rotation_z(rng.uniform(0, 2 * np.pi)) * [*(1 - 2 * rng.integers(0, 2, 2)), 1]
     return (xyz @ R.T).astype(np.float32)

@@ -74,7 +74,7 @@ def normalise(points: Tensor, offsets: Sequence[int], stretch: bool = True) -> V
 
 
 def turned(view: View, up: str) -> View:
-    """Rotate each object about an axis, by any angle."""
+    """Rotate each object about an axis by an angle of its own, on the device that holds them."""
     angle = 2 * torch.pi * torch.rand(len(view.center), device=view.points.device)
     angle = angle[object_of(view.offsets, view.points.device)]
     i, j = [k for k in range(3) if k != "xyz".index(up)]
