@@ -83,6 +83,7 @@ def write_page(page: Path, work_dir: Path, results: Results, command: str, minut
     page.write_text("\n".join(blocks) + "\n" + NOTES + notes)
 
 
+MISSING = "not measured"
 NOTES = "<!-- what we make of it; written by hand, kept when the tables are made anew -->"
 
 
@@ -103,6 +104,9 @@ def _head(command: str, minutes: float, n_seeds: int) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    rows = list(rows)
+    if all(cell == MISSING for row in rows for cell in row[1:]):
+        return "Not measured yet."
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -121,7 +125,7 @@ def _frozen(results: Results, which: str) -> list[str]:
 
 def _text(values: Sequence[float]) -> str:
     if not values:
-        return "not measured"
+        return MISSING
     mean, std = mean_std(values)
     return f"{mean:.3f} ± {std:.3f}" + ("" if len(values) > 2 else f" ({len(values)} seeds)")
 

@@ -81,7 +81,7 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
 
 def _add_classify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path, help="file or folder of clouds, each one object")
-    parser.add_argument("--model", default="objects", help="a model file or a shipped model's name")
+    parser.add_argument("--model", required=True, help="a model file for classification")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--topic", help="PointCloud2 topic of a bag (default: its only one)")
     parser.add_argument("--columns", type=int, help="columns of a .bin, .npy or text table")

@@ -18,7 +18,7 @@ from .sources import SourceCloud, open_source
 def run(
     path: Path,
     *,
-    model: str = "objects",
+    model: str,
     device: str = "auto",
     topic: str | None = None,
     columns: int | None = None,

@@ -78,7 +78,7 @@ def test_sets_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("classes: [wall]")
     with pytest.raises(ValueError, match="needs 'classes'"):
         load_label_set(str(tmp_path / "mine.yaml"))
-    with pytest.raises(ValueError, match="no label set 'moon'; there are .*room9"):
+    with pytest.raises(ValueError, match=r"no label set 'moon'; there are .*room9"):
         load_label_set("moon")
     with pytest.raises(ValueError, match=r"no map from 'scanner'; it has .*nyu40"):
         label_map("scanner", "room9")
