@@ -3,7 +3,8 @@
 
 ``board``: 10 poses of a checkerboard, LiDAR of 64 beams with 15 mm range noise, 5 turns a pose. ``fisheye``: the same
 with a fisheye camera. ``street``: no target, 8 street scenes, guess 2 degrees and 10 cm off. Every seed draws another
-mount. Results are appended to a file, so that a long list of seeds can be done in parts; the table is of all in it.
+mount. Each seed's result is appended to a file; seeds that are in it already are not done again, so that a long list
+can be done in parts (``--minutes``). The table is of all in the file, and counts the seeds that were refused.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,18 +25,21 @@ from calibration.twist import difference
 
 
 def run(kind: str, seed: int) -> dict:
-    """Calibrate one simulated rig; return its errors and what the calibration says of itself."""
+    """Calibrate one simulated rig; return its errors and what the calibration says of itself, or its refusal."""
     rng = np.random.default_rng(seed)
     if kind == "street":
         frames, camera, truth = simulate_street_frames(seed)
-        start = time.process_time()
-        found = calibrate_without_target(frames, camera, disturbed(truth, rng))
+        calibrate = partial(calibrate_without_target, frames, camera, disturbed(truth, rng))
     else:
         rig = Rig.draw(rng, FISHEYE if kind == "fisheye" else PINHOLE)
-        truth, frames = rig.T_camera_lidar, [s.frame for s in simulate_shots(rig, rng)]
-        start = time.process_time()
-        found = calibrate_with_target(frames, rig.camera, rig.board)
-    seconds = time.process_time() - start
+        truth = rig.T_camera_lidar
+        frames = [s.frame for s in simulate_shots(rig, rng)]
+        calibrate = partial(calibrate_with_target, frames, rig.camera, rig.board)
+    start = time.process_time()
+    try:
+        found = calibrate()
+    except ValueError as error:
+        return {"kind": kind, "seed": seed, "refused": str(error)}
     deg, mm = difference(found.extrinsics.T_camera_lidar, truth)
     q = found.quality
     return {
@@ -46,41 +51,55 @@ def run(kind: str, seed: int) -> dict:
         "spread_mm": q.spread_mm,
         "held_out_px": q.held_out_reprojection_px,
         "used": q.n_used,
-        "cpu_s": seconds,
+        "offered": q.n_offered,
+        "cpu_s": time.process_time() - start,
     }
 
 
 def table(rows: list[dict]) -> str:
-    """Return a Markdown table: mean and worst over the seeds of each kind."""
+    """Return a Markdown table: mean and worst over the seeds of each kind that gave a result."""
     lines = [
-        "| rig | seeds | angle, deg: mean / worst | distance, mm: mean / worst | own spread, deg / mm | CPU s |"
+        "| rig | seeds | refused | frames used | angle, deg: mean / worst | distance, mm: mean / worst | "
+        "own spread, deg / mm | CPU s |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    lines.append("|---|---|---|---|---|---|")
     for kind in sorted({r["kind"] for r in rows}):
         mine = [r for r in rows if r["kind"] == kind]
-        deg, mm = np.array([r["deg"] for r in mine]), np.array([r["mm"] for r in mine])
-        own = np.mean([[r["spread_deg"], r["spread_mm"]] for r in mine], axis=0)
+        good = [r for r in mine if "refused" not in r]
+        if not good:
+            lines.append(f"| {kind} | {len(mine)} | {len(mine)} | | | | | |")
+            continue
+        deg, mm = np.array([r["deg"] for r in good]), np.array([r["mm"] for r in good])
+        own = np.mean([[r["spread_deg"], r["spread_mm"]] for r in good], axis=0)
         lines.append(
-            f"| {kind} | {len(mine)} | {deg.mean():.3f} / {deg.max():.3f} | {mm.mean():.1f} / {mm.max():.1f} | "
-            f"{own[0]:.3f} / {own[1]:.1f} | {np.mean([r['cpu_s'] for r in mine]):.0f} |"
+            f"| {kind} | {len(mine)} | {len(mine) - len(good)} | "
+            f"{sum(r['used'] for r in good)} of {sum(r['offered'] for r in good)} | "
+            f"{deg.mean():.3f} / {deg.max():.3f} | {mm.mean():.1f} / {mm.max():.1f} | "
+            f"{own[0]:.3f} / {own[1]:.1f} | {np.mean([r['cpu_s'] for r in good]):.0f} |"
         )
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Run the seeds asked for, print the table of all."""
+    """Run the seeds asked for that are not in the file yet, print the table of all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kind", choices=("board", "fisheye", "street"))
     parser.add_argument("--seeds", type=int, nargs="*", default=list(range(20)))
+    parser.add_argument("--minutes", type=float, default=np.inf, help="start no other seed after so long")
     parser.add_argument("--results", type=Path, default=Path("work_dirs/calibration.jsonl"))
     a = parser.parse_args()
     a.results.parent.mkdir(parents=True, exist_ok=True)
+    rows = [json.loads(line) for line in a.results.read_text().splitlines()] if a.results.exists() else []
+    done = {(r["kind"], r["seed"]) for r in rows}
+    end = time.monotonic() + 60 * a.minutes
     for seed in a.seeds:
-        row = run(a.kind, seed)
+        if (a.kind, seed) in done or time.monotonic() > end:
+            continue
+        rows.append(run(a.kind, seed))
         with a.results.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-    rows = [json.loads(line) for line in a.results.read_text().splitlines()]
-    print(f"On {describe_machine()}.\n\n{table(rows)}")
+            file.write(json.dumps(rows[-1]) + "\n")
+        print(json.dumps(rows[-1]), flush=True)
+    print(f"\nOn {describe_machine()}.\n\n{table(rows)}")
 
 
 if __name__ == "__main__":

@@ -154,7 +154,9 @@ def _guess(text: str, recording: Recording) -> NDArray[np.float64]:
 
 
 def _hashes(a: argparse.Namespace) -> dict[str, str]:
-    paths = [a.bag, a.nuscenes, a.camera]
+    paths = [a.bag, a.camera]
+    if a.nuscenes is not None:  # the tables stand for the data set, which may be hundreds of gigabytes
+        paths += sorted(a.nuscenes.glob("v1.0-*"))[:1]
     for pattern in (a.images, a.clouds):
         if pattern is not None:
             paths += [Path(pattern)] if Path(pattern).exists() else map(Path, glob(pattern))

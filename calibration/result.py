@@ -173,7 +173,7 @@ def camera_from_plain(tree: Mapping[str, Any]) -> CameraModel:
 def hash_inputs(paths: Iterable[Path]) -> dict[str, str]:
     """Return folder/name -> SHA-256 of files; a folder counts by each file in it."""
     files = sorted({f for p in paths for f in (p.rglob("*") if p.is_dir() else [p]) if f.is_file()})
-    return {f"{file.parent.name}/{file.name}": _sha256(file) for file in files}
+    return {f"{file.absolute().parent.name}/{file.name}": _sha256(file) for file in files}
 
 
 def _sha256(file: Path) -> str:
