@@ -4,8 +4,8 @@
 Reproduces: nothing published; what `street` goes on from.
 Command:    pc-train street_sim prepare_only=true workers=2, then pc-train street_sim threads=1
             (from random weights)
-Hardware:   one CPU core, 95 minutes (the shipped file's were shared with other work); about 2 GB of simulated
-            sweeps on disk.
+Hardware:   one CPU core, 95 minutes, and again 100 from what that left (init=... lr=2e-3 max_minutes=100); the
+            shipped file's were shared with other work. About 2 GB of simulated sweeps on disk.
 Expected:   docs/results/real_clouds.md, measured by us, one seed; over three seeds of a short schedule
             docs/results/seeds.md.
 """
