@@ -23,7 +23,8 @@ from training.batch import IGNORE, SceneBatch, SceneSample, collate, voxel_label
 from .host import Encoded, HostModel, encode_scenes, level_widths
 from .method import Task
 
-MIN_POINTS = 50
+MIN_POINTS, MIN_VOXELS = 50, 10
+"""A cloud with less is of no use; a camera close to a wall sees few voxels."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ class Segmentation:
         prepared = task.contract.prepare(cloud, task.n_levels)
         labels = np.asarray(cloud.fields["label"])
         target = voxel_labels(labels, prepared.inverse, len(prepared.features), task.n_classes)
-        if len(target) < MIN_POINTS:
-            raise ValueError(f"only {len(target)} voxels in range, at least {MIN_POINTS} are needed")
+        if len(target) < MIN_VOXELS:
+            raise ValueError(f"only {len(target)} voxels in range, at least {MIN_VOXELS} are needed")
         return SceneSample(prepared, target)
 
     def collate(self, samples: Sequence[SceneSample]) -> SceneBatch:
