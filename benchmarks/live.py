@@ -22,7 +22,7 @@ import torch
 from benchmarks.harness import compare
 from pc_perception.inference import segmenter
 from pc_perception.inference.memory import keep_freed_memory
-from pc_perception.inference.model_file import build, load_model, read_model_file
+from pc_perception.inference.model_file import build, load_segmenter, read_model_file
 from pc_perception.inference.segmenter import Segmenter
 from pc_perception.io.message_encoding import CloudMessage, LabelledCloudEncoder, encode_cloud
 from pc_perception.io.pointcloud2 import cloud_from_msg
@@ -102,7 +102,7 @@ class Latency:
         """Send eight sweeps ``rounds`` times through both paths in turn, after one turn to warm up."""
         keep_freed_memory()  # as the node and the commands do; the peer gains as well
         sweeps = messages(self.n_beams, self.n_points, SWEEPS)
-        paths = {"ours": live_path(load_model(MODEL, "cpu")), "plain torch": eager_path()}
+        paths = {"ours": live_path(load_segmenter(MODEL, "cpu")), "plain torch": eager_path()}
         spent: dict[str, list[dict[str, float]]] = {name: [] for name in paths}
         for turn in range(-1, rounds):
             for message in sweeps:
@@ -137,7 +137,7 @@ class Memory:
         """Count faults in one pass over the sweeps, allocations in another: tracing makes faults of its own."""
         keep_freed_memory()
         sweeps = messages(self.n_beams, self.n_points, SWEEPS)
-        walk = live_path(load_model(MODEL, "cpu"))
+        walk = live_path(load_segmenter(MODEL, "cpu"))
         for message in sweeps * 2:
             walk(message)
         faults, times = [], []

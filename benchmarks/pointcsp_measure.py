@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.contract import InputContract
-from pc_perception.inference.model_file import load_model, read_model_file
+from pc_perception.inference.model_file import load_segmenter, read_model_file
 from pc_perception.inference.segmenter import Segmenter
 from pc_perception.labels import load_label_set
 from pc_perception.metrics import Confusion
@@ -44,7 +44,7 @@ def is_home(index: int) -> bool:
 
 def segmenter_figures(model: Path) -> dict[str, Any]:
     """Return mIoU on held-out scenes, one at a time and as a batch in sequence, and on real rooms."""
-    segmenter = load_model(str(model), "cpu")
+    segmenter = load_segmenter(str(model), "cpu")
     data = test_clouds()
     clouds = [data[i] for i in range(len(data))]
     alone = [_counts(segmenter, c, segmenter(c).labels) for c in clouds]

@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.machine import describe_machine
 from pc_perception.cloud import PointCloud
-from pc_perception.inference.model_file import load_model, read_model_file
+from pc_perception.inference.model_file import load_segmenter, read_model_file
 from pc_perception.io.files import read_cloud
 from pc_perception.labels import label_map
 from training.data.nuscenes import NuScenesClouds
@@ -69,7 +69,7 @@ def room_sets(data: Path) -> Iterator[tuple[str, str, Clouds]]:
 
 def table(model: str, sets: Iterator[tuple[str, str, Clouds]]) -> Iterator[str]:
     """Yield the lines of one model's table."""
-    segmenter = load_model(model, "cpu")
+    segmenter = load_segmenter(model, "cpu")
     story = read_model_file(model)[0].provenance
     trained_on = json.dumps({key: story[key] for key in story if key != "metrics"}).lower()
     classes = segmenter.label_set.classes

@@ -165,31 +165,14 @@ def _runner(
 
     from . import hooks
     from .distributed import launcher, wrap
-    from .export import NAME, provenance, write_model
+    from .export import provenance
     from .progress import Progress
 
-    contract, labels, names, n_clouds = data
     progress = Progress(run.max_steps, run.max_minutes, state["elapsed_s"] if state else 0.0)
     optim = _optimizer(run, model)
     average = hooks.Average(model, run.ema, run.accumulate)
     checks = hooks.SampleCheck(run.work_dir)
-
-    def write(averaged: Any, step: int) -> None:
-        story = provenance(run, names) | {"clouds": n_clouds, "steps": step}
-        story["minutes"] = round(progress.elapsed_s / 60, 1)
-        deployable = run.method.deployable(averaged)
-        write_model(Path(run.work_dir) / NAME, run, contract, labels, deployable, story)
-
-    often = (60 * run.checkpoint_minutes, run.checkpoint_steps, run.accumulate)
-    saver = hooks.Saver(run.work_dir, *often, progress, average, write, checks)
-    ours = [
-        hooks.Schedule(progress, run.lr, run.warm_up, run.cycles),
-        average,
-        checks,
-        saver,
-        hooks.StopOnSignal(),
-        hooks.Panels(run.panel_steps),
-    ]
+    ours = _hooks(run, data, progress, average, checks)
     first = 0 if state is None else _restore(state, optim, average, checks)
     name = f"{Path(run.work_dir).resolve().name}-{os.getpid()}-{id(model)}"
     runner = Runner(
@@ -213,7 +196,7 @@ def _runner(
         visualizer=Visualizer(name=name, vis_backends=[TensorboardVisBackend(save_dir=run.work_dir)]),
         randomness={"seed": run.seed},
         experiment_name=name,
-        cfg=Config({"run": provenance(run, names)["config"]}),  # dumped into work_dir, nothing else
+        cfg=Config({"run": provenance(run, data[2])["config"]}),  # dumped into work_dir, nothing else
     )
     if run.init and state is None:
         runner.logger.warning(
@@ -222,6 +205,30 @@ def _runner(
     if state is not None:
         torch.set_rng_state(state["rng"])
     return runner
+
+
+def _hooks(run: RunSettings, data: tuple, progress: Any, average: Any, checks: Any) -> list[Any]:
+    """Return what happens around each step; the saver writes the model file too."""
+    from . import hooks
+    from .export import NAME, provenance, write_model
+
+    contract, labels, names, n_clouds = data
+
+    def write(averaged: Any, step: int) -> None:
+        story = provenance(run, names) | {"clouds": n_clouds, "steps": step}
+        story["minutes"] = round(progress.elapsed_s / 60, 1)
+        deployable = run.method.deployable(averaged)
+        write_model(Path(run.work_dir) / NAME, run, contract, labels, deployable, story)
+
+    often = (60 * run.checkpoint_minutes, run.checkpoint_steps, run.accumulate)
+    return [
+        hooks.Schedule(progress, run.lr, run.warm_up, run.cycles),
+        average,
+        checks,
+        hooks.Saver(run.work_dir, *often, progress, average, write, checks),
+        hooks.StopOnSignal(),
+        hooks.Panels(run.panel_steps),
+    ]
 
 
 def _restore(state: dict[str, Any], optim: Any, average: Any, checks: Any) -> int:

@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from pc_perception.cloud import PointCloud
+from pc_perception.inference.contract import InputContract
 from pc_perception.labels import UNLABELED
+from training.augment import Augmentation
 from training.batch import IGNORE, voxel_labels
-from training.methods.segmentation import class_weights, lovasz_softmax
+from training.methods.method import Task
+from training.methods.segmentation import Segmentation, class_weights, lovasz_softmax
 
 
 def logits_of(probabilities: list[list[float]]) -> torch.Tensor:
@@ -90,3 +94,18 @@ def test_voxel_labels_by_majority() -> None:
     assert voxel_labels(labels, inverse, 4, 4).tolist() == [1, 2, IGNORE, 0]
     with pytest.raises(ValueError, match="map the raw ids"):
         voxel_labels(np.array([9], np.uint16), torch.tensor([0]), 1, 4)
+
+
+@pytest.mark.parametrize(("side_m", "usable"), [(0.5, False), (4.0, True)])
+def test_a_view_of_few_voxels_is_trained_on_and_one_of_hardly_any_is_not(side_m: float, usable: bool) -> None:
+    """A camera close to a wall sees many points in few voxels of 0.4 m: 4, and about 100."""
+    rng = np.random.default_rng(0)
+    xyz = np.c_[rng.uniform(0, side_m, (2000, 2)), np.zeros(2000)].astype(np.float32)
+    wall = PointCloud(xyz, {"label": np.zeros(2000, np.uint16)})
+    still = Augmentation(max_points=0, thin=0, scale=0, tilt_deg=0, jitter_m=0, full_turn=False)
+    task = Task(InputContract(grid_m=0.4, features=("offset",)), 8, 2, {}, still)
+    if usable:
+        assert len(Segmentation().sample(wall, rng, task).target) >= 100
+    else:
+        with pytest.raises(ValueError, match="voxels in range, at least 10 are needed"):
+            Segmentation().sample(wall, rng, task)

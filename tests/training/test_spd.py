@@ -13,6 +13,7 @@ import torch
 from conftest import CONTRACT, TINY, little_street
 
 from pc_perception.inference.model_file import load_model
+from pc_perception.models.segmenters import SEGMENTERS
 from training.augment import Augmentation
 from training.methods.method import Task
 from training.methods.pointcsp import PointCsp
@@ -118,6 +119,21 @@ def test_fine_tuning_starts_both_from_the_pre_trained_encoder(
     assert all(line.startswith("head.") for line in left)
     for a, b in zip(m.student.parameters(), m.teacher.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_it_wraps_a_network_of_convolutions() -> None:
+    """A sparse U-Net has no sequences: only batch statistics tell the student from its teacher."""
+    shape = {"widths": (8, 8, 16), "blocks": (1, 1), "up_widths": (16, 8), "up_blocks": (1, 1)}
+    task = replace(TASK, encoder=shape, network=SEGMENTERS["SparseUNetSegmenter"])
+    m = Spd().build(task, COUNTS)
+    losses = m.losses(batch(2))
+    assert {"loss_ce", "loss_lovasz", "loss_spd", "loss_geo", "accuracy"} == set(losses)
+    assert float(losses["loss_spd"].detach()) > 0
+    sum(v for k, v in losses.items() if k.startswith("loss")).backward()
+    assert float(m.student.network.encoder.stem.convolution.weight.grad.abs().sum()) > 0
+    m.after_init()  # the student's running statistics have moved
+    with torch.no_grad():
+        assert float(m.eval().losses(batch(2))["loss_spd"]) == 0
 
 
 def test_settings_without_sense_are_refused() -> None:

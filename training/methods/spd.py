@@ -36,10 +36,12 @@ from .segmentation import Segmentation
 
 
 @dataclass(frozen=True)
-class Serialised:
-    """Train ``host`` with every batch as one sequence: what CSP alone, without SPD, fine-tunes as.
+class Wrapped:
+    """What both wrappers share: samples and batches are the host's.
 
-    The model depends on its batch; alone it meets scenes as it never saw them.
+    Attributes:
+        host: a method whose model is a ``HostModel``.
+        csp_order: how a batch is walked as one sequence (``cross_sample.ORDERS``).
     """
 
     host: Method = field(default_factory=Segmentation)
@@ -59,9 +61,29 @@ class Serialised:
         """Join as the host does."""
         return self.host.collate(samples)
 
+    def build_host(self, task: Task, class_counts: NDArray[np.int64]) -> HostModel:
+        """Return the host's model with random weights.
+
+        Raises:
+            ValueError: it cannot be led from scene to scene.
+        """
+        model = self.host.build(task, class_counts)
+        if not isinstance(model, HostModel):
+            name = type(self.host).__name__
+            raise ValueError(f"{name} cannot be trained with scenes in sequence: it is no host")
+        return model
+
+
+@dataclass(frozen=True)
+class Serialised(Wrapped):
+    """Train ``host`` with every batch as one sequence: what CSP alone, without SPD, fine-tunes as.
+
+    The model depends on its batch; alone it meets scenes as it never saw them.
+    """
+
     def build(self, task: Task, class_counts: NDArray[np.int64]) -> TrainingModel:
         """Return the host's model inside the wrapper."""
-        return SerialisedModel(_host(self.host, task, class_counts), self.csp_order)
+        return SerialisedModel(self.build_host(task, class_counts), self.csp_order)
 
     def deployable(self, model: nn.Module) -> nn.Module:
         """Return the host's part."""
@@ -70,53 +92,33 @@ class Serialised:
 
 
 @dataclass(frozen=True)
-class Spd:
+class Spd(Wrapped):
     """Train ``host`` on single scenes and pull its features towards those of a teacher that sees the batch.
 
     Attributes:
         weight: of L_SPD.
         momentum: of the teacher's weights.
         geo: weight of L_geo on the student's levels; 0 leaves it out.
-        csp_order: how the teacher walks the batch.
     """
 
-    host: Method = field(default_factory=Segmentation)
     weight: float = 1.0
     momentum: float = 0.999
     geo: float = 0.1
-    csp_order: str = "shuffle_all"
-    task: ClassVar[str] = "segmentation"
 
     def validate(self) -> None:
         """Raise ValueError where a value makes no sense."""
-        validate_order(self.csp_order)
+        super().validate()
         if self.weight < 0 or self.geo < 0 or not 0 <= self.momentum < 1:
             raise ValueError("method.weight and method.geo must be >= 0, method.momentum in 0 .. 1")
-        self.host.validate()
-
-    def sample(self, cloud: PointCloud, rng: Generator, task: Task) -> Any:
-        """Prepare as the host does."""
-        return self.host.sample(cloud, rng, task)
-
-    def collate(self, samples: Sequence[Any]) -> Any:
-        """Join as the host does."""
-        return self.host.collate(samples)
 
     def build(self, task: Task, class_counts: NDArray[np.int64]) -> TrainingModel:
         """Return student and teacher with the same weights."""
-        return SpdModel(_host(self.host, task, class_counts), self)
+        return SpdModel(self.build_host(task, class_counts), self)
 
     def deployable(self, model: nn.Module) -> nn.Module:
         """Return the host's part of the student."""
         assert isinstance(model, SpdModel)
         return self.host.deployable(model.student)
-
-
-def _host(method: Method, task: Task, class_counts: NDArray[np.int64]) -> HostModel:
-    model = method.build(task, class_counts)
-    if not isinstance(model, HostModel):
-        raise ValueError(f"{type(method).__name__} cannot be trained with scenes in sequence: it is no host")
-    return model
 
 
 class SerialisedModel(TrainingModel):
