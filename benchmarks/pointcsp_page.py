@@ -127,6 +127,8 @@ def _text(values: Sequence[float]) -> str:
     if not values:
         return MISSING
     mean, std = mean_std(values)
+    if len(values) == 1:
+        return f"{mean:.3f} (1 seed)"
     return f"{mean:.3f} ± {std:.3f}" + ("" if len(values) > 2 else f" ({len(values)} seeds)")
 
 
