@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the segmentation node publishes, apart from /diagnostics."""
+"""What a perception node publishes, apart from /diagnostics."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import qos_policy_name_from_kind
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Float64
 from visualization_msgs.msg import MarkerArray
 
@@ -27,15 +28,10 @@ DEBUG_TOPICS = (
 class Outputs:
     """The lifecycle publishers of one configured node; they send only while it is active."""
 
-    def __init__(self, node: LifecycleNode) -> None:
+    def __init__(self, node: LifecycleNode, topics: Mapping[str, type]) -> None:
+        """Make the publishers: ``topics`` (name -> message type) at sensor QoS, and those of labels and latencies."""
         self._node = node
-        self.clouds = node.create_lifecycle_publisher(
-            PointCloud2,
-            "segmentation",
-            sensor_qos(depth=5),
-            event_callbacks=PublisherEventCallbacks(incompatible_qos=self._on_incompatible),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-        )
+        self._data = {topic: self._publisher(topic, kind) for topic, kind in topics.items()}
         self._legend = node.create_lifecycle_publisher(MarkerArray, "legend", LATCHED)
         self._label_info = LabelInfo and node.create_lifecycle_publisher(LabelInfo, "label_info", LATCHED)
         self._debug = {
@@ -44,19 +40,31 @@ class Outputs:
         }
         self._legend_shown: tuple[LabelSet, str] | None = None
 
+    def _publisher(self, topic: str, kind: type) -> Any:
+        return self._node.create_lifecycle_publisher(
+            kind,
+            topic,
+            sensor_qos(depth=5),
+            event_callbacks=PublisherEventCallbacks(incompatible_qos=partial(self._on_incompatible, topic)),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+
     def close(self) -> None:
         """Destroy the publishers."""
-        for publisher in (self.clouds, self._legend, self._label_info, *self._debug.values()):
+        for publisher in (*self._data.values(), self._legend, self._label_info, *self._debug.values()):
             if publisher is not None:
                 self._node.destroy_lifecycle_publisher(publisher)
 
-    @property
-    def wanted(self) -> bool:
-        """True while somebody subscribes to the labelled clouds."""
-        return self.clouds.get_subscription_count() > 0
+    def wanted(self, *topics: str) -> bool:
+        """True while somebody subscribes to one of ``topics``; without a name, to any that carries data."""
+        return any(self._data[topic].get_subscription_count() > 0 for topic in topics or self._data)
 
-    def _on_incompatible(self, event: Any) -> None:
-        topic, policy = self.clouds.topic_name, qos_policy_name_from_kind(event.last_policy_kind)
+    def send(self, topic: str, msg: Any) -> None:
+        """Publish a message on one of the topics that carry data."""
+        self._data[topic].publish(msg)
+
+    def _on_incompatible(self, name: str, event: Any) -> None:
+        topic, policy = self._data[name].topic_name, qos_policy_name_from_kind(event.last_policy_kind)
         self._node.get_logger().warning(
             f"a subscriber of '{topic}' asks for a QoS that does not fit ({policy}) and gets nothing: let it "
             f"ask for best effort, or set the parameter qos_overrides.{topic}.publisher.{policy.lower()}"

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.model_file import load_segmenter
@@ -23,42 +23,6 @@ class Pipeline(NamedTuple):
     encoder: LabelledCloudEncoder
 
 
-class Arrival(NamedTuple):
-    """A message and the ``perf_counter`` second at which its callback ran."""
-
-    msg: Any
-    at: float
-
-
-class Stopwatch:
-    """Milliseconds of one sweep's stages; ``busy_until`` is when the sweep before it was done."""
-
-    def __init__(self, arrived: float, busy_until: float) -> None:
-        self._arrived, self._begun = arrived, time.perf_counter()
-        self._busy_ms = max(busy_until - arrived, 0.0) * 1e3
-        self._marks = [self._begun]
-
-    def mark(self) -> None:
-        """Note the end of a stage: decoded, then labelled, then sent."""
-        self._marks.append(time.perf_counter())
-
-    def stages(self, model_ms: dict[str, float]) -> dict[str, float]:
-        """Return the stages in ms, after three marks.
-
-        ``total`` counts from the callback to the message sent; ``overhead`` is ``total`` without the
-        model and without waiting for the sweep before.
-        """
-        decoding, _, sending = 1e3 * np.diff(self._marks)
-        total = 1e3 * (self._marks[-1] - self._arrived)
-        return {
-            "preprocess": decoding + model_ms.get("prepare", 0.0),
-            "inference": model_ms.get("network", 0.0),
-            "postprocess": sending + model_ms.get("finish", 0.0),
-            "total": total,
-            "overhead": total - sum(model_ms.values()) - self._busy_ms,
-        }
-
-
 def load_pipeline(model: str, device: str, precision: str, options: SweepOptions) -> Pipeline:
     """Load a model and run it twice, so that the first live sweep is as quick as the others.
 
@@ -73,6 +37,14 @@ def load_pipeline(model: str, device: str, precision: str, options: SweepOptions
         result = segmenter(cloud)
         pipeline.encoder.encode(cloud, result.labels, result.confidence)
     return pipeline
+
+
+def device_values(device: torch.device) -> dict[str, object]:
+    """Return what diagnostics say about where a model runs."""
+    values: dict[str, object] = {"device": device}
+    if device.type == "cuda":
+        values["cuda_memory_mb"] = torch.cuda.memory_allocated(device) // 2**20
+    return values
 
 
 def _practice_cloud() -> PointCloud:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 OK, WARN, ERROR = 0, 1, 2
 SUSTAINED_PERIODS = 5
 SILENCE_S = 3.0
+FUTURE_MS = 100.0
 
 
 def limit_threads(threads: int) -> None:
@@ -54,6 +55,36 @@ class RateLimiter:
         return True
 
 
+class Stopwatch:
+    """Milliseconds of one input's stages; ``busy_until`` is when the one before it was done."""
+
+    def __init__(self, arrived: float, busy_until: float) -> None:
+        self._arrived, self._begun = arrived, time.perf_counter()
+        self._busy_ms = max(busy_until - arrived, 0.0) * 1e3
+        self._marks = [self._begun]
+
+    def mark(self) -> None:
+        """Note the end of a stage: decoded, then computed, then sent."""
+        self._marks.append(time.perf_counter())
+
+    def stages(self, model_ms: dict[str, float]) -> dict[str, float]:
+        """Return the stages in ms, after three marks.
+
+        ``total`` counts from the callback to the message sent; ``overhead`` is ``total`` without the
+        model and without waiting for the one before.
+        """
+        begun, decoded, computed, sent = self._marks
+        decoding, sending = 1e3 * (decoded - begun), 1e3 * (sent - computed)
+        total = 1e3 * (sent - self._arrived)
+        return {
+            "preprocess": decoding + model_ms.get("prepare", 0.0),
+            "inference": model_ms.get("network", 0.0),
+            "postprocess": sending + model_ms.get("finish", 0.0),
+            "total": total,
+            "overhead": total - sum(model_ms.values()) - self._busy_ms,
+        }
+
+
 class Report(NamedTuple):
     """One diagnostic: 0 ok, 1 warning, 2 error; a sentence; values by name."""
 
@@ -62,12 +93,22 @@ class Report(NamedTuple):
     values: dict[str, object]
 
 
-class Vitals:
-    """Counts what happens to sweeps and sums it up once per period."""
+class Words(NamedTuple):
+    """How a node's diagnostics call what comes in and what is done with it."""
 
-    def __init__(self) -> None:
+    item: str = "sweep"
+    source: str = "cloud"
+    doing: str = "labelling"
+    done: str = "labelled"
+
+
+class Vitals:
+    """Counts what happens to inputs and sums it up once per period."""
+
+    def __init__(self, words: Words | None = None) -> None:
         from pc_perception.inference.stream import RateMeter, Timing
 
+        self._words = words or Words()
         self.counts: Counter[str] = Counter()
         self.input, self.output, self.timing = RateMeter(), RateMeter(), Timing()
         self.last_error = ""
@@ -84,19 +125,24 @@ class Vitals:
         self._last_input = time.monotonic()
 
     def failed(self, reason: str) -> None:
-        """Note a sweep that could not be labelled."""
+        """Note an input that could not be processed."""
         self.counts["failed"] += 1
         self.last_error = reason
 
-    def sent(self, age_ms: float, max_age_ms: float, **stages_ms: float) -> None:
-        """Note a labelled sweep, ``age_ms`` after its stamp."""
+    def sent(self, age_ms: float | None, max_age_ms: float, **stages_ms: float) -> None:
+        """Note an output, ``age_ms`` after its stamp; None where the stamp was zero."""
         self.output.tick()
-        self.counts["labelled"] += 1
+        self.counts[self._words.done] += 1
+        self.timing.add(**stages_ms)
+        if age_ms is None:
+            self.counts["unstamped"] += 1
+            return
+        self.timing.add(age=age_ms)
         self.counts["late"] += age_ms > max_age_ms
-        self.timing.add(age=age_ms, **stages_ms)
+        self.counts["future"] += age_ms < -FUTURE_MS
 
     def report(self, dropped: int) -> Report:
-        """Sum up since the last call; ``dropped`` is the total that newer sweeps replaced."""
+        """Sum up since the last call; ``dropped`` is the total that newer inputs replaced."""
         self.counts["dropped"] = dropped
         new = {name: n - self._before[name] for name, n in self.counts.items()}
         self._before = Counter(self.counts)
@@ -105,20 +151,26 @@ class Vitals:
         return Report(level, text, self._values())
 
     def _judge(self, new: dict[str, int]) -> tuple[int, str]:
+        item, source, doing, done = self._words
         silence = time.monotonic() - self._last_input
         if self._overrun_periods >= SUSTAINED_PERIODS:
             return ERROR, f"output is too old, for {self._overrun_periods} reports in a row"
         if new.get("failed"):
-            return WARN, f"{new['failed']} sweep(s) not labelled: {self.last_error}"
+            return WARN, f"{new['failed']} {item}(s) not {done}: {self.last_error}"
         if silence > SILENCE_S:
-            return WARN, f"no cloud for {silence:.0f} s"
+            return WARN, f"no {source} for {silence:.0f} s"
+        if new.get("unstamped"):
+            return WARN, f"{new['unstamped']} {item}(s) have a stamp of zero: the driver must set it"
+        if new.get("future"):
+            ahead_s = -self.timing.last("age") / 1e3
+            return WARN, f"stamps lie {ahead_s:.1f} s in the future: compare the clocks, and use_sim_time"
         if new.get("late"):
             return WARN, f"{new['late']} output(s) too old"
         if new.get("dropped"):
-            return WARN, f"{new['dropped']} sweep(s) dropped for newer ones"
-        if new.get("unheard") and not new.get("labelled"):
+            return WARN, f"{new['dropped']} {item}(s) dropped for newer ones"
+        if new.get("unheard") and not new.get(done):
             return OK, "idle: nobody listens to the output"
-        return OK, "labelling" if new.get("labelled") else "waiting"
+        return OK, doing if new.get(done) else "waiting"
 
     def _values(self) -> dict[str, object]:
         values: dict[str, object] = {
@@ -127,7 +179,8 @@ class Vitals:
             "invalid_points_share": f"{self.invalid_share:.4f}",
             "last_error": self.last_error,
         }
-        for name in ("received", "labelled", "dropped", "unheard", "limited", "failed", "late"):
+        counted = ("received", self._words.done, "dropped", "unheard", "limited", "failed")
+        for name in (*counted, "late", "future", "unstamped"):
             values[name] = self.counts[name]
         for stage in tuple(self.timing.stages):
             values |= _summary(self.timing, stage)

@@ -19,7 +19,7 @@ from tf2_ros.transform_broadcaster import TransformBroadcaster
 from pc_perception.geometry import pose
 from pc_perception.io.pointcloud2 import encode_cloud
 
-from . import parameters
+from . import parameters, tables
 from .conversions import cloud_message, transform_message
 from .qos import sensor_qos
 from .runtime import run_node
@@ -42,8 +42,8 @@ class SimulatedSensorNode(Node):
             ValueError: a parameter that was given is wrong.
         """
         super().__init__("simulated_sensor_node", **node_arguments)
-        parameters.declare(self, parameters.SIMULATED_SENSOR_NODE)
-        self._values = parameters.read(self, parameters.SIMULATED_SENSOR_NODE)
+        parameters.declare(self, tables.SIMULATED_SENSOR_NODE)
+        self._values = parameters.read(self, tables.SIMULATED_SENSOR_NODE)
         self._clouds = self.create_publisher(
             PointCloud2,
             "points",

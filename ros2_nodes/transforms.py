@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transforms at the stamp of a cloud, looked up on the worker's thread."""
+"""Transforms at the stamp of an input, looked up on the worker's thread."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ class Transforms:
         """End the subscriptions to /tf and /tf_static."""
         self._listener.unregister()
 
-    def at_stamp(self, target: str, cloud: PointCloud) -> NDArray[np.float64]:
-        """Return T_target_cloud, (4, 4), at the cloud's stamp.
+    def at_stamp(self, target: str, source: str, stamp_ns: int) -> NDArray[np.float64]:
+        """Return T_target_source, (4, 4), at a stamp.
 
         Blocks up to ``timeout_s``; never call it on the executor's thread, which fills the buffer.
 
         Raises:
             ValueError: there is no such transform in time.
         """
-        stamp = Time(nanoseconds=cloud.stamp_ns)
+        stamp = Time(nanoseconds=stamp_ns)
         try:
             found: Any = self._buffer.lookup_transform(
-                target, cloud.frame, stamp, Duration(seconds=self.timeout_s)
+                target, source, stamp, Duration(seconds=self.timeout_s)
             )
         except TransformException as error:
             raise ValueError(
-                f"no transform from '{cloud.frame}' to '{target}' at the cloud's stamp within "
+                f"no transform from '{source}' to '{target}' at the stamp within "
                 f"{self.timeout_s:g} s ({error}); check that /tf has both frames, or raise tf_timeout_s"
             ) from None
         return matrix(found)
@@ -59,5 +59,5 @@ class Transforms:
         Raises:
             ValueError: as ``at_stamp``.
         """
-        T_target_cloud = self.at_stamp(target, cloud)
+        T_target_cloud = self.at_stamp(target, cloud.frame, cloud.stamp_ns)
         return replace(cloud, xyz=transform(T_target_cloud, cloud.xyz), frame=target), T_target_cloud[:3, 3]

@@ -10,27 +10,26 @@ import yaml
 
 from ros2_nodes import parameters
 from ros2_nodes.runtime import ERROR, OK, WARN, RateLimiter, Vitals
+from ros2_nodes.tables import TABLES
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize(
-    ("table", "title"),
-    [(parameters.SEGMENT_NODE, "segment_node"), (parameters.SIMULATED_SENSOR_NODE, "simulated_sensor_node")],
-)
-def test_the_documentation_shows_the_parameters_as_they_are(table: tuple, title: str) -> None:
-    text = (ROOT / "docs" / "ros2.md").read_text(encoding="utf-8")
-    assert parameters.markdown(table) in text, f"run `python -m ros2_nodes.parameters` and paste {title}"
+@pytest.mark.parametrize("name", TABLES)
+def test_the_documentation_shows_the_parameters_as_they_are(name: str) -> None:
+    section = (ROOT / "docs" / "ros2.md").read_text(encoding="utf-8").partition(f"\n## {name}\n")[2]
+    section = section.partition("\n## ")[0]
+    assert parameters.markdown(TABLES[name]) in section, f"run `python -m ros2_nodes.tables` and paste {name}"
 
 
 def test_the_parameter_file_gives_every_default() -> None:
     given = yaml.safe_load((ROOT / "launch/config/segment.yaml").read_text())["/**"]["ros__parameters"]
-    defaults = {p.name: p.default for p in parameters.SEGMENT_NODE}
+    defaults = {p.name: p.default for p in TABLES["segment_node"]}
     assert given == {name: defaults[name] for name in given}
     assert set(defaults) - set(given) == {"autostart", "diagnostics_period_s"}
 
 
-@pytest.mark.parametrize("table", [parameters.SEGMENT_NODE, parameters.SIMULATED_SENSOR_NODE])
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
 def test_defaults_pass_their_own_checks(table: tuple) -> None:
     for p in table:
         assert parameters.wrong_value(table, p.name, p.default) is None

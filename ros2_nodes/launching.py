@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the launch files share: arguments, our nodes, a bag played once they are ready, RViz."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
+from launch.actions import (
+    DeclareLaunchArgument,
+    ExecuteProcess,
+    LogInfo,
+    OpaqueFunction,
+    RegisterEventHandler,
+)
+from launch.launch_context import LaunchContext
+from launch.launch_description import LaunchDescription
+from launch.launch_description_entity import LaunchDescriptionEntity
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import LifecycleNode, Node
+from launch_ros.event_handlers import OnStateTransition
+from launch_ros.substitutions import FindPackageShare
+
+PACKAGE = "pc_perception"
+SHARE = FindPackageShare(PACKAGE)
+SWITCH = ["true", "false"]
+
+
+class Argument(NamedTuple):
+    """One argument of a launch file; what is not said is left to params_file where it is a parameter."""
+
+    text: str
+    default: object = ""
+    choices: list[str] | None = None
+
+
+MODEL = {
+    "model": Argument(
+        "Shipped model (street, room) or path of a .safetensors model file; empty: what params_file says."
+    ),
+    "device": Argument("auto, cpu, cuda or cuda:N; empty: what params_file says (auto)."),
+    "threads": Argument("CPU threads of the model, 0 lets torch choose; empty: what params_file says (0)."),
+}
+BAG_RATE = Argument(
+    "Speed at which the bag plays: 0.5 is half, for a model that is slower than the sensor was.", "1.0"
+)
+
+
+def common(config: str) -> dict[str, Argument]:
+    """Return the arguments that every launch file has; ``config`` is its parameter file's name."""
+    return {
+        "namespace": Argument("Namespace of the nodes and topics."),
+        "params_file": Argument(
+            "YAML file with the parameters of the nodes.", PathJoinSubstitution([SHARE, "config", config])
+        ),
+        "use_sim_time": Argument("Take the time from /clock; always so with bag.", "false", SWITCH),
+        "autostart": Argument(
+            "Configure and activate at start; false leaves that to a manager.", "true", SWITCH
+        ),
+        "rviz": Argument("Open RViz where it is installed.", "true", SWITCH),
+        "rviz_frame": Argument("Fixed frame of RViz; empty: one that fits the input."),
+        "log_level": Argument(
+            "Least severe messages that the nodes print.", "info", ["debug", "info", "warn", "error", "fatal"]
+        ),
+    }
+
+
+class Session:
+    """One launch: what was said on the command line, and the actions that follow from it."""
+
+    def __init__(self, context: LaunchContext) -> None:
+        self._context = context
+        given = context.launch_configurations
+        bag = "bag" in given and self.said("bag")
+        self._bag_rate = positive("bag_rate", self.said("bag_rate")) if "bag_rate" in given else 1.0
+        self.sim_time = {"use_sim_time": True} if bag or self.said("use_sim_time") == "true" else {}
+        self._common = {
+            "package": PACKAGE,
+            "namespace": self.said("namespace"),
+            "output": "screen",
+            "ros_arguments": ["--log-level", self.said("log_level")],
+            "sigterm_timeout": "20",  # on a busy machine the end of a sweep takes its time
+        }
+
+    def said(self, name: str) -> str:
+        """Return an argument's text."""
+        return LaunchConfiguration(name).perform(self._context)
+
+    def perception(self, name: str, remappings: Mapping[str, str], **values: object) -> LifecycleNode:
+        """Return one of our lifecycle nodes; ``remappings`` (from -> to) to an empty name are left out."""
+        return LifecycleNode(
+            executable=name,
+            name=name,
+            parameters=[self.said("params_file"), self._overrides() | values | self.sim_time],
+            remappings=_remappings(remappings),
+            **self._common,
+        )
+
+    def simulated(self, name: str, **values: object) -> list[LaunchDescriptionEntity]:
+        """Return a simulated sensor and the line that says so."""
+        told = LogInfo(msg=f"no input given: {name} stands in for a sensor")
+        return [told, Node(executable=name, name=name, parameters=[values] if values else [], **self._common)]
+
+    def _overrides(self) -> dict[str, object]:
+        """Return the parameters that were given as arguments; all others stay as params_file has them."""
+        known = self._context.launch_configurations
+        given: dict[str, object] = {
+            name: self.said(name) for name in ("model", "device") if name in known and self.said(name)
+        }
+        if "threads" in known and self.said("threads"):
+            if not self.said("threads").isdigit():
+                raise ValueError(f"threads must be a whole number, got '{self.said('threads')}'")
+            given["threads"] = int(self.said("threads"))
+        if self.said("autostart") == "false":
+            given["autostart"] = False
+        return given
+
+    def play(self, node: LifecycleNode, told: str) -> LaunchDescriptionEntity:
+        """Play the bag as soon as ``node`` is active: a short one would be over before the model is loaded."""
+        play = ExecuteProcess(
+            cmd=[
+                "ros2",
+                "bag",
+                "play",
+                self.said("bag"),
+                "--clock",
+                "--delay",
+                "1",
+                "--rate",
+                str(self._bag_rate),
+            ],
+            output="screen",
+        )
+        return RegisterEventHandler(
+            OnStateTransition(
+                target_lifecycle_node=node, goal_state="active", entities=[LogInfo(msg=told), play]
+            )
+        )
+
+    def rviz(self, file: str, frame: str, remappings: Mapping[str, str]) -> list[LaunchDescriptionEntity]:
+        """Return RViz with a configuration of ours, or one line where it is not installed; nothing if not wanted."""
+        if self.said("rviz") != "true":
+            return []
+        try:
+            get_package_share_directory("rviz2")
+        except PackageNotFoundError:
+            return [
+                LogInfo(msg="rviz2 is not installed: install it (ros-<distro>-rviz2), or say rviz:=false")
+            ]
+        config = PathJoinSubstitution([SHARE, "rviz", file])
+        return [
+            Node(
+                package="rviz2",
+                executable="rviz2",
+                namespace=self.said("namespace"),
+                arguments=["-d", config, "-f", self.said("rviz_frame") or frame],
+                parameters=[self.sim_time],
+                remappings=_remappings(remappings),
+                output="log",
+            )
+        ]
+
+
+def describe(
+    arguments: Mapping[str, Argument], compose: Callable[[Session], list[LaunchDescriptionEntity]]
+) -> LaunchDescription:
+    """Return a launch file's description: its arguments and, once they are known, its actions."""
+    declared = [
+        DeclareLaunchArgument(name, default_value=a.default, choices=a.choices, description=a.text)
+        for name, a in arguments.items()
+    ]
+    return LaunchDescription([*declared, OpaqueFunction(function=lambda context: compose(Session(context)))])
+
+
+def positive(name: str, text: str) -> float:
+    """Read a number above zero.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e6:
+        raise ValueError(f"{name} must be a number above 0, got '{text}'")
+    return value
+
+
+def _remappings(names: Mapping[str, str]) -> list[tuple[str, str]]:
+    return [(old, new) for old, new in names.items() if new]

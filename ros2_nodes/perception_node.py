@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all lifecycle nodes of this package have in common."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+# OpenMP reads this when torch is loaded, which the first configure does: idle threads then sleep
+# instead of taking the cores that drivers and other nodes need.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.qos import qos_policy_name_from_kind
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from std_srvs.srv import Trigger
+
+from pc_perception.inference.memory import keep_freed_memory
+
+from . import parameters
+from .conversions import status_message
+from .qos import SubscriptionEventCallbacks, sensor_qos
+from .runtime import ERROR, OK, WARN, Report, Words, limit_threads
+
+if TYPE_CHECKING:
+    from .node_worker import NodeWorker
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+STEADY = Clock(clock_type=ClockType.STEADY_TIME)
+
+
+class PerceptionNode(LifecycleNode):
+    """Configure makes the worker, activate subscribes; docs/ros2.md has the interface.
+
+    A subclass sets the attributes and implements ``make_worker`` and ``subscribe``.
+
+    Attributes:
+        default_name: of the node.
+        table: its parameters, ``tables.LIFE_CYCLE`` among them.
+        words: what its inputs and its work are called in diagnostics.
+    """
+
+    default_name: ClassVar[str]
+    table: ClassVar[Sequence[parameters.Parameter]]
+    words: ClassVar[Words] = Words()
+
+    def __init__(self, **node_arguments: Any) -> None:
+        """Declare the parameters; with `autostart` the first spin configures and activates.
+
+        Raises:
+            ValueError: a parameter that was given is wrong.
+        """
+        super().__init__(self.default_name, **node_arguments)
+        self.values: dict[str, Any] = {}
+        parameters.declare(self, self.table, self._apply)
+        self.values = parameters.read(self, self.table)
+        self._problem = "waiting for configure"
+        self._worker: NodeWorker[Any] | None = None
+        self._inputs: list[Any] = []
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        # Steady timers: with use_sim_time and no clock yet, others would never fire.
+        self.create_timer(self.values["diagnostics_period_s"], self._diagnose, clock=STEADY)
+        self.create_service(Trigger, "~/reload", self._reload)
+        if self.values["autostart"]:
+            self._starter = self.create_timer(0.0, self._autostart, clock=STEADY)
+
+    def make_worker(self) -> NodeWorker[Any]:
+        """Return the work of this node for its ``values``; import what needs torch in here.
+
+        Raises:
+            Exception: whatever it cannot do without; the reason is told and configure fails.
+        """
+        raise NotImplementedError
+
+    def subscribe(self, worker: Any) -> None:
+        """Subscribe to the inputs with ``listen``; their callbacks hand them to ``worker``."""
+        raise NotImplementedError
+
+    def listen(self, kind: type, topic: str, callback: Callable[[Any], None]) -> Any:
+        """Subscribe at sensor QoS, newest wins, until the node is deactivated.
+
+        A publisher with another QoS is named in a warning; two publishers are named on /diagnostics.
+        """
+        subscription = self.create_subscription(
+            kind,
+            topic,
+            callback,
+            sensor_qos(depth=1),
+            event_callbacks=SubscriptionEventCallbacks(
+                incompatible_qos=partial(self._on_incompatible, topic)
+            ),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+        return self.keep(subscription)
+
+    def keep(self, subscription: Any) -> Any:
+        """Let a subscription end when the node is deactivated; return it."""
+        self._inputs.append(subscription)
+        return subscription
+
+    def _autostart(self) -> None:
+        self._starter.cancel()
+        if self.trigger_configure() == SUCCESS:
+            self.trigger_activate()
+
+    def _apply(self) -> None:
+        """Take over parameters that were changed at run time."""
+        self.values = parameters.read(self, self.table)
+        if self._worker is not None:
+            self._worker.apply(self.values)
+
+    # Life cycle. rclpy swallows what these raise, so every reason is logged here.
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Make the worker with all it needs; FAILURE with the reason where that fails."""
+        started = time.monotonic()
+        try:
+            limit_threads(self.values.get("threads", 0))  # before anything that imports torch
+            keep_freed_memory()
+            self._worker = self.make_worker()
+        except Exception as error:
+            self._problem = f"cannot configure: {error}"
+            self.get_logger().error(self._problem)
+            self._release()
+            return FAILURE
+        self.get_logger().info(f"{self._worker.describe()}, ready after {time.monotonic() - started:.1f} s")
+        self._problem = "configured, waiting for activate"
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe and start the worker."""
+        assert self._worker is not None
+        done = super().on_activate(state)
+        try:
+            self._worker.start()
+            self.subscribe(self._worker)
+        except Exception as error:
+            self._problem = f"cannot activate: {error}"
+            self.get_logger().error(self._problem)
+            self._stop()
+            super().on_deactivate(state)
+            return FAILURE
+        topics = ", ".join(f"'{s.topic_name}'" for s in self._inputs)
+        self.get_logger().info(f"{self.words.doing} {topics}")
+        self._problem = ""
+        return done
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Drop the subscriptions and finish what is at hand."""
+        self._stop()
+        self._problem = "deactivated, waiting for activate"
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the worker and its publishers."""
+        self._release()
+        self._problem = "waiting for configure"
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop and free everything, from any state."""
+        self._stop()
+        self._release()
+        self._problem = "shut down"
+        return super().on_shutdown(state)
+
+    def _stop(self) -> None:
+        for subscription in self._inputs:
+            self.destroy_subscription(subscription)
+        self._inputs = []
+        if self._worker is not None:
+            self._worker.stop()
+
+    def _release(self) -> None:
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+        gc.collect()
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
+    def destroy_node(self) -> None:
+        """Stop the worker before the handles go."""
+        self._stop()
+        super().destroy_node()
+
+    def _reload(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Read the node's file again; work goes on with the old one meanwhile, and if that fails."""
+        if self._worker is None:
+            response.message = "the node is not configured: configure reads its file"
+            return response
+        try:
+            self._worker.load()
+        except Exception as error:
+            response.message = f"the old {self._worker.reads} stays: {error}"
+            self.get_logger().error(f"reload failed, {response.message}")
+            return response
+        response.success, response.message = True, f"read again: {self._worker.describe()}"
+        self.get_logger().info(response.message)
+        return response
+
+    # What the node says about itself.
+
+    def _on_incompatible(self, name: str, event: Any) -> None:
+        policy = qos_policy_name_from_kind(event.last_policy_kind)
+        topic = self.resolve_topic_name(name)
+        self.get_logger().warning(
+            f"a publisher of '{topic}' offers a QoS that does not fit ({policy}), so nothing comes from it: "
+            f"set the parameter qos_overrides.{topic}.subscription.{policy.lower()} to what it offers"
+        )
+
+    def _diagnose(self) -> None:
+        if self._worker is not None and not self._problem:
+            reports = {**self._worker.reports(), **self._crowded()}
+        else:
+            level = ERROR if self._problem.startswith("cannot") else OK
+            reports = {self.words.doing: Report(level, self._problem, {})}
+        message = DiagnosticArray()
+        message.header.stamp = self.get_clock().now().to_msg()
+        hardware = self.values.get("model", "")
+        message.status = [
+            status_message(f"{self.get_name()}: {name}", hardware, *report)
+            for name, report in reports.items()
+        ]
+        self._diagnostics.publish(message)
+
+    def _crowded(self) -> dict[str, Report]:
+        """Warn about inputs with several publishers: two sensors would mix in one stream."""
+        counts = {s.topic_name: self.count_publishers(s.topic_name) for s in self._inputs}
+        crowded = [f"{n} publishers on '{topic}'" for topic, n in counts.items() if n > 1]
+        told = "; ".join(crowded) + ": remap one of them" if crowded else "one publisher each"
+        return {"inputs": Report(WARN if crowded else OK, told, dict(counts))}

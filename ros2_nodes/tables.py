@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parameters of every node: one table each, put together from what nodes have in common."""
+
+from __future__ import annotations
+
+import sys
+
+from .parameters import Parameter, markdown, wrong_box, wrong_device, wrong_frame, wrong_precision
+
+THREADS = Parameter(
+    "threads", 0, "CPU threads of the model; 0 leaves the choice to torch.", 0, 256, read_only=True
+)
+
+
+def model(default: str) -> tuple[Parameter, ...]:
+    """Return the parameters of a node that runs a model file."""
+    return (
+        Parameter(
+            "model",
+            default,
+            "Shipped model (street, room) or path of a .safetensors model file.",
+            read_only=True,
+            check=lambda v: None if v else "is empty; name a shipped model or a file",
+        ),
+        Parameter(
+            "device",
+            "auto",
+            "auto (first CUDA device, else CPU), cpu, cuda or cuda:N.",
+            read_only=True,
+            check=wrong_device,
+        ),
+        Parameter(
+            "precision",
+            "auto",
+            "What the model multiplies in: float32, bfloat16, or auto: bfloat16 on CPUs with instructions for it.",
+            read_only=True,
+            check=wrong_precision,
+        ),
+        THREADS,
+    )
+
+
+LIFE_CYCLE = (
+    Parameter("autostart", True, "Configure and activate at start, without a manager.", read_only=True),
+    Parameter("diagnostics_period_s", 1.0, "Seconds between two messages on /diagnostics.", 0.1, 60.0, True),
+)
+"""What ``PerceptionNode`` itself reads."""
+
+STREAM = (
+    Parameter("max_rate_hz", 0.0, "Process at most so many inputs per second; 0 takes all.", 0.0, 1000.0),
+    Parameter(
+        "max_age_ms", 500.0, "Diagnostics warn about output that is older than this when sent.", 1.0, 60000.0
+    ),
+    Parameter("publish_debug", True, "Publish latencies on `~/debug/...`."),
+)
+"""What ``NodeWorker`` reads."""
+
+LABELS = (
+    Parameter("confidence_threshold", 0.0, "Labels less sure than this become unlabeled.", 0.0, 1.0),
+    Parameter("publish_legend", True, "Publish class names and colours as markers on `legend`."),
+    Parameter("sensor_check", True, "Compare live clouds with what the model's training saw, and warn."),
+)
+"""What a node reads that labels points."""
+
+TF_TIMEOUT = Parameter(
+    "tf_timeout_s", 0.1, "Seconds to wait for a transform before the input is skipped.", 0.0, 5.0
+)
+
+SEGMENT_NODE = (
+    *model("street"),
+    *LIFE_CYCLE,
+    Parameter(
+        "target_frame",
+        "",
+        "Frame of the output; empty keeps the input's. Needs TF at the stamp of each cloud.",
+        read_only=True,
+        check=wrong_frame,
+    ),
+    Parameter(
+        "n_sweeps",
+        1,
+        "Sweeps that the model sees at once: the newest, which is labelled, and earlier ones moved by TF.",
+        1,
+        20,
+        True,
+    ),
+    Parameter(
+        "fixed_frame",
+        "odom",
+        "Frame that stands still, through which earlier sweeps are moved; used when n_sweeps > 1.",
+        read_only=True,
+        check=lambda v: wrong_frame(v) if v else "is empty; name a frame such as odom or map",
+    ),
+    TF_TIMEOUT,
+    Parameter(
+        "ego_box",
+        [0.0] * 6,
+        "Box of the vehicle itself: x_min, y_min, z_min, x_max, y_max, z_max in metres in target_frame (or "
+        "the cloud's own frame); points inside stay unlabeled. Six zeros: no box.",
+        check=wrong_box,
+    ),
+    *LABELS,
+    *STREAM,
+)
+
+SIMULATED_SENSOR_NODE = (
+    Parameter("seed", 0, "Decides the streets, the sensor's noise and all traffic.", 0, 2**31 - 1, True),
+    Parameter("rate_hz", 10.0, "Revolutions, thus clouds, per second.", 1.0, 20.0, True),
+    Parameter(
+        "n_beams",
+        32,
+        "Beams of the LiDAR: 16, 32, 64 or 128.",
+        read_only=True,
+        check=lambda v: None if v in (16, 32, 64, 128) else f"must be 16, 32, 64 or 128, got {v}",
+    ),
+    Parameter("n_azimuths", 1085, "Firings per revolution of each beam.", 90, 4096, True),
+    Parameter("speed", 8.0, "Metres per second along the street.", 0.5, 30.0, True),
+    Parameter("lidar_height", 1.84, "Metres of the sensor above the ground.", 0.3, 5.0, True),
+)
+
+TABLES = {"segment_node": SEGMENT_NODE, "simulated_sensor_node": SIMULATED_SENSOR_NODE}
+"""Every node's table by the node's name."""
+
+
+def main() -> None:
+    """Print the tables of docs/ros2.md."""
+    for name, table in TABLES.items():
+        sys.stdout.write(f"## {name}\n\n{markdown(table)}\n")
+
+
+if __name__ == "__main__":
+    main()
