@@ -24,7 +24,7 @@ except ImportError:  # optional: without it there is no `label_info`
 
 
 def labelled_message(values: CloudMessage, source: PointCloud2, frame: str) -> PointCloud2:
-    """Return the message of labelled points with the stamp and the size of its source."""
+    """Return the message of labelled points with the stamp and the size of the cloud that they came from."""
     msg = fill_message(PointCloud2(), values, PointField)
     msg.header.stamp, msg.header.frame_id = source.header.stamp, frame
     msg.height, msg.width = source.height, source.width
@@ -65,8 +65,12 @@ def label_info_message(label_set: LabelSet, threshold: float, stamp: Any) -> Any
     return msg
 
 
-def legend_message(label_set: LabelSet, frame: str) -> MarkerArray:
-    """Return one line of text per class, in its colour, as a column above the origin of ``frame``."""
+def legend_message(label_set: LabelSet, frame: str, optical: bool = False) -> MarkerArray:
+    """Return one line of text per class, in its colour, as a column above the origin of ``frame``.
+
+    In a camera's ``optical`` frame, which looks along z with y down, the column stands at the left of the view
+    and is as small as a room needs it.
+    """
     # RViz refuses an array in which two markers, even this one, share namespace and id.
     markers = [Marker(action=Marker.DELETEALL, ns="legend", id=-1)]
     markers[0].header.frame_id = frame
@@ -75,8 +79,13 @@ def legend_message(label_set: LabelSet, frame: str) -> MarkerArray:
         # Stamp zero means "the newest transform", and frame_locked keeps the text with the sensor.
         marker.header.frame_id, marker.frame_locked = frame, True
         marker.pose.orientation.w = 1.0
-        marker.pose.position.z = 4.0 + 0.9 * (len(label_set) - 1 - i)
-        marker.scale.z, marker.color.a = 0.8, 1.0
+        line = len(label_set) - 1 - i
+        if optical:
+            marker.pose.position.x, marker.pose.position.y, marker.pose.position.z = -1.4, -0.11 * line, 1.5
+            marker.scale.z = 0.1
+        else:
+            marker.pose.position.z, marker.scale.z = 4.0 + 0.9 * line, 0.8
+        marker.color.a = 1.0
         marker.color.r, marker.color.g, marker.color.b = (channel / 255.0 for channel in color)
         markers.append(marker)
     return MarkerArray(markers=markers)

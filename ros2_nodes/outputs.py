@@ -76,10 +76,10 @@ class Outputs:
             stamp = self._node.get_clock().now().to_msg()
             self._label_info.publish(label_info_message(label_set, threshold, stamp))
 
-    def send_legend(self, label_set: LabelSet, frame: str) -> None:
+    def send_legend(self, label_set: LabelSet, frame: str, optical: bool = False) -> None:
         """Show class names and colours; sent again only when they or the frame have changed."""
         if self._legend_shown != (label_set, frame):
-            self._legend.publish(legend_message(label_set, frame))
+            self._legend.publish(legend_message(label_set, frame, optical))
             self._legend_shown = (label_set, frame)
 
     def send_debug(self, **milliseconds: float) -> None:

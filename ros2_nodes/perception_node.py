@@ -7,6 +7,7 @@ import gc
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -64,6 +65,7 @@ class PerceptionNode(LifecycleNode):
         self._problem = "waiting for configure"
         self._worker: NodeWorker[Any] | None = None
         self._inputs: list[Any] = []
+        self._heard: Counter[str] = Counter()
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Steady timers: with use_sim_time and no clock yet, others would never fire.
         self.create_timer(self.values["diagnostics_period_s"], self._diagnose, clock=STEADY)
@@ -83,16 +85,23 @@ class PerceptionNode(LifecycleNode):
         """Subscribe to the inputs with ``listen``; their callbacks hand them to ``worker``."""
         raise NotImplementedError
 
-    def listen(self, kind: type, topic: str, callback: Callable[[Any], None]) -> Any:
+    def listen(self, kind: type, topic: str, callback: Callable[[Any], None], depth: int = 1) -> Any:
         """Subscribe at sensor QoS, newest wins, until the node is deactivated.
 
-        A publisher with another QoS is named in a warning; two publishers are named on /diagnostics.
+        A publisher with another QoS is named in a warning; an input without messages or with two publishers is
+        named on /diagnostics.
         """
+        name = self.resolve_topic_name(topic)
+
+        def heard(msg: Any) -> None:
+            self._heard[name] += 1
+            callback(msg)
+
         subscription = self.create_subscription(
             kind,
             topic,
-            callback,
-            sensor_qos(depth=1),
+            heard,
+            sensor_qos(depth),
             event_callbacks=SubscriptionEventCallbacks(
                 incompatible_qos=partial(self._on_incompatible, topic)
             ),
@@ -175,6 +184,7 @@ class PerceptionNode(LifecycleNode):
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
         self._inputs = []
+        self._heard.clear()
         if self._worker is not None:
             self._worker.stop()
 
@@ -219,7 +229,7 @@ class PerceptionNode(LifecycleNode):
 
     def _diagnose(self) -> None:
         if self._worker is not None and not self._problem:
-            reports = {**self._worker.reports(), **self._crowded()}
+            reports = {**self._worker.reports(), "inputs": self._input_report()}
         else:
             level = ERROR if self._problem.startswith("cannot") else OK
             reports = {self.words.doing: Report(level, self._problem, {})}
@@ -232,9 +242,15 @@ class PerceptionNode(LifecycleNode):
         ]
         self._diagnostics.publish(message)
 
-    def _crowded(self) -> dict[str, Report]:
-        """Warn about inputs with several publishers: two sensors would mix in one stream."""
-        counts = {s.topic_name: self.count_publishers(s.topic_name) for s in self._inputs}
-        crowded = [f"{n} publishers on '{topic}'" for topic, n in counts.items() if n > 1]
-        told = "; ".join(crowded) + ": remap one of them" if crowded else "one publisher each"
-        return {"inputs": Report(WARN if crowded else OK, told, dict(counts))}
+    def _input_report(self) -> Report:
+        """Warn about inputs with several publishers, whose sensors would mix, and about silent ones."""
+        told: list[str] = []
+        values: dict[str, object] = {}
+        for name in (s.topic_name for s in self._inputs):
+            publishers = self.count_publishers(name)
+            values[name] = f"{self._heard[name]} messages, {publishers} publisher(s)"
+            if publishers > 1:
+                told.append(f"{publishers} publishers on '{name}': remap one of them")
+            elif not self._heard[name]:
+                told.append(f"nothing on '{name}' yet, which has {publishers} publisher(s)")
+        return Report(WARN if told else OK, "; ".join(told) or "every input arrives", values)

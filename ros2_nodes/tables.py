@@ -103,6 +103,32 @@ SEGMENT_NODE = (
     *STREAM,
 )
 
+RGBD_NODE = (
+    *model("room"),
+    *LIFE_CYCLE,
+    Parameter("use_rgb", True, "Use the colour image; false labels depth alone.", read_only=True),
+    Parameter(
+        "registered",
+        True,
+        "The depth is registered to the colour image: same size, same frame. false: colours are looked up "
+        "through `rgb_camera_info` and TF.",
+        read_only=True,
+    ),
+    Parameter("sync_queue", 5, "Messages of each input that wait for their partners.", 1, 100, True),
+    Parameter("sync_slop_s", 0.03, "Largest difference of the stamps of one frame.", 0.0, 1.0, True),
+    Parameter(
+        "decimation",
+        3,
+        "Every n-th pixel of every n-th row becomes a point; 1 keeps all. Label images keep the "
+        "size of the depth image.",
+        1,
+        16,
+    ),
+    TF_TIMEOUT,
+    *LABELS,
+    *STREAM,
+)
+
 SIMULATED_SENSOR_NODE = (
     Parameter("seed", 0, "Decides the streets, the sensor's noise and all traffic.", 0, 2**31 - 1, True),
     Parameter("rate_hz", 10.0, "Revolutions, thus clouds, per second.", 1.0, 20.0, True),
@@ -118,7 +144,11 @@ SIMULATED_SENSOR_NODE = (
     Parameter("lidar_height", 1.84, "Metres of the sensor above the ground.", 0.3, 5.0, True),
 )
 
-TABLES = {"segment_node": SEGMENT_NODE, "simulated_sensor_node": SIMULATED_SENSOR_NODE}
+TABLES = {
+    "segment_node": SEGMENT_NODE,
+    "rgbd_node": RGBD_NODE,
+    "simulated_sensor_node": SIMULATED_SENSOR_NODE,
+}
 """Every node's table by the node's name."""
 
 

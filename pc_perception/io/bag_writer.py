@@ -15,6 +15,7 @@ from pc_perception.cloud import PointCloud
 from pc_perception.geometry import rotation_to_quaternion
 from pc_perception.io import label_messages
 from pc_perception.io.bag_sources import Topic
+from pc_perception.io.image_messages import fill_camera_info, fill_image
 from pc_perception.io.label_messages import set_header
 from pc_perception.io.mcap_writer import McapChannel, McapWriter
 from pc_perception.io.message_encoding import CloudMessage, encode_cloud, fill_message
@@ -128,15 +129,7 @@ class BagWriter:
 
     def write_image(self, topic: str, image: NDArray, frame: str, stamp_ns: int) -> None:
         """Write (H, W, 3) uint8 rgb, (H, W) uint16 millimetres, or (H, W) float32 metres of depth."""
-        encodings = {(3, "uint8"): "rgb8", (2, "uint16"): "16UC1", (2, "float32"): "32FC1"}
-        encoding = encodings.get((image.ndim, image.dtype.name))
-        if encoding is None:
-            raise ValueError(f"an image {image.dtype} {image.shape} has no encoding here: {encodings}")
-        msg = new_message("sensor_msgs/msg/Image")
-        set_header(msg, frame, stamp_ns)
-        msg.height, msg.width, msg.encoding = image.shape[0], image.shape[1], encoding
-        msg.step = image.strides[0] if image.flags.c_contiguous else image[0].nbytes
-        msg.data = np.ascontiguousarray(image).reshape(-1).view(np.uint8)
+        msg = fill_image(new_message("sensor_msgs/msg/Image"), image, frame, stamp_ns)
         self.write(topic, "sensor_msgs/msg/Image", msg, stamp_ns)
 
     def write_compressed_image(
@@ -153,11 +146,7 @@ class BagWriter:
     ) -> None:
         """Write the CameraInfo of an undistorted pinhole camera with (3, 3) intrinsics in pixels."""
         msg = new_message("sensor_msgs/msg/CameraInfo")
-        set_header(msg, frame, stamp_ns)
-        msg.height, msg.width, msg.distortion_model = int(height), int(width), "plumb_bob"
-        K = np.asarray(K, np.float64)
-        msg.d, msg.k, msg.r = np.zeros(5), K.reshape(9), np.eye(3).reshape(9)
-        msg.p = np.hstack([K, np.zeros((3, 1))]).reshape(12)
+        fill_camera_info(msg, K, width, height, frame, stamp_ns)
         self.write(topic, "sensor_msgs/msg/CameraInfo", msg, stamp_ns)
 
     def copy(self, topic: Topic, stamp_ns: int, raw: bytes) -> None:

@@ -18,6 +18,7 @@ from pc_perception.io.pointcloud2 import header_of
 DEPTH_ENCODINGS = ("16UC1", "mono16", "32FC1")
 _CHANNELS = {"rgb8": (0, 1, 2), "bgr8": (2, 1, 0), "rgba8": (0, 1, 2), "bgra8": (2, 1, 0), "mono8": (0, 0, 0)}
 _WIDTHS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
+_NEAREST_M, _FARTHEST_M = 0.02, 100.0
 _SLOP_NS = 40_000_000  # more than a frame at 30 Hz is another picture
 
 
@@ -74,7 +75,35 @@ def _decode_picture(data: bytes) -> NDArray[np.uint8]:
         raise ValueError(f"the compressed image cannot be decoded: {error}") from error
 
 
-def cloud_from_depth(depth: Any, info: Any, color: Any | None = None) -> PointCloud:
+def intrinsics(info: Any) -> NDArray[np.float64]:
+    """Return the (3, 3) matrix of a sensor_msgs/CameraInfo of ROS 1 or 2.
+
+    Raises:
+        ValueError: it has none (zeros, NaN).
+    """
+    K = np.asarray(info.k if hasattr(info, "k") else info.K, np.float64).reshape(3, 3)
+    if not (np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0):
+        raise ValueError("the camera_info has no intrinsics: its focal lengths are not positive")
+    return K
+
+
+def check_depth_unit(metres: NDArray, encoding: str) -> None:
+    """Refuse depth that cannot be metres: its median over what was measured tells.
+
+    Raises:
+        ValueError: it lies beyond any RGB-D camera's range, or closer than any of them sees.
+    """
+    some = metres[::8, ::8]
+    measured = some[np.isfinite(some) & (some > 0)]
+    median = float(np.median(measured)) if len(measured) else _NEAREST_M
+    if not _NEAREST_M <= median <= _FARTHEST_M:
+        unit = "metres" if encoding == "32FC1" else "millimetres"
+        raise ValueError(
+            f"the median depth is {median:.4g} m, so the unit is wrong: {encoding} must hold {unit} (REP-118)"
+        )
+
+
+def cloud_from_depth(depth: Any, info: Any, color: Any | None = None, step: int = 1) -> PointCloud:
     """Return the organised cloud of a depth image, in the camera's optical frame.
 
     The points have z forward, so ``_optical`` is appended to a frame name that does not say so.
@@ -83,27 +112,29 @@ def cloud_from_depth(depth: Any, info: Any, color: Any | None = None) -> PointCl
         depth: sensor_msgs/Image with depth.
         info: the sensor_msgs/CameraInfo of the same camera and size.
         color: Image or CompressedImage registered to the depth, same size; None leaves ``rgb`` out.
+        step: keep every ``step``-th pixel of every ``step``-th row, from the middle of the first ``step``.
 
     Raises:
         ValueError: encodings, sizes or intrinsics do not fit.
     """
     frame, stamp_ns = header_of(depth)
     metres = depth_image(depth)
-    K = np.asarray(info.k if hasattr(info, "k") else info.K, np.float64).reshape(3, 3)
-    if not (np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0):
-        raise ValueError("the camera_info has no intrinsics: its focal lengths are not positive")
+    K = intrinsics(info)
     if (int(info.height), int(info.width)) != metres.shape and int(info.height) > 0:
         raise ValueError(
             f"the camera_info is for {info.height} x {info.width} pixels, the depth {metres.shape}"
         )
+    kept = (slice(step // 2, None, step), slice(step // 2, None, step))
     fields: dict[str, NDArray] = {}
     if color is not None:
         rgb = color_image(color)
         if rgb.shape[:2] != metres.shape:
             raise ValueError(f"the colour image has {rgb.shape[:2]} pixels, the depth {metres.shape}")
-        fields["rgb"] = rgb.reshape(-1, 3)
+        fields["rgb"] = np.ascontiguousarray(rgb[kept]).reshape(-1, 3)
     if not frame.endswith(("_optical", "_optical_frame")):
         frame = f"{frame}_optical"
+    K = np.array([[1 / step, 0, -(step // 2) / step], [0, 1 / step, -(step // 2) / step], [0, 0, 1]]) @ K
+    metres = metres[kept]
     return PointCloud(unproject(K, metres), fields, frame, stamp_ns, (metres.shape[0], metres.shape[1]))
 
 
