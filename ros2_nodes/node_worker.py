@@ -71,11 +71,15 @@ class NodeWorker(ABC, Generic[T]):
         """Destroy publishers and subscriptions."""
         self.outputs.close()
 
+    def wanted(self) -> bool:
+        """Say whether there is reason to work."""
+        return self.outputs.wanted()
+
     def take(self, msg: T) -> None:
         """Hand an input to the thread; a subscription's callback."""
         now = time.perf_counter()
         self.vitals.arrived()
-        if not self.outputs.wanted():
+        if not self.wanted():
             self.vitals.counts["unheard"] += 1
         elif not self._limiter.admit(self.values["max_rate_hz"], now):
             self.vitals.counts["limited"] += 1

@@ -60,6 +60,14 @@ def wrong_frame(value: str) -> str | None:
     return f"'{value}' must not begin with a slash" if value.startswith("/") else None
 
 
+def wrong_names(value: Sequence[str]) -> str | None:
+    """Say why texts are no names of topics' parents, each once."""
+    bad = [v for v in value if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_/]*", v)]
+    if bad or not value:
+        return f"needs names of letters, digits and underscores, got {list(value)}"
+    return f"names one twice: {list(value)}" if len(set(value)) != len(value) else None
+
+
 def wrong_value(parameters: Sequence[Parameter], name: str, value: Any) -> str | None:
     """Return a sentence where ``value`` does not suit the parameter ``name``; unknown names pass."""
     for parameter in parameters:

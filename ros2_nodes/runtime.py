@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ class Stopwatch:
         """Note the end of a stage: decoded, then computed, then sent."""
         self._marks.append(time.perf_counter())
 
-    def stages(self, model_ms: dict[str, float]) -> dict[str, float]:
-        """Return the stages in ms, after three marks.
+    def stages(self, model_ms: dict[str, float] | None = None) -> dict[str, float]:
+        """Return the stages in ms, after three marks; ``model_ms`` are a model's own, None where there is none.
 
         ``total`` counts from the callback to the message sent; ``overhead`` is ``total`` without the
         model and without waiting for the one before.
@@ -76,6 +76,7 @@ class Stopwatch:
         begun, decoded, computed, sent = self._marks
         decoding, sending = 1e3 * (decoded - begun), 1e3 * (sent - computed)
         total = 1e3 * (sent - self._arrived)
+        model_ms = {"network": 1e3 * (computed - decoded)} if model_ms is None else model_ms
         return {
             "preprocess": decoding + model_ms.get("prepare", 0.0),
             "inference": model_ms.get("network", 0.0),
@@ -198,6 +199,11 @@ def _summary(timing: Timing, stage: str) -> dict[str, object]:
 
 def run_node(name: str, make: Callable[[], Any], args: list[str] | None = None) -> None:
     """Run a node until it is interrupted; exit 1 with one sentence where its parameters are wrong."""
+    run_nodes(name, [make], args)
+
+
+def run_nodes(name: str, makers: Sequence[Callable[[], Any]], args: list[str] | None = None) -> None:
+    """Run nodes in one process, with one executor, as ``run_node`` does."""
     import rclpy
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
     from rclpy.signals import SignalHandlerOptions
@@ -207,15 +213,16 @@ def run_node(name: str, make: Callable[[], Any], args: list[str] | None = None) 
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _raise_interrupt)
-    node = None
+    nodes: list[Any] = []
     try:
+        executor = SingleThreadedExecutor()
         try:
-            node = make()
+            for make in makers:
+                nodes.append(make())
+                executor.add_node(nodes[-1])
         except ValueError as error:
             rclpy.logging.get_logger(name).fatal(str(error))
             sys.exit(1)
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
         while rclpy.ok():
             executor.spin_once(timeout_sec=0.5)  # interrupts are seen between two of these
     except (KeyboardInterrupt, ExternalShutdownException):
@@ -223,7 +230,7 @@ def run_node(name: str, make: Callable[[], Any], args: list[str] | None = None) 
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        if node is not None:
+        for node in nodes:
             node.destroy_node()
         rclpy.try_shutdown()
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 
 import sys
 
-from .parameters import Parameter, markdown, wrong_box, wrong_device, wrong_frame, wrong_precision
+from .parameters import (
+    Parameter,
+    markdown,
+    wrong_box,
+    wrong_device,
+    wrong_frame,
+    wrong_names,
+    wrong_precision,
+)
 
 THREADS = Parameter(
     "threads", 0, "CPU threads of the model; 0 leaves the choice to torch.", 0, 256, read_only=True
@@ -55,9 +63,11 @@ STREAM = (
 )
 """What ``NodeWorker`` reads."""
 
+LEGEND = Parameter("publish_legend", True, "Publish class names and colours as markers on `legend`.")
+
 LABELS = (
     Parameter("confidence_threshold", 0.0, "Labels less sure than this become unlabeled.", 0.0, 1.0),
-    Parameter("publish_legend", True, "Publish class names and colours as markers on `legend`."),
+    LEGEND,
     Parameter("sensor_check", True, "Compare live clouds with what the model's training saw, and warn."),
 )
 """What a node reads that labels points."""
@@ -129,6 +139,97 @@ RGBD_NODE = (
     *STREAM,
 )
 
+POLICY = (
+    Parameter(
+        "calibration_policy",
+        "warn",
+        "What a bad, stale or drifted calibration leads to: ignore, warn (log and diagnostics), or refuse "
+        "(configure fails, a drifted camera is left out).",
+        check=lambda v: (
+            None if v in ("ignore", "warn", "refuse") else f"must be ignore, warn or refuse, got '{v}'"
+        ),
+    ),
+    Parameter(
+        "calibration_max_age_days",
+        365.0,
+        "Older result files are stale; 0 allows any age.",
+        0.0,
+        36500.0,
+        True,
+    ),
+)
+
+RIG = (
+    Parameter(
+        "cameras",
+        ["camera"],
+        "Names of the cameras; each has the topics `NAME/image_raw`, `NAME/camera_info` and `NAME/label_image`.",
+        read_only=True,
+        check=wrong_names,
+    ),
+    Parameter(
+        "calibrations",
+        [""],
+        "Result files of pc-calibrate, one for each camera in the same order; one empty text takes intrinsics "
+        "from camera_info and mounts from TF.",
+        read_only=True,
+    ),
+    Parameter("compressed", False, "Subscribe to `NAME/image_raw/compressed` instead.", read_only=True),
+    Parameter("image_slop_s", 0.1, "Largest difference in time between a cloud and a picture.", 0.0, 5.0),
+    Parameter(
+        "fixed_frame",
+        "",
+        "Frame that stands still (odom): clouds are carried by TF to the time of each picture; empty: the "
+        "vehicle's own motion in between is left out.",
+        read_only=True,
+        check=wrong_frame,
+    ),
+    TF_TIMEOUT,
+)
+"""What a node reads that pairs clouds with cameras."""
+
+FUSE_NODE = (
+    *RIG,
+    *POLICY,
+    Parameter(
+        "label_set",
+        "street8",
+        "What the ids of the label images mean: a preset or a .yaml file of the same form.",
+        read_only=True,
+        check=lambda v: None if v else "is empty; name a label set such as street8",
+    ),
+    Parameter(
+        "use_label_images", True, "Subscribe to label images; false only colours the points.", read_only=True
+    ),
+    *LIFE_CYCLE,
+    LEGEND,
+    *STREAM,
+)
+
+CALIBRATE_NODE = (
+    *RIG,
+    *POLICY,
+    Parameter("publish_tf", True, "Publish each mount on /tf_static, LiDAR to camera.", read_only=True),
+    Parameter(
+        "publish_camera_info",
+        True,
+        "Publish `NAME/camera_info` with the stamp and frame of each picture.",
+        read_only=True,
+    ),
+    Parameter(
+        "check_period_s", 60.0, "Seconds between two measurements of the drift; 0: never.", 0.0, 86400.0
+    ),
+    Parameter("check_frames", 4, "Pairs of cloud and picture that one measurement uses.", 2, 50),
+    Parameter("check_gap_s", 2.0, "Seconds between these pairs, so that the surroundings change.", 0.0, 60.0),
+    Parameter("max_drift_deg", 0.5, "Largest rotation from the calibration to the best fit.", 0.01, 10.0),
+    Parameter(
+        "max_drift_mm", 150.0, "Largest translation from the calibration to the best fit.", 1.0, 2000.0
+    ),
+    THREADS,
+    *LIFE_CYCLE,
+    *STREAM,
+)
+
 SIMULATED_SENSOR_NODE = (
     Parameter("seed", 0, "Decides the streets, the sensor's noise and all traffic.", 0, 2**31 - 1, True),
     Parameter("rate_hz", 10.0, "Revolutions, thus clouds, per second.", 1.0, 20.0, True),
@@ -142,12 +243,26 @@ SIMULATED_SENSOR_NODE = (
     Parameter("n_azimuths", 1085, "Firings per revolution of each beam.", 90, 4096, True),
     Parameter("speed", 8.0, "Metres per second along the street.", 0.5, 30.0, True),
     Parameter("lidar_height", 1.84, "Metres of the sensor above the ground.", 0.3, 5.0, True),
+    Parameter(
+        "cameras", 0, "Cameras around the vehicle; six are named as nuScenes names its own.", 0, 8, True
+    ),
+    Parameter("image_width", 400, "Pixels of a picture's row; it is 16 to 9.", 64, 1920, True),
+)
+
+SIMULATED_RGBD_NODE = (
+    Parameter("seed", 0, "Decides the rooms and the camera's noise.", 0, 2**31 - 1, True),
+    Parameter("rate_hz", 10.0, "Frames per second.", 1.0, 30.0, True),
+    Parameter("width", 320, "Pixels of an image's row; it is 4 to 3.", 64, 1280, True),
+    Parameter("turn_s", 12.0, "Seconds of looking around before the next room.", 1.0, 600.0, True),
 )
 
 TABLES = {
     "segment_node": SEGMENT_NODE,
     "rgbd_node": RGBD_NODE,
+    "fuse_node": FUSE_NODE,
+    "calibrate_node": CALIBRATE_NODE,
     "simulated_sensor_node": SIMULATED_SENSOR_NODE,
+    "simulated_rgbd_node": SIMULATED_RGBD_NODE,
 }
 """Every node's table by the node's name."""
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -41,17 +42,39 @@ class Transforms:
         Raises:
             ValueError: there is no such transform in time.
         """
-        stamp = Time(nanoseconds=stamp_ns)
+        stamp, wait = Time(nanoseconds=stamp_ns), Duration(seconds=self.timeout_s)
+        return self._found(target, source, lambda: self._buffer.lookup_transform(target, source, stamp, wait))
+
+    def through(
+        self, fixed: str, target: str, target_ns: int, source: str, source_ns: int
+    ) -> NDArray[np.float64]:
+        """Return T_target_source, (4, 4), from the source at its time to the target at its own.
+
+        Args:
+            fixed: a frame that stands still in between.
+
+        Raises:
+            ValueError: as ``at_stamp``.
+        """
+        at, since, wait = (
+            Time(nanoseconds=target_ns),
+            Time(nanoseconds=source_ns),
+            Duration(seconds=self.timeout_s),
+        )
+        return self._found(
+            target,
+            source,
+            lambda: self._buffer.lookup_transform_full(target, at, source, since, fixed, wait),
+        )
+
+    def _found(self, target: str, source: str, look_up: Callable[[], Any]) -> NDArray[np.float64]:
         try:
-            found: Any = self._buffer.lookup_transform(
-                target, source, stamp, Duration(seconds=self.timeout_s)
-            )
+            return matrix(look_up())
         except TransformException as error:
             raise ValueError(
                 f"no transform from '{source}' to '{target}' at the stamp within "
                 f"{self.timeout_s:g} s ({error}); check that /tf has both frames, or raise tf_timeout_s"
             ) from None
-        return matrix(found)
 
     def move(self, cloud: PointCloud, target: str) -> tuple[PointCloud, NDArray[np.float64]]:
         """Return ``cloud`` in the frame ``target`` and (3,) where its sensor stands there.

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pc_perception.cloud import PointCloud
 from pc_perception.geometry import unproject
 from pc_perception.io.pointcloud2 import header_of
+from pc_perception.labels import UNLABELED
 
 DEPTH_ENCODINGS = ("16UC1", "mono16", "32FC1")
 _CHANNELS = {"rgb8": (0, 1, 2), "bgr8": (2, 1, 0), "rgba8": (0, 1, 2), "bgra8": (2, 1, 0), "mono8": (0, 0, 0)}
@@ -61,6 +62,21 @@ def color_image(msg: Any) -> NDArray[np.uint8]:
         raise ValueError(f"the image is encoded as '{msg.encoding}'; colour is {', '.join(_CHANNELS)}")
     pixels = _pixels(msg, np.dtype(np.uint8), _WIDTHS[msg.encoding])
     return np.ascontiguousarray(pixels[..., _CHANNELS[msg.encoding]])
+
+
+def label_image(msg: Any) -> NDArray[np.uint16]:
+    """Return (height, width) uint16 labels of a sensor_msgs/Image, mono16, 16UC1, mono8 or 8UC1 (255: unlabeled).
+
+    Raises:
+        ValueError: the encoding is not one of labels, or the data is too short.
+    """
+    if msg.encoding in ("mono16", "16UC1"):
+        order = ">" if msg.is_bigendian else "<"
+        return _pixels(msg, np.dtype(order + "u2"), 1)[..., 0].astype(np.uint16)
+    if msg.encoding in ("mono8", "8UC1"):
+        small = _pixels(msg, np.dtype(np.uint8), 1)[..., 0]
+        return np.where(small == 255, np.uint16(UNLABELED), small.astype(np.uint16))
+    raise ValueError(f"the image is encoded as '{msg.encoding}'; labels are mono16, 16UC1, mono8 or 8UC1")
 
 
 def _decode_picture(data: bytes) -> NDArray[np.uint8]:

@@ -180,3 +180,24 @@ def rgbd_frames(
         T = table_view(room, rng) if rng.random() < 0.3 else None
         T = room_view(room, raycaster, rng) if T is None else T
         yield camera.capture(raycaster, T, rng, exposure, stamp_ns=k * 33_333_333)
+
+
+def look_around(seed: int, n_per_room: int, width: int = 320, height: int = 240) -> Iterator[CameraFrame]:
+    """Turn once on the spot in a room, then go to the next one, without end.
+
+    Args:
+        seed: of the first room; the next ones count up.
+        n_per_room: frames of one turn.
+    """
+    while True:
+        rng = np.random.default_rng([seed, 0x100C])
+        room = make_room(seed)
+        raycaster = Raycaster(room)
+        camera = RgbdCamera(PinholeCamera.from_fov(width, height, 65.0))
+        T = room_view(room, raycaster, rng, handheld=True)
+        for k in range(n_per_room):
+            turn = geometry.pose(R=geometry.rotation_z(2 * np.pi * k / n_per_room))
+            turned = turn @ geometry.pose(R=T[:3, :3])
+            turned[:3, 3] = T[:3, 3]
+            yield camera.capture(raycaster, turned, rng)[1]
+        seed += 1

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lifecycle node that gives a LiDAR's points the colours and labels of a ring of cameras."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+
+from .perception_node import PerceptionNode
+from .qos import LATCHED
+from .runtime import OK, Words, run_node
+from .tables import FUSE_NODE
+
+if TYPE_CHECKING:
+    from .fusing import Fuser
+
+
+class FuseNode(PerceptionNode):
+    """Pairs every cloud of `points` with the cameras' pictures of its time."""
+
+    default_name = "fuse_node"
+    table = FUSE_NODE
+    words = Words("cloud", "cloud", "fusing", "fused")
+
+    def make_worker(self) -> Fuser:
+        """Read the calibrations."""
+        from .fusing import Fuser
+
+        return Fuser(self)
+
+    def subscribe(self, worker: Fuser) -> None:
+        """Hand every cloud to the worker, and pictures, label images and intrinsics to the cameras' feeds."""
+        compressed = self.values["compressed"]
+        for feed in worker.feeds:
+            raw = f"{feed.name}/image_raw"
+            if compressed:
+                self.listen(CompressedImage, f"{raw}/compressed", feed.take_picture, depth=2)
+            else:
+                self.listen(Image, raw, feed.take_picture, depth=2)
+            if self.values["use_label_images"]:
+                self.listen(Image, f"{feed.name}/label_image", feed.take_labels, depth=2)
+            if feed.calibration is None:
+                self.listen(CameraInfo, f"{feed.name}/camera_info", feed.take_info)
+            note = partial(self._note_status, worker, feed.name)
+            self.keep(
+                self.create_subscription(DiagnosticStatus, f"{feed.name}/calibration_status", note, LATCHED)
+            )
+        self.listen(PointCloud2, "points", worker.take)
+
+    def _note_status(self, worker: Fuser, camera: str, msg: DiagnosticStatus) -> None:
+        """Remember what calibrate_node says about a camera."""
+        if msg.level[0] == OK:
+            worker.drifted.pop(camera, None)
+        elif worker.drifted.get(camera) != msg.message:
+            worker.drifted[camera] = msg.message
+            if self.values["calibration_policy"] != "ignore":
+                self.get_logger().warning(f"calibration of camera '{camera}': {msg.message}")
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the node until it is interrupted."""
+    run_node("fuse_node", FuseNode, args)
+
+
+if __name__ == "__main__":
+    main()
