@@ -115,7 +115,12 @@ setup(
             "pc-train = training.run:main",
             "pc-evaluate = training.evaluate:main",
             "segment_node = ros2_nodes.segment_node:main",
+            "rgbd_node = ros2_nodes.rgbd_node:main",
+            "fuse_node = ros2_nodes.fuse_node:main",
+            "calibrate_node = ros2_nodes.calibrate_node:main",
+            "perception = ros2_nodes.perception:main",
             "simulated_sensor_node = ros2_nodes.simulated_sensor_node:main",
+            "simulated_rgbd_node = ros2_nodes.simulated_rgbd_node:main",
         ],
     },
     # `ros2 run` looks for executables in lib/<package>. Their first line asks the environment for

@@ -42,6 +42,15 @@ MODEL = {
     "device": Argument("auto, cpu, cuda or cuda:N; empty: what params_file says (auto)."),
     "threads": Argument("CPU threads of the model, 0 lets torch choose; empty: what params_file says (0)."),
 }
+CAMERAS = {
+    "cameras": Argument(
+        "Names of the cameras, separated by commas; each has the topics NAME/image_raw and NAME/camera_info. "
+        "Empty: what params_file says."
+    ),
+    "calibrations": Argument(
+        "Result files of pc-calibrate, one for each camera, separated by commas; empty: what params_file says."
+    ),
+}
 BAG_RATE = Argument(
     "Speed at which the bag plays: 0.5 is half, for a model that is slower than the sensor was.", "1.0"
 )
@@ -97,6 +106,29 @@ class Session:
             **self._common,
         )
 
+    def combined(
+        self, remappings: Mapping[str, Mapping[str, str]], values: Mapping[str, Mapping[str, object]]
+    ) -> Node:
+        """Return the nodes named by ``remappings`` in one process (``ros2_nodes.perception``).
+
+        Args:
+            remappings: node -> from -> to; those to an empty name are left out.
+            values: node -> parameter -> value.
+        """
+        arguments = list(self._common["ros_arguments"])
+        for node, names in remappings.items():
+            for old, new in _remappings(names):
+                arguments += ["-r", f"{node}:{old}:={new}"]
+        for node, given in values.items():
+            for name, value in given.items():
+                arguments += ["-p", f"{node}:{name}:={value}"]
+        return Node(
+            executable="perception",
+            arguments=[name.removesuffix("_node") for name in remappings],
+            parameters=[self.said("params_file"), self._overrides() | self.sim_time],
+            **{**self._common, "ros_arguments": arguments},
+        )
+
     def simulated(self, name: str, **values: object) -> list[LaunchDescriptionEntity]:
         """Return a simulated sensor and the line that says so."""
         told = LogInfo(msg=f"no input given: {name} stands in for a sensor")
@@ -108,6 +140,9 @@ class Session:
         given: dict[str, object] = {
             name: self.said(name) for name in ("model", "device") if name in known and self.said(name)
         }
+        for name in ("cameras", "calibrations"):
+            if name in known and self.said(name):
+                given[name] = [part.strip() for part in self.said(name).split(",")]
         if "threads" in known and self.said("threads"):
             if not self.said("threads").isdigit():
                 raise ValueError(f"threads must be a whole number, got '{self.said('threads')}'")
