@@ -76,5 +76,5 @@ class CameraFeed:
 
 
 def _nearest(kept: deque[tuple[int, Any]], stamp_ns: int) -> tuple[int, Any] | None:
-    # A copy is taken in one step, while the executor may append.
-    return min(list(kept), key=lambda pair: abs(pair[0] - stamp_ns), default=None)
+    # A copy is taken in one step, while the executor may append. Of equal stamps the newest counts.
+    return min(reversed(list(kept)), key=lambda pair: abs(pair[0] - stamp_ns), default=None)

@@ -66,27 +66,59 @@ class Bench:
         self.cloud_pub: Any = None
 
     def start(self, model: Path | str, active: bool = True, **values: Any) -> Any:
-        """Make a node with the given parameters and, unless told otherwise, activate it."""
+        """Make a segmentation node with the given parameters and, unless told otherwise, activate it."""
+        from ros2_nodes.segment_node import SegmentNode
+
+        self.start_node(SegmentNode, active, **{"model": str(model), "threads": 1, **values})
+        if active:
+            self.connect_sensor()
+        return self.node
+
+    def start_node(self, kind: Any, active: bool = True, **values: Any) -> Any:
+        """Make any of our lifecycle nodes and, unless told otherwise, activate it."""
         from rclpy.lifecycle import TransitionCallbackReturn
         from rclpy.parameter import Parameter
 
-        from ros2_nodes.segment_node import SegmentNode
-
-        chosen = {
-            "model": str(model),
-            "autostart": False,
-            "threads": 1,
-            "diagnostics_period_s": 0.2,
-            **values,
-        }
-        overrides = [Parameter(name, value=value) for name, value in chosen.items()]
-        self.node = SegmentNode(parameter_overrides=overrides)
+        chosen = {"autostart": False, "diagnostics_period_s": 0.2, **values}
+        self.node = kind(parameter_overrides=[Parameter(name, value=value) for name, value in chosen.items()])
         self.executor.add_node(self.node)
         if active:
-            assert self.node.trigger_configure() == TransitionCallbackReturn.SUCCESS
-            assert self.node.trigger_activate() == TransitionCallbackReturn.SUCCESS
-            self.connect_sensor()
+            assert self.node.trigger_configure() == TransitionCallbackReturn.SUCCESS, self.node._problem
+            assert self.node.trigger_activate() == TransitionCallbackReturn.SUCCESS, self.node._problem
         return self.node
+
+    def publish_to(self, **kinds: Any) -> dict[str, Any]:
+        """Return the peer's publishers of sensor QoS, by topic, once the node listens to each.
+
+        Args:
+            kinds: message type by topic, whose slashes are written as two underscores.
+        """
+        from rclpy.qos import qos_profile_sensor_data
+
+        made = {
+            topic.replace("__", "/"): self.peer.create_publisher(
+                kind, topic.replace("__", "/"), qos_profile_sensor_data
+            )
+            for topic, kind in kinds.items()
+        }
+        for topic, publisher in made.items():
+            self.spin_until(lambda p=publisher: p.get_subscription_count() > 0, f"a subscription to {topic}")
+        return made
+
+    def repeat(self, send: Callable[[], None], got: list[Any], what: str = "an answer") -> Any:
+        """Call ``send`` now and then until something new is in ``got``; return the newest."""
+        before, due = len(got), 0.0
+
+        def answered() -> bool:
+            nonlocal due
+            # Best effort may lose a message on a busy machine.
+            if len(got) == before and time.monotonic() > due:
+                send()
+                due = time.monotonic() + 2.0
+            return len(got) > before
+
+        self.spin_until(answered, what)
+        return got[-1]
 
     def connect_sensor(self) -> None:
         from rclpy.qos import qos_profile_sensor_data
@@ -132,18 +164,7 @@ class Bench:
 
     def label(self, msg: Any, got: list[Any]) -> Any:
         """Send a cloud and return its labelled answer."""
-        before, due = len(got), 0.0
-
-        def answered() -> bool:
-            nonlocal due
-            # Best effort may lose a message on a busy machine: it is sent again now and then.
-            if len(got) == before and time.monotonic() > due:
-                self.send(msg)
-                due = time.monotonic() + 5.0
-            return len(got) > before
-
-        self.spin_until(answered, "a labelled cloud")
-        return got[-1]
+        return self.repeat(lambda: self.send(msg), got, "a labelled cloud")
 
     def diagnostic(
         self, diagnostics: list[Any], wanted: Callable[[Any], bool], name: str = "labelling"
@@ -152,7 +173,7 @@ class Bench:
         diagnostics.clear()
 
         def find() -> Any:
-            found = (s for m in diagnostics for s in m.status if s.name == f"segment_node: {name}")
+            found = (s for m in diagnostics for s in m.status if s.name == f"{self.node.get_name()}: {name}")
             return next((s for s in found if wanted(s)), None)
 
         self.spin_until(find, "the diagnostic")
