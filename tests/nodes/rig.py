@@ -11,7 +11,7 @@ import numpy as np
 from calibration.camera import CameraModel
 from calibration.result import Calibration, Extrinsics, Quality
 from pc_perception.geometry import R_BODY_OPTICAL, inverse, pose
-from tests.core.test_fusion import K, SHAPE, panel_before_wall, picture_of_panel
+from tests.core.test_fusion import SHAPE, K, panel_before_wall, picture_of_panel
 from tests.nodes.images import STAMP_NS, info_message
 
 OPTICAL = "front_optical_frame"
@@ -51,7 +51,9 @@ def result_file(
     path: Path, T: np.ndarray = T_CAMERA_LIDAR, created: str | None = None, spread_deg: float = 0.05
 ) -> Path:
     model = CameraModel(SHAPE[1], SHAPE[0], K)
-    quality = Quality("made by hand", 10, 10, held_out_reprojection_px=0.3, spread_deg=spread_deg, spread_mm=4.0)
+    quality = Quality(
+        "made by hand", 10, 10, held_out_reprojection_px=0.3, spread_deg=spread_deg, spread_mm=4.0
+    )
     mount = Extrinsics(T, camera_frame=OPTICAL, lidar_frame="lidar")
     given = {} if created is None else {"created": created}
     return Calibration(model, mount, quality, quality, **given).save(path)

@@ -135,7 +135,10 @@ def test_a_cloud_in_another_frame_and_a_picture_of_another_size(bench: Bench, tm
 
 @pytest.mark.parametrize(
     ("made", "reason"),
-    [({"created": "2020-01-01T00:00:00+00:00"}, "days old"), ({"spread_deg": 2.0}, "spread 2 deg, allowed 0.3")],
+    [
+        ({"created": "2020-01-01T00:00:00+00:00"}, "days old"),
+        ({"spread_deg": 2.0}, "spread 2 deg, allowed 0.3"),
+    ],
 )
 @pytest.mark.parametrize("policy", ["ignore", "warn", "refuse"])
 def test_a_bad_calibration_is_told_or_refused(
