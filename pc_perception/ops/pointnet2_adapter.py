@@ -2,7 +2,7 @@
 """Farthest points and balls by pointnet2_ops 3.0, where that package was built: the one place that knows it.
 
 Asked for by ``backend="pointnet2"`` or ``PC_PERCEPTION_BACKEND=pointnet2``, on CUDA, for runs that must follow
-published ones kernel by kernel. The package covers a part of our operations; what it cannot do is refused, not imitated.
+published ones kernel by kernel. The package covers a part of our operations; what it cannot do is refused.
 """
 
 from __future__ import annotations
