@@ -15,6 +15,8 @@ from .specs import KINDS, OBJECTS, DataOptions, open_one
 
 BAG_GROUP = 50
 """Consecutive clouds of a recording whose objects are taken for views of the same things."""
+SIM_MOST = 5
+"""Objects of a class that are cut out of one simulated cloud: streets hold hundreds of plants and cars."""
 
 
 def open_objects(kind: str, where: str, options: DataOptions) -> ObjectDataset:
@@ -74,19 +76,23 @@ def open_instances(where: str, options: DataOptions, cutting: Cutting | None = N
     if kind not in KINDS or not inner:
         is_bag = Path(where).suffix in (".mcap", ".db3", ".bag") or (Path(where) / "metadata.yaml").is_file()
         kind, inner = ("bag" if is_bag else "folder"), where
-    if kind in (*OBJECTS, "s3dis-blocks") or inner == "objects":
+    if kind in (*OBJECTS, "s3dis-blocks") or inner.partition(":")[0] == "objects":
         raise ValueError(f"'instances:{where}': {kind} holds objects or blocks; name it without 'instances:'")
     data = open_one(f"{kind}:{inner}", options)
     label_set = load_label_set(options.label_set)
-    cutting = cutting or Cutting(
-        group=1 if kind == "folder" else options.per_scene if kind == "sim" else BAG_GROUP
-    )
+    cutting = cutting or _cutting(kind, options)
     root = Path(options.cache_dir) if options.cache_dir else cache_root()
     key = key_of(inner, data, label_set, cutting, own=kind in ("bag", "folder"))
-    file = root / "objects" / f"{Path(inner).stem}-{key}.npz"
+    file = root / "objects" / f"{Path(inner).stem.replace(':', '-')}-{key}.npz"
     if not file.is_file():
         cut_to_file(file, data, label_set, cutting)
     return read_objects(file)
+
+
+def _cutting(kind: str, options: DataOptions) -> Cutting:
+    if kind == "sim":
+        return Cutting(group=options.per_scene, tracks=False, most=SIM_MOST)
+    return Cutting(group=1 if kind == "folder" else BAG_GROUP)
 
 
 def open_all_objects(specs: str, options: DataOptions) -> JoinedObjects:

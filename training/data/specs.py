@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from .dataset import CloudDataset, Target
 from .plain_files import cache_root
 
 KINDS = {
-    "sim": "simulated clouds: sim:street, sim:drive or sim:room; single objects: sim:objects",
+    "sim": "simulated clouds: sim:street, sim:drive or sim:room; single objects: sim:objects; of 300: sim:room:300",
     "bag": "point clouds of a recording: bag:drive.mcap",
     "folder": "cloud files, labelled or not: folder:DIR",
     "nuscenes": "a nuScenes-format data set with lidarseg: nuscenes:DIR",
@@ -51,7 +51,7 @@ class DataOptions:
         topic: of a bag; empty takes its only one.
         cameras: give pictures with the clouds, where the kind of data has them.
         n_scenes, per_scene, seed, cache_dir: see ``simulation.SimulatedClouds``; for ``sim:objects`` shapes and
-            views of each.
+            views of each. ``sim:room:300`` has its own number of scenes.
         variant: of ScanObjectNN: ``bg``, ``only`` or ``hardest``.
         y_up: names of object files in which y is up (``object_files.open_object_files``).
     """
@@ -104,6 +104,11 @@ def open_one(spec: str, options: DataOptions) -> CloudDataset:
     where = where or options.root
     if kind not in KINDS:
         raise ValueError(f"'{spec}' names no data; use one of: " + "; ".join(KINDS.values()))
+    if kind == "sim" and ":" in where:
+        where, _, number = where.partition(":")
+        if not number.isdecimal():
+            raise ValueError(f"'{spec}': '{number}' is no number of scenes")
+        options = replace(options, n_scenes=int(number))
     if not where:
         raise ValueError(f"'{spec}' does not say where the data is; write {kind}:WHERE or data_root=WHERE")
     if kind in OBJECTS or (kind, where) == ("sim", "objects"):
