@@ -23,6 +23,11 @@ UNLABELED = 65535
 
 UNLABELED_COLOR = (90, 90, 90)
 
+GROUNDS = ("road", "sidewalk", "terrain", "floor", "wall", "ceiling")
+"""Classes of the label sets that are not made of single objects."""
+MASSES = ("building", "vegetation")
+"""Classes whose objects only instance ids tell apart."""
+
 
 @dataclass(frozen=True)
 class LabelSet:

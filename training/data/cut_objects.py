@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.object_contract import object_points
-from pc_perception.labels import LabelSet
+from pc_perception.labels import GROUNDS, MASSES, LabelSet
 from pc_perception.ops.clusters import euclidean_clusters
 
 from .dataset import CloudDataset
@@ -29,10 +29,6 @@ from .object_files import write_objects
 from .objects import check_share
 
 _log = logging.getLogger(__name__)
-GROUNDS = ("road", "sidewalk", "terrain", "floor", "wall", "ceiling")
-"""Classes of the label sets that are not made of single objects."""
-MASSES = ("building", "vegetation")
-"""Classes whose objects only instance ids tell apart."""
 
 
 @dataclass(frozen=True)
