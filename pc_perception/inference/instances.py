@@ -63,6 +63,10 @@ class InstanceOptions:
             )
 
 
+ROOM = InstanceOptions(0.1, 3.0, 30, 0.05, 2.5, 3.0, 20.0)
+"""For a camera in a room."""
+
+
 @dataclass(frozen=True)
 class Instances:
     """Objects of one sweep, the nearest first.

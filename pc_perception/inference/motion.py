@@ -41,7 +41,8 @@ class Motion:
         time_s = sweep_time(cloud)
         if time_s is None or not (self.linear.any() or self.angular.any()):
             return cloud
-        moved = np.cross(self.angular.astype(np.float32), cloud.xyz) + self.linear.astype(np.float32)
+        with np.errstate(invalid="ignore"):  # NaN and Inf stay what they are, or become NaN
+            moved = np.cross(self.angular.astype(np.float32), cloud.xyz) + self.linear.astype(np.float32)
         return replace(cloud, xyz=cloud.xyz + time_s[:, None] * moved)
 
 

@@ -24,6 +24,7 @@ from .stream import Timing, without_ego
 from .tracking import Tracker, TrackingOptions, Tracks
 
 UNKNOWN = "unknown"
+SCORE_THRESHOLD = 0.4
 MOVES_M_S = 1.0
 """From this speed on an object is taken to face where it goes."""
 
@@ -93,7 +94,7 @@ class ObjectOptions:
     """
 
     instances: InstanceOptions = field(default_factory=InstanceOptions)
-    score_threshold: float = 0.4
+    score_threshold: float = SCORE_THRESHOLD
     ego_box: tuple[float, float, float, float, float, float] | None = None
     undistort: bool = True
     complete: bool = True
@@ -104,8 +105,8 @@ class SweepObjects:
 
     Args:
         classifier: names the objects.
-        segmenter: where given, only points of its thing classes (all but ``GROUNDS`` and ``MASSES``) are clustered, each class
-            by itself; without it everything above the ground is.
+        segmenter: where given, only points of its things (all classes but ``GROUNDS`` and ``MASSES``) are clustered,
+            each class by itself; without it everything above the ground is.
     """
 
     def __init__(
@@ -143,7 +144,8 @@ class SweepObjects:
         classes, things = self._things(seen)
         watch.mark("segment")
         R = _level(cloud, T_fixed_cloud)
-        level = seen.xyz @ R.T.astype(np.float32)
+        with np.errstate(invalid="ignore"):  # NaN and Inf are left out later
+            level = seen.xyz @ R.T.astype(np.float32)
         found = find_instances(level, classes, things, options.instances)
         boxes = fit_boxes(level, found)
         watch.mark("cluster")

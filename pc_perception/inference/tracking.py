@@ -39,7 +39,7 @@ class TrackingOptions:
             that does not show them.
     """
 
-    position_m: float = 0.3
+    position_m: float = 0.5
     acceleration: float = 2.0
     first_speed: float = 8.0
     gate: float = 9.21

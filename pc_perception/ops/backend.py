@@ -113,6 +113,7 @@ def warm_up() -> None:
 def warm_up_all() -> None:
     """Do the same for every Numba kernel there is: what training and offline tools use as well."""
     from . import (
+        boxes,
         chamfer,
         clusters,
         grouping,
@@ -142,7 +143,8 @@ def warm_up_all() -> None:
     neighborhood = grouping.voxel_neighbors(voxels.coords, backend="numba")
     grouping.neighbor_max(features, neighborhood, backend="numba").sum().backward()
     range_image.range_image(xyz, (4, 16), backend="numba")
-    clusters.euclidean_clusters(xyz, 0.2, backend="numba")
+    parts = clusters.euclidean_clusters(xyz, 0.2, backend="numba")
+    boxes.level_boxes(xyz, parts, 64, backend="numba")
     plane.ground_plane(xyz, max_tilt=1.5, backend="numba")
     clouds = xyz.view(2, 32, 3).clone().requires_grad_()
     chamfer.chamfer_distance(clouds, clouds.detach() + 1, backend="numba").backward()
