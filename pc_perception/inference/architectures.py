@@ -8,16 +8,19 @@ from typing import Any
 
 from pc_perception.models.object_encoder import ORDERS, ObjectClassifier, ObjectEncoder
 from pc_perception.models.segmenters import SEGMENTERS, named, whole_numbers
+from pc_perception.models.voxel_objects import VoxelObjectEncoder
 
 from .contract import InputContract
 from .object_contract import ObjectContract
 
 Contract = InputContract | ObjectContract
 MAX_WIDTH, MAX_BLOCKS, MAX_PATCHES = 2048, 64, 4096
+HEADS = ("linear", "mlp3")
 
 CONTRACTS: dict[str, type[InputContract] | type[ObjectContract]] = {
     **dict.fromkeys(SEGMENTERS, InputContract),
     "ObjectClassifier": ObjectContract,
+    "VoxelObjectClassifier": ObjectContract,
 }
 """The contract that goes with each architecture."""
 
@@ -31,11 +34,25 @@ def build_network(name: str, arguments: Any, contract: Contract, n_classes: int)
     if name in SEGMENTERS and isinstance(contract, InputContract):
         architecture = SEGMENTERS[name]
         return architecture.build(contract.n_features, n_classes, architecture.check(arguments))
-    if name == "ObjectClassifier" and isinstance(contract, ObjectContract):
-        checked = dict(_object_arguments(arguments))
+    if name in CONTRACTS and isinstance(contract, ObjectContract):
+        on_voxels = name == "VoxelObjectClassifier"
+        checked = dict(_voxel_arguments(arguments) if on_voxels else _object_arguments(arguments))
         head = checked.pop("head", "mlp3")
-        return ObjectClassifier(ObjectEncoder(**checked), n_classes, head)
+        encoder = VoxelObjectEncoder(**checked) if on_voxels else ObjectEncoder(**checked)
+        return ObjectClassifier(encoder, n_classes, head)
     raise ValueError(f"architecture '{name}' is unknown to this version; it knows {', '.join(CONTRACTS)}")
+
+
+def _voxel_arguments(arguments: Any) -> Mapping[str, Any]:
+    scene = SEGMENTERS["SceneSegmenter"]
+    named(arguments, {*scene.lists, *scene.scalars, "grid", "head"}, "VoxelObjectEncoder")
+    scene.check({k: v for k, v in arguments.items() if k not in ("grid", "head")})
+    grid, head = arguments.get("grid", 0.05), arguments.get("head", "mlp3")
+    if not (type(grid) in (int, float) and 1e-3 <= grid <= 1):
+        raise ValueError(f"the architecture's grid must lie in 0.001 .. 1, got {grid}")
+    if head not in HEADS:
+        raise ValueError(f"the architecture's head must be one of {HEADS}, got {head}")
+    return arguments
 
 
 def _object_arguments(arguments: Any) -> Mapping[str, Any]:
@@ -50,7 +67,7 @@ def _object_arguments(arguments: Any) -> Mapping[str, Any]:
         **dict.fromkeys(("class_token", "causal", "skip_origin"), (False, True)),
         "order": tuple(ORDERS),
         "position": ("mlp", "sine"),
-        "head": ("linear", "mlp3"),
+        "head": HEADS,
     }
     known = {*sizes, *choices, "embed", "drop_path"}
     for name, value in named(arguments, known, "ObjectEncoder").items():

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from pc_perception.labels import LabelSet
 from pc_perception.models.object_encoder import ObjectClassifier, ObjectEncoder
+from pc_perception.models.voxel_objects import VoxelObjectEncoder
 
 from .architectures import CONTRACTS, Contract, build_network
 from .classifier import Classifier
@@ -111,7 +112,7 @@ def load_classifier(model: str | Path, device: str = "auto", precision: str = "a
     return loaded
 
 
-def load_object_encoder(model: str | Path, device: str = "auto") -> ObjectEncoder:
+def load_object_encoder(model: str | Path, device: str = "auto") -> ObjectEncoder | VoxelObjectEncoder:
     """Load the encoder of objects that a model file holds, alone or in a classifier, for features without labels.
 
     Raises:

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from pc_perception.cloud import PointCloud
 from pc_perception.models.object_encoder import ObjectClassifier, ObjectEncoder
+from pc_perception.models.voxel_objects import VoxelObjectEncoder
 from training.objects import ObjectBatch, ObjectSample, collate_objects, draw_object, object_label
 
 from .method import Task
@@ -27,6 +28,11 @@ from .segmentation import class_weights
 
 MODES = {"full": "mlp3", "mlp3": "mlp3", "linear": "linear"}
 """What is trained -> head: everything, or the head alone (with the class token, as in the published code)."""
+HOSTS = {
+    "patches": ("ObjectClassifier", ObjectEncoder),
+    "voxels": ("VoxelObjectClassifier", VoxelObjectEncoder),
+}
+"""What objects are encoded by -> architecture in the model file, class of the encoder."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,7 @@ class Classification:
 
     Attributes:
         mode: ``full``, ``mlp3`` or ``linear``.
+        host: ``patches`` (Point-MAE's transformer) or ``voxels`` (PointCSP's encoder).
         label_smoothing: of the cross-entropy; the published protocols use none.
         weight_cap: of the losses of rare classes, 1 / sqrt(frequency) with mean 1, at most this; 0 for no weights, as
             in the published protocols.
@@ -43,6 +50,7 @@ class Classification:
     """
 
     mode: str = "full"
+    host: str = "patches"
     label_smoothing: float = 0.0
     weight_cap: float = 0.0
     still: bool = False
@@ -55,10 +63,12 @@ class Classification:
                 f"method.mode must be one of {', '.join(MODES)}, label_smoothing lie in 0 .. 1 and weight_cap not"
                 f" be negative; got '{self.mode}', {self.label_smoothing}, {self.weight_cap}"
             )
+        if self.host not in HOSTS:
+            raise ValueError(f"method.host must be one of {', '.join(HOSTS)}; got '{self.host}'")
 
     def architecture(self, encoder: dict[str, Any]) -> dict[str, Any]:
         """Return what the model file says about its network."""
-        return {"name": "ObjectClassifier", "arguments": {**encoder, "head": MODES[self.mode]}}
+        return {"name": HOSTS[self.host][0], "arguments": {**encoder, "head": MODES[self.mode]}}
 
     def sample(self, cloud: PointCloud, rng: Generator, task: Task) -> ObjectSample:
         """Draw the points of one labelled object."""
@@ -71,7 +81,8 @@ class Classification:
 
     def build(self, task: Task, class_counts: NDArray[np.int64]) -> ClassificationModel:
         """Return the model with random weights."""
-        network = ObjectClassifier(ObjectEncoder(**task.encoder), task.n_classes, MODES[self.mode])
+        encoder = HOSTS[self.host][1](**task.encoder)
+        network = ObjectClassifier(encoder, task.n_classes, MODES[self.mode])
         weights = class_weights(class_counts, self.weight_cap) if self.weight_cap else np.ones(task.n_classes)
         return ClassificationModel(network, torch.from_numpy(weights).float(), self)
 
