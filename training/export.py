@@ -22,6 +22,9 @@ from pc_perception.labels import LabelSet
 from .settings import RunSettings
 
 NAME = "model.safetensors"
+"""The file of a run's last weights."""
+BEST = "best.safetensors"
+"""That of the weights that were best on validation, where a run has one."""
 _PLACES = ("cache_dir", "work_dir", "data_root", "init", "resume", "progress", "prepare_only")
 
 

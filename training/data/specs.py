@@ -47,7 +47,10 @@ class DataOptions:
         sequences: SemanticKITTI sequences; empty takes all that have labels.
         areas: S3DIS areas, such as 1,2,3,4,6; empty takes all that are there.
         split: official split, ``train``, ``val`` ..., or path of a list of ScanNet scenes; empty takes all scenes
-            and, of sets of objects, what one trains on.
+            and, of sets of objects, what one trains on. Objects without an official split (``objects``,
+            ``instances``, ``sim:objects``) have ``train``, ``validation`` and ``test`` by instance.
+        split_seed: of the split by instance.
+        per_class: training instances of each class in such a split; 0 for all.
         topic: of a bag; empty takes its only one.
         cameras: give pictures with the clouds, where the kind of data has them.
         n_scenes, per_scene, seed, cache_dir: see ``simulation.SimulatedClouds``; for ``sim:objects`` shapes and
@@ -64,6 +67,8 @@ class DataOptions:
     sequences: tuple[str, ...] = ()
     areas: tuple[str, ...] = ()
     split: str = ""
+    split_seed: int = 0
+    per_class: int = 0
     topic: str = ""
     cameras: bool = False
     n_scenes: int = 200

@@ -12,18 +12,15 @@ from typing import Any
 
 from pc_perception.inference.model_file import load_object_encoder
 from training.data.object_specs import open_all_objects
+from training.data.object_splits import SHARES, few_labels, split_by_instance
 from training.data.objects import ObjectDataset
 from training.data.specs import DataOptions
 from training.export import without_places
 from training.object_views import MODELNET40, ObjectView
 
 from .features import Describe, Described, describe_all, shape_statistics
-from .object_splits import few_labels, split_by_instance
 from .probes import CHOICES, SVM_C, Probe, ProbeResult, run_probe
 from .results import SeedRun, about, table, write_result
-
-SHARES = (0.65, 0.15, 0.2)
-"""Training, validation and test, where the data has no split of its own."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +102,7 @@ def _run(
 def _figures(found: ProbeResult) -> dict[str, Any]:
     story = asdict(found)
     del story["test"]["correct"]
+    story["test"]["confusion"] = story["test"]["confusion"].tolist()
     return story
 
 
