@@ -20,7 +20,7 @@ run = replace(
     classify,
     method=Classification(label_smoothing=0.1, weight_cap=3.0),
     label_set="objects16",
-    data="sim:objects:3000,instances:sim:street:250,instances:sim:room:200",
+    data="sim:objects:1500,instances:sim:street:100,instances:sim:room:80",
     data_shares=(0.4, 0.4, 0.2),
     per_scene=4,
     survey=4000,
