@@ -117,6 +117,7 @@ setup(
             "pc-train = training.run:main",
             "pc-evaluate = training.evaluate:main",
             "segment_node = ros2_nodes.segment_node:main",
+            "classify_node = ros2_nodes.classify_node:main",
             "simulated_sensor_node = ros2_nodes.simulated_sensor_node:main",
         ],
     },

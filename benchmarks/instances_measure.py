@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from pc_perception.geometry import inverse
-from pc_perception.inference.objects import ObjectsResult
+from pc_perception.inference.object_results import ObjectsResult
 from pc_perception.simulation.drive import DriveFrame
 
 CLASSES = {

@@ -13,7 +13,7 @@ from pc_perception.inference.object_messages import (
     instance_cloud,
     object_markers,
 )
-from pc_perception.inference.objects import ObjectsResult
+from pc_perception.inference.object_results import ObjectsResult
 from pc_perception.io.bags import BagWriter
 from pc_perception.io.message_types import new_message
 

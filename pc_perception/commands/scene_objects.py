@@ -19,7 +19,8 @@ from pc_perception.inference.instances import ROOM, InstanceOptions
 from pc_perception.inference.memory import keep_freed_memory
 from pc_perception.inference.model_choice import choose_model
 from pc_perception.inference.model_file import load_classifier, load_segmenter
-from pc_perception.inference.objects import SCORE_THRESHOLD, ObjectOptions, ObjectsResult, SweepObjects
+from pc_perception.inference.object_results import ObjectsResult
+from pc_perception.inference.objects import SCORE_THRESHOLD, ObjectOptions, SweepObjects
 from pc_perception.io.bags import BagReader
 from pc_perception.io.tf_tree import TransformTree
 

@@ -18,7 +18,7 @@ from pc_perception.geometry import rotation_to_quaternion
 from pc_perception.io.label_messages import New, set_header
 from pc_perception.labels import UNLABELED, UNLABELED_COLOR
 
-from .objects import ObjectsResult
+from .object_results import ObjectsResult
 
 DETECTIONS = "vision_msgs/msg/Detection3DArray"
 MARKERS = "visualization_msgs/msg/MarkerArray"

@@ -13,71 +13,20 @@ from numpy.typing import NDArray
 
 from pc_perception.cloud import PointCloud
 from pc_perception.geometry import R_BODY_OPTICAL
-from pc_perception.labels import GROUNDS, MASSES, UNLABELED, LabelSet
+from pc_perception.labels import GROUNDS, MASSES, UNLABELED
 
 from .boxes import complete_boxes, fit_boxes
 from .classifier import Classifier
 from .instances import InstanceOptions, Instances, find_instances
 from .motion import SweepMotion, sweep_time
+from .object_results import UNKNOWN, ObjectsResult
 from .segmenter import Segmenter
 from .stream import Timing, without_ego
 from .tracking import Tracker, TrackingOptions, Tracks
 
-UNKNOWN = "unknown"
 SCORE_THRESHOLD = 0.4
 MOVES_M_S = 1.0
 """From this speed on an object is taken to face where it goes."""
-
-
-@dataclass(frozen=True)
-class ObjectsResult:
-    """The K objects of one sweep, the nearest first.
-
-    Attributes:
-        index: (N,) int64, row 0 .. K-1 of every input point's object, in input order; -1 where it has none.
-        T_cloud_box: (K, 4, 4) float64, pose of each box's centre in the cloud's frame; x along the length, z up.
-        sizes: (K, 3) float64, length, width, height, metres.
-        labels: (K,) uint16, ids of ``label_set``; ``UNLABELED`` where no class is sure enough ("unknown").
-        scores: (K, C) float32, class probabilities over the track's last sweeps; all 0 where nothing is known.
-        track_ids: (K,) int64, from 1 on, the same for the same object from sweep to sweep.
-        confirmed: (K,) bool, False for objects seen in too few sweeps to be sure of.
-        velocities: (K, 3) float64, m/s over ground, in the cloud's axes; NaN until confirmed.
-        label_set: names and colours.
-        milliseconds: wall time of the stages.
-    """
-
-    index: NDArray[np.int64]
-    T_cloud_box: NDArray[np.float64]
-    sizes: NDArray[np.float64]
-    labels: NDArray[np.uint16]
-    scores: NDArray[np.float32]
-    track_ids: NDArray[np.int64]
-    confirmed: NDArray[np.bool_]
-    velocities: NDArray[np.float64]
-    label_set: LabelSet
-    milliseconds: dict[str, float]
-
-    def __len__(self) -> int:
-        return len(self.track_ids)
-
-    def name(self, row: int) -> str:
-        """Return the class of an object, ``unknown`` where none is sure enough."""
-        label = self.labels[row]
-        return UNKNOWN if label == UNLABELED else self.label_set.classes[label]
-
-    def points(self, row: int) -> NDArray[np.int64]:
-        """Return which input points are an object's."""
-        return np.flatnonzero(self.index == row)
-
-    @property
-    def instance(self) -> NDArray[np.uint32]:
-        """(N,) track id of every input point's object, 0 where it has none."""
-        return np.append(self.track_ids, 0)[self.index].astype(np.uint32)
-
-    @property
-    def total_ms(self) -> float:
-        """Wall time from cloud to objects."""
-        return sum(self.milliseconds.values())
 
 
 @dataclass(frozen=True)
@@ -103,6 +52,8 @@ class ObjectOptions:
 class SweepObjects:
     """Objects of one sensor's sweeps, tracked. Not thread-safe: one per worker.
 
+    ``options`` may be replaced between sweeps, from another thread too.
+
     Args:
         classifier: names the objects.
         segmenter: where given, only points of its things (all classes but ``GROUNDS`` and ``MASSES``) are clustered,
@@ -120,7 +71,7 @@ class SweepObjects:
         self.options = options or ObjectOptions()
         self.timing = Timing()
         self._tracker = Tracker(len(classifier.label_set), tracking)
-        self._motion = SweepMotion()
+        self._motion, self._placed = SweepMotion(), False
 
     def forget(self) -> None:
         """End all tracks."""
@@ -133,9 +84,13 @@ class SweepObjects:
         Args:
             cloud: N points; z up, or a camera's optical frame (held level) unless ``T_fixed_cloud`` says more.
             T_fixed_cloud: (4, 4) pose of the cloud's frame, at its stamp, in a frame that stands still and has z
-                up. Without it objects are tracked in the sensor's own frame: velocities are relative to it.
+                up. Without it objects are tracked in the sensor's own frame: velocities are relative to it. Where
+                it comes or goes between two sweeps, all tracks end.
         """
         options, watch = self.options, _Watch()
+        if self._placed != (T_fixed_cloud is not None):
+            self.forget()  # positions in another frame say nothing
+        self._placed = T_fixed_cloud is not None
         seen = without_ego(cloud, options.ego_box)
         motion = self._motion(cloud.stamp_ns, T_fixed_cloud)
         if options.undistort:

@@ -16,7 +16,8 @@ from pc_perception.inference.classifier import Classifier
 from pc_perception.inference.instances import InstanceOptions, find_instances
 from pc_perception.inference.model_file import load_classifier
 from pc_perception.inference.motion import SweepMotion
-from pc_perception.inference.objects import ObjectOptions, ObjectsResult, SweepObjects
+from pc_perception.inference.object_results import ObjectsResult
+from pc_perception.inference.objects import ObjectOptions, SweepObjects
 from pc_perception.labels import UNLABELED
 from pc_perception.simulation.drive import DriveFrame, simulate_drive
 from pc_perception.simulation.lidar import SpinningLidar
@@ -225,6 +226,13 @@ def test_clock_that_goes_back_and_stamps_of_zero(classifier: Classifier) -> None
     last = sweeps(replace(cloud, stamp_ns=0), np.eye(4))
     assert last.confirmed.all()
     assert np.isnan(last.velocities).all()
+
+
+def test_tracks_end_when_the_pose_comes_or_goes(classifier: Classifier) -> None:
+    sweeps, cloud = SweepObjects(classifier), scene(np.array([[5.0, 0.0]]))
+    poses = [None, None, np.eye(4), np.eye(4), None]
+    found = [sweeps(replace(cloud, stamp_ns=START_NS + i * PERIOD_NS), T) for i, T in enumerate(poses)]
+    assert [int(r.track_ids[0]) for r in found] == [1, 1, 2, 2, 3]
 
 
 def test_options_are_checked() -> None:
