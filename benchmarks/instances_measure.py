@@ -81,7 +81,6 @@ class Score:
     least_points: int = 10
     asked: Counter[str] = field(default_factory=Counter)
     found: Counter[str] = field(default_factory=Counter)
-    masked: int = 0
     claimed: int = 0
     right: int = 0
     switches: int = 0
@@ -96,7 +95,8 @@ class Score:
             if not self._counts(truth):
                 continue
             self.asked[truth.name] += 1
-            self.masked += truth.points is not None and _best_overlap(result.index, truth.points) > 0.5
+            if truth.points is not None:
+                self.errors["mask_recall"].append(float(_best_overlap(result.index, truth.points) > 0.5))
             if t in match:
                 self.found[truth.name] += 1
                 self._compare(result, match[t], truth)
@@ -144,10 +144,11 @@ class Score:
     def figures(self) -> dict[str, float]:
         """Return the drive's figures: shares, medians of errors, switches for each 100 sightings."""
         asked, found = sum(self.asked.values()), sum(self.found.values())
-        shares = {"recall": found / max(asked, 1), "mask_recall": self.masked / max(asked, 1)}
-        shares["precision"] = self.right / self.claimed if self.claimed else float("nan")
-        shares["switches_100"] = 100 * self.switches / max(found, 1)
-        means = {k: float(np.mean(self.errors[k])) for k in ("class", "unknown") if self.errors[k]}
+        shares = {"recall": found / max(asked, 1), "switches_100": 100 * self.switches / max(found, 1)}
+        if self.claimed:
+            shares["precision"] = self.right / self.claimed
+        of_each = ("mask_recall", "class", "unknown")
+        means = {k: float(np.mean(self.errors[k])) for k in of_each if self.errors[k]}
         medians = {k: float(np.median(v)) for k, v in self.errors.items() if k not in means and v}
         return {**shares, **means, **medians, "asked": asked}
 
