@@ -44,6 +44,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_segment(commands.add_parser("segment", help="label a file, a folder of clouds or a bag"))
     _add_classify(commands.add_parser("classify", help="name single objects, or the objects of scenes"))
+    _add_complete(commands.add_parser("complete", help="draw the whole of an object seen from one side"))
+    _add_generate(commands.add_parser("generate", help="make new shapes of a class"))
     _add_demo(commands.add_parser("demo", help="simulate a short drive, label it, leave pictures"))
     _add_simulate(commands.add_parser("simulate", help="write simulated labelled data"))
     inspect = commands.add_parser("inspect", help="print what a model file says about itself")
@@ -102,6 +104,30 @@ def _add_classify(parser: argparse.ArgumentParser) -> None:
         "--score-threshold", type=float, metavar="S", help="less sure objects are unknown (default: 0.4)"
     )
     parser.set_defaults(run=_classify)
+
+
+def _add_complete(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", type=Path, help="file with the cloud of one object, upright, seen from its origin")
+    _add_shapes(parser)
+    parser.add_argument("--out", type=Path, required=True, help="mesh to write, .ply or .obj")
+    parser.add_argument("--picture", type=Path, metavar="P.png", help="draw the cloud and the whole shape")
+    parser.add_argument("--columns", type=int, help="columns of a .bin, .npy or text table")
+    parser.set_defaults(run=_complete)
+
+
+def _add_generate(parser: argparse.ArgumentParser) -> None:
+    _add_shapes(parser)
+    parser.add_argument("-n", type=int, default=16, help="how many (default: 16)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for meshes and a picture of them")
+    parser.add_argument("--guidance", type=float, help="how much to keep to the class, 0 or more")
+    parser.set_defaults(run=_generate)
+
+
+def _add_shapes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="shapes", help="a model file of shapes (default: the shipped one)")
+    parser.add_argument("--class", dest="class_name", help="what it is to be, chair for example (default: any)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
@@ -167,6 +193,29 @@ def _classify(a: argparse.Namespace) -> None:
     from pc_perception.commands import classify
 
     classify.run(a.path, **common)
+
+
+def _complete(a: argparse.Namespace) -> None:
+    from pc_perception.commands import complete
+
+    complete.run(
+        a.path,
+        model=a.model,
+        out=a.out,
+        picture=a.picture,
+        class_name=a.class_name,
+        seed=a.seed,
+        device=a.device,
+        columns=a.columns,
+    )
+
+
+def _generate(a: argparse.Namespace) -> None:
+    from pc_perception.commands import generate
+
+    generate.run(
+        a.out, model=a.model, class_name=a.class_name, n=a.n, seed=a.seed, guidance=a.guidance, device=a.device
+    )
 
 
 def _demo(a: argparse.Namespace) -> None:

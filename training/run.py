@@ -109,7 +109,7 @@ def _labels(run: RunSettings, parts: Sequence[Any]) -> Any:
 
     from .objects import labels_of_data
 
-    if run.method.task == "classification":
+    if run.method.task in ("classification", "shapes"):
         return labels_of_data(parts, run.label_set)
     return load_label_set(run.label_set) if run.label_set else None
 

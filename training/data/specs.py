@@ -27,7 +27,11 @@ KINDS = {
     "scanobjectnn": "ScanObjectNN: scanobjectnn:DIR variant=hardest",
     "shapenet55": "ShapeNet-55: shapenet55:DIR",
     "shapenetpart": "ShapeNetPart: shapenetpart:DIR",
+    "shapes": "closed procedural shapes with their occupancy: shapes:all or shapes:chair+table",
+    "analytic": "spheres, boxes and tori with their occupancy: analytic:all",
 }
+FIELDS = ("shapes", "analytic")
+"""Kinds whose clouds are whole shapes and come with occupancy."""
 OBJECTS = ("objects", "instances", "modelnet40", "scanobjectnn", "shapenet55", "shapenetpart")
 """Kinds whose clouds are single objects, as is ``sim:objects``."""
 
@@ -54,7 +58,7 @@ class DataOptions:
         topic: of a bag; empty takes its only one.
         cameras: give pictures with the clouds, where the kind of data has them.
         n_scenes, per_scene, seed, cache_dir: see ``simulation.SimulatedClouds``; for ``sim:objects`` shapes and
-            views of each. ``sim:room:300`` has its own number of scenes.
+            views of each; for ``shapes`` how many. ``sim:room:300`` has its own number of scenes.
         variant: of ScanObjectNN: ``bg``, ``only`` or ``hardest``.
         y_up: names of object files in which y is up (``object_files.open_object_files``).
     """
@@ -116,6 +120,13 @@ def open_one(spec: str, options: DataOptions) -> CloudDataset:
         options = replace(options, n_scenes=int(number))
     if not where:
         raise ValueError(f"'{spec}' does not say where the data is; write {kind}:WHERE or data_root=WHERE")
+    if kind in FIELDS:
+        from .fields import open_fields
+
+        split = options.split or "train"
+        return open_fields(
+            f"{kind}:{where}", split, options.n_scenes, options.seed, cache_dir=options.cache_dir, progress=True
+        )
     if kind in OBJECTS or (kind, where) == ("sim", "objects"):
         from .object_specs import open_objects
 
