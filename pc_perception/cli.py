@@ -107,7 +107,9 @@ def _add_classify(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_complete(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", type=Path, help="file with the cloud of one object, upright, seen from its origin")
+    parser.add_argument(
+        "path", type=Path, help="file with the cloud of one object, upright, seen from its origin"
+    )
     _add_shapes(parser)
     parser.add_argument("--out", type=Path, required=True, help="mesh to write, .ply or .obj")
     parser.add_argument("--picture", type=Path, metavar="P.png", help="draw the cloud and the whole shape")
@@ -119,13 +121,15 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     _add_shapes(parser)
     parser.add_argument("-n", type=int, default=16, help="how many (default: 16)")
     parser.add_argument("--out", type=Path, required=True, help="folder for meshes and a picture of them")
-    parser.add_argument("--guidance", type=float, help="how much to keep to the class, 0 or more")
+    parser.add_argument("--guidance", type=float, default=1.0, help="to the class, 0 or more (default: 1)")
     parser.set_defaults(run=_generate)
 
 
 def _add_shapes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="shapes", help="a model file of shapes (default: the shipped one)")
-    parser.add_argument("--class", dest="class_name", help="what it is to be, chair for example (default: any)")
+    parser.add_argument(
+        "--class", dest="class_name", help="what it is to be, chair for example (default: any)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
 
@@ -214,7 +218,13 @@ def _generate(a: argparse.Namespace) -> None:
     from pc_perception.commands import generate
 
     generate.run(
-        a.out, model=a.model, class_name=a.class_name, n=a.n, seed=a.seed, guidance=a.guidance, device=a.device
+        a.out,
+        model=a.model,
+        class_name=a.class_name,
+        n=a.n,
+        seed=a.seed,
+        guidance=a.guidance,
+        device=a.device,
     )
 
 

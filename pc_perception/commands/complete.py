@@ -39,7 +39,9 @@ def run(
     cloud = clouds[0].cloud
     found = shapes.complete(cloud, seed, class_name=class_name)
     if not len(found.mesh.faces):
-        raise ValueError(f"the shape drawn for '{path}' came out empty; try another --seed or name its --class")
+        raise ValueError(
+            f"the shape drawn for '{path}' came out empty; try another --seed or name its --class"
+        )
     write_mesh(out, found.mesh)
     size = np.ptp(found.mesh.vertices, axis=0)
     n_patches = shapes.network.tokenizer.n_patches

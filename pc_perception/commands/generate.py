@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from pc_perception.inference.model_file import load_shapes
+from pc_perception.inference.shapes import GUIDANCE
 from pc_perception.io.meshes import write_mesh
 
 
@@ -17,7 +18,7 @@ def run(
     class_name: str | None = None,
     n: int = 16,
     seed: int = 0,
-    guidance: float | None = None,
+    guidance: float = GUIDANCE,
     device: str = "auto",
 ) -> None:
     """Write ``out/<class>_<number>.ply``, in the cube -1 .. 1, and ``out/<class>.png``.
@@ -29,8 +30,7 @@ def run(
 
     shapes = load_shapes(model, device)
     start = time.perf_counter()
-    more = {} if guidance is None else {"guidance": guidance}
-    meshes = shapes.generate(class_name, n, seed, **more)
+    meshes = shapes.generate(class_name, n, seed, guidance=guidance)
     seconds = time.perf_counter() - start
     stem = class_name or "shape"
     out.mkdir(parents=True, exist_ok=True)

@@ -86,7 +86,7 @@ class ShapeContract:
 
 
 def box_placement(xyz: NDArray, yaw: float = 0.0) -> Placement:
-    """Return the cube of a whole shape (n, 3) that faces ``yaw``: about its bounding box, as wide as its longest side."""
+    """Return the cube of a whole shape (n, 3) that faces ``yaw``: about its bounding box, as wide as that is."""
     turned = xyz.astype(np.float64) @ rotation_z(yaw)
     low, high = turned.min(0), turned.max(0)
     return Placement(rotation_z(yaw) @ ((low + high) / 2), float((high - low).max()) / 2, yaw)

@@ -22,9 +22,10 @@ from pc_perception.ops.parallel import team
 
 from .meshing import extract_mesh
 from .partial_view import PartialView, choose_placement
-from .shape_contract import Placement, ShapeContract
+from .shape_contract import Placement, ShapeContract, box_placement
 
 RESOLUTION = 64
+GUIDANCE = 1.0
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class ShapeModel:
         n: int = 1,
         seed: int = 0,
         *,
-        guidance: float = 1.0,
+        guidance: float = GUIDANCE,
         resolution: int = RESOLUTION,
         decoding: Decoding | None = None,
     ) -> list[Mesh]:
@@ -137,8 +138,6 @@ class ShapeModel:
         Raises:
             ValueError: too few points.
         """
-        from .shape_contract import box_placement
-
         points = self.contract.points(cloud, self.network.tokenizer.n_patches)
         placement = box_placement(points)
         with torch.inference_mode(), team():

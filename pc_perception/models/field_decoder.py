@@ -9,12 +9,13 @@ learned before surfaces are where they should be. The MLP's width is free; no we
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from .fourier import N_FEATURES, fourier_features
-
 
 N_QUADRICS = 8
 REACH = 0.2
@@ -66,14 +67,12 @@ def quadric_terms(xyz: Tensor) -> Tensor:
 
 
 def _layers(sizes: list[int]) -> nn.Sequential:
-    pairs = zip(sizes[:-1], sizes[1:], strict=True)
-    return nn.Sequential(
-        *(layer for a, b in pairs for layer in (nn.Linear(a, b), nn.ReLU(inplace=True)))
-    )
+    pairs = pairwise(sizes)
+    return nn.Sequential(*(layer for a, b in pairs for layer in (nn.Linear(a, b), nn.ReLU(inplace=True))))
 
 
 def field_iou(logits: Tensor, occupied: Tensor) -> Tensor:
-    """Return (B,) intersection over union of predicted (logit >= 0) and true occupancy, each (B, Q); 1 if both empty."""
+    """Return the (B,) intersection over union of predicted (logit >= 0) and true (B, Q) occupancy, 1 without any."""
     found, truth = logits >= 0, occupied > 0.5
     union = (found | truth).sum(-1)
     return torch.where(union > 0, (found & truth).sum(-1) / union.clamp(min=1), torch.ones_like(union))

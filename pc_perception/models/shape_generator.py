@@ -76,9 +76,7 @@ class TokenGenerator(nn.Module):
         n_codes: of the tokenizer.
     """
 
-    def __init__(
-        self, n_inputs: int, width: int, depth: int, heads: int, n_slots: int, n_codes: int
-    ) -> None:
+    def __init__(self, n_inputs: int, width: int, depth: int, heads: int, n_slots: int, n_codes: int) -> None:
         super().__init__()
         self.enter = Linear(n_inputs, width)
         self.position = FourierPosition(width)
@@ -161,7 +159,8 @@ class ShapeNetwork(nn.Module):
             (B, 1 + K, C).
         """
         encoder = self.encoder
-        assert encoder.class_token is not None and encoder.class_position is not None
+        assert encoder.class_token is not None
+        assert encoder.class_position is not None
         named = self.classes(labels.clamp(min=0))[:, None]
         first = torch.where((labels >= 0)[:, None, None], named, encoder.class_token)
         place = encoder.class_position.expand(len(first), -1, -1)

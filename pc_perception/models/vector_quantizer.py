@@ -54,6 +54,7 @@ class VectorQuantizer(nn.Module):
             raise ValueError(f"codes are updated by one of {', '.join(UPDATES)}, not by '{update}'")
         self.update, self.decay = update, decay
         self.embedding = nn.Parameter(torch.randn(n_codes, width), requires_grad=update == "gradient")
+        # Lately; a restarted code counts as used evenly, which gives it time to find features.
         self.register_buffer("usage", torch.zeros(n_codes))
         self.register_buffer("total", torch.zeros(n_codes, width))
 
@@ -78,12 +79,6 @@ class VectorQuantizer(nn.Module):
     def lookup(self, ids: Tensor) -> Tensor:
         """Return the (..., D) codes of (...,) ids."""
         return self.embedding[ids]
-
-    @torch.no_grad()
-    def perplexity(self) -> Tensor:
-        """Return exp(entropy) of how the features were lately spread over the codes, 1 .. n_codes."""
-        share = self.usage / self.usage.sum().clamp(min=1e-12)
-        return (-(share * share.clamp(min=1e-12).log()).sum()).exp()
 
     @torch.no_grad()
     def _follow(self, flat: Tensor, ids: Tensor) -> None:

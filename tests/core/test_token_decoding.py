@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -59,7 +60,7 @@ def test_it_ends_after_its_rounds_and_leaves_known_tokens_alone(
     seen = tokens_of(n_seen)
     found = decode(network, seen, ANY, G - n_seen, Decoding(steps))
     assert len(rounds) == min(steps, G - n_seen)
-    assert all(a > b for a, b in zip(rounds, rounds[1:], strict=False))
+    assert all(a > b for a, b in pairwise(rounds))
     assert found.ids.shape == (2, G)
     assert int(found.ids.min()) >= 0
     assert int(found.ids.max()) < V
@@ -73,7 +74,7 @@ def test_one_round_is_one_draw(network: ShapeNetwork) -> None:
     drawn, sure = draw_slots(network, tokens_of(4), ANY, 12, how, torch.Generator().manual_seed(3))
     assert torch.equal(one.ids[:, 4:], drawn.ids)
     assert torch.equal(one.bins[:, 4:], drawn.bins)
-    assert float(sure.max()) < 0
+    assert bool((sure < 0).all())
 
 
 def test_without_temperature_the_seed_changes_nothing(network: ShapeNetwork) -> None:

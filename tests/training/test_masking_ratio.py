@@ -2,6 +2,7 @@
 """The share of tokens that is hidden (point_mge.md, section 6, check 4): published values, distribution, counts."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -32,9 +33,9 @@ def test_the_sliding_ratio_is_a_truncated_normal(fraction: float) -> None:
 def test_the_mean_never_falls(kind: str) -> None:
     u = (np.arange(500) + 0.5) / 500
     means = [MaskingRatio(kind).at(t, u).mean() for t in np.linspace(0, 1, 21)]
-    assert all(b >= a - 1e-12 for a, b in zip(means, means[1:], strict=False))
+    assert all(b >= a - 1e-12 for a, b in pairwise(means))
     assert (means[-1] > means[0] + 0.1) == (kind != "constant")
-    assert 0.5 <= min(means)
+    assert min(means) >= 0.5
     assert max(means) <= 1
 
 

@@ -15,9 +15,7 @@ from training.methods.point_mge import PointMge
 from training.settings import RunSettings
 
 run = RunSettings(
-    method=PointMge(
-        tokenizer="work_dirs/point_mge_tokenizer/model.safetensors", width=128, depth=3, heads=4
-    ),
+    method=PointMge(tokenizer="work_dirs/point_mge_tokenizer/model.safetensors", width=128, depth=3, heads=4),
     contract=ShapeContract(n_points=2048),
     encoder={
         "n_patches": 64,

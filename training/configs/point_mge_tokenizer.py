@@ -26,6 +26,7 @@ run = RunSettings(
         "embed": [32, 64, 96],
         "n_codes": 512,
         "code_width": 32,
+        "decay": 0.95,
         "hidden": 128,
         "field_depth": 2,
     },

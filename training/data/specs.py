@@ -125,7 +125,12 @@ def open_one(spec: str, options: DataOptions) -> CloudDataset:
 
         split = options.split or "train"
         return open_fields(
-            f"{kind}:{where}", split, options.n_scenes, options.seed, cache_dir=options.cache_dir, progress=True
+            f"{kind}:{where}",
+            split,
+            options.n_scenes,
+            options.seed,
+            cache_dir=options.cache_dir,
+            progress=True,
         )
     if kind in OBJECTS or (kind, where) == ("sim", "objects"):
         from .object_specs import open_objects

@@ -42,7 +42,12 @@ class MaskingRatio:
         if self.kind not in KINDS:
             raise ValueError(f"a masking ratio is one of {', '.join(KINDS)}; got '{self.kind}'")
         shares = (self.start, self.end, self.least, self.beta)
-        if not all(0 < s <= 1 for s in shares) or not self.least < 1 or self.deviation <= 0 or self.power <= 0:
+        if (
+            not all(0 < s <= 1 for s in shares)
+            or not self.least < 1
+            or self.deviation <= 0
+            or self.power <= 0
+        ):
             raise ValueError(f"ratios must lie in 0 .. 1, deviation and power be positive; got {self}")
 
     def center(self, fraction: float) -> float:

@@ -18,6 +18,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pc_perception.models.codebook import perplexity
 from pc_perception.models.field_decoder import field_iou, occupancy_loss
 from pc_perception.models.shape_tokenizer import ShapeTokenizer
 from training.shape_fields import FieldBatch, FieldRecord, FieldSample, collate_fields, draw_field
@@ -26,7 +27,7 @@ from .method import Task
 from .model import TrainingModel
 
 LEAST_PERPLEXITY = 4.0
-"""A codebook that features are spread over less than this has collapsed."""
+"""A codebook has collapsed when a batch is spread over less than this."""
 PATIENCE = 100
 """Steps that a collapsed codebook is given to recover by its restarts."""
 
@@ -78,12 +79,13 @@ class PointMgeTokenizerModel(TrainingModel):
     def __init__(self, tokenizer: ShapeTokenizer, settings: PointMgeTokenizer) -> None:
         super().__init__()
         self.tokenizer, self.settings = tokenizer, settings
-        self.collapsed = 0
+        self.used, self.collapsed = torch.tensor(torch.inf), 0
 
     def losses(self, batch: FieldBatch) -> dict[str, Tensor]:
-        """Return the losses, the IoU at places anywhere, and how many codes are in use."""
+        """Return the losses, the IoU at places anywhere, and how evenly the codes are used."""
         logits, found = self.tokenizer(batch.points, batch.queries.flatten(1, 2))
         vol, near = logits.unflatten(1, (2, -1)).unbind(1)
+        self.used = perplexity(found.ids.flatten(), self.tokenizer.n_codes)
         sigma = self.tokenizer.field_decoder.log_sigma
         return {
             "loss_vol": occupancy_loss(vol, batch.occupied[:, 0]),
@@ -91,7 +93,7 @@ class PointMgeTokenizerModel(TrainingModel):
             "loss_vq": found.loss,
             "loss_sigma": self.settings.spread * sigma.exp().mean(),
             "iou": field_iou(vol.detach(), batch.occupied[:, 0]).mean(),
-            "perplexity": self.tokenizer.quantizer.perplexity(),
+            "perplexity": self.used,
         }
 
     def after_step(self, fraction: float) -> None:
@@ -100,11 +102,11 @@ class PointMgeTokenizerModel(TrainingModel):
         Raises:
             ValueError: it has.
         """
-        used = float(self.tokenizer.quantizer.perplexity())
+        used = float(self.used)
         self.collapsed = self.collapsed + 1 if used < LEAST_PERPLEXITY else 0
         if self.collapsed >= PATIENCE:
             raise ValueError(
-                f"the codebook has collapsed: for {PATIENCE} steps features were spread over {used:.1f} of "
+                f"the codebook has collapsed: for {PATIENCE} steps batches were spread over {used:.1f} of "
                 f"{self.tokenizer.n_codes} codes, restarts included; lower lr, or use encoder.update=ema"
             )
 
