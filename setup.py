@@ -25,6 +25,7 @@ open3d = [
 las = ["laspy>=2.4", "lazrs>=0.5"]
 nuscenes = ["nuscenes-devkit>=1.1.11"]  # caps numpy < 2
 calibration = ["opencv-python-headless>=4.8"]
+shapes = ["scikit-image>=0.22"]  # marching cubes
 image = ["transformers>=5.23,<6"]  # ResNet-50 and ViT-S/16; runs without torchvision
 train = [
     "mmengine-lite>=0.10.4",
@@ -100,13 +101,14 @@ setup(
         "nuscenes": nuscenes,
         "calibration": calibration,
         "image": image,
+        "shapes": shapes,
         "fla": ["flash-linear-attention>=0.5"],  # on CUDA, where PC_PERCEPTION_BACKEND=fla asks for it
         "train": train,
         "test": test,
         "lint": lint,
         "ros-test": ros_test,
         "demo": open3d,
-        "dev": [*open3d, *las, *nuscenes, *calibration, *image, *train, *test, *lint],
+        "dev": [*open3d, *las, *nuscenes, *calibration, *image, *shapes, *train, *test, *lint],
     },
     entry_points={
         "console_scripts": [
@@ -115,6 +117,7 @@ setup(
             "pc-train = training.run:main",
             "pc-evaluate = training.evaluate:main",
             "segment_node = ros2_nodes.segment_node:main",
+            "classify_node = ros2_nodes.classify_node:main",
             "rgbd_node = ros2_nodes.rgbd_node:main",
             "fuse_node = ros2_nodes.fuse_node:main",
             "calibrate_node = ros2_nodes.calibrate_node:main",

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.jobs import run_stages
 from benchmarks.pointcsp_page import write_page
 
 SEEDS = (0, 1, 2)
@@ -155,10 +155,8 @@ def work(job: Job, work_dir: Path, scale: float, deadline: float) -> dict[str, A
 def do_all(work_dir: Path, scale: float, workers: int, deadline: float) -> Iterator[dict[str, Any]]:
     """Do all stages; yield what was measured of each run."""
     work_dir.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for stage in stages():
-            more = ([value] * len(stage) for value in (work_dir, scale, deadline))
-            yield from (found for found in pool.map(work, stage, *more) if found)
+    do = partial(work, work_dir=work_dir, scale=scale, deadline=deadline)
+    yield from run_stages(stages(), do, workers)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

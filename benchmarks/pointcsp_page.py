@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks import jobs
 from benchmarks.machine import describe_machine
-from training.metrics import mean_std
 from training.settings import read_config
 
 Results = Sequence[dict[str, Any]]
@@ -35,19 +35,19 @@ def write_page(page: Path, work_dir: Path, results: Results, command: str, minut
     blocks = [
         _head(command, minutes, len(SEEDS)),
         "## Arms\n\nmIoU on held-out scenes, one at a time, by the share of training clouds with labels.\n",
-        _table(
+        jobs.table(
             ["arm", *(f"{s:.0%} of labels" for s in SHARES)],
             [[name, *(_spread(arm(name, s), "single") for s in SHARES)] for name in ARMS],
         ),
         "\nWith all labels: two styles of furnishing, and real rooms as a check (the classes that they have).\n",
-        _table(
+        jobs.table(
             ["arm", "homes", "places of work", *real],
             [[n, *(_spread(arm(n, 1.0), k) for k in ("home", "work", *real))] for n in ARMS],
         ),
         "\n## One scene at a time, or in sequence\n",
         "What a model loses when its scenes come one by one instead of as one shuffled sequence of "
         "6 (mIoU, all labels).\n",
-        _table(
+        jobs.table(
             ["arm", "in sequence", "one at a time", "difference"],
             [
                 [
@@ -61,30 +61,24 @@ def write_page(page: Path, work_dir: Path, results: Results, command: str, minut
         ),
         "\n## Frozen encoders\n\nLinear probe: mean class accuracy of a logistic regression on voxel features. "
         "Retrieval: how often the nearest class mean of another scene is of the same class.\n",
-        _table(
+        jobs.table(
             ["encoder", "linear probe", "retrieval"],
             [["random weights", *_frozen(by_order[CHOSEN], "random")]]
             + [[f"pre-trained, `{o}`", *_frozen(found, "trained")] for o, found in by_order.items()],
         ),
         f"\n![features of held-out scenes, by class](../images/{picture.name})\n",
         "\n## Orders and batch sizes\n\nFine-tuned with SPD from CSP with 10 % of labels, mIoU one at a time.\n",
-        _table(
+        jobs.table(
             ["csp_order", "mIoU"],
             [[f"`{o}`", _spread(_ordered(tunings, o), "single")] for o in ORDERS],
         ),
         "\n",
-        _table(
+        jobs.table(
             ["batch (as many samples seen)", "mIoU"],
             [[str(b), _spread(_batched(tunings, b), "single")] for b in (1, 4, 16)],
         ),
     ]
-    page.parent.mkdir(parents=True, exist_ok=True)
-    notes = page.read_text().split(NOTES)[1] if page.exists() and NOTES in page.read_text() else "\n"
-    page.write_text("\n".join(blocks) + "\n" + NOTES + notes)
-
-
-MISSING = "not measured"
-NOTES = "<!-- what we make of it; written by hand, kept when the tables are made anew -->"
+    jobs.write_page(page, blocks)
 
 
 def _head(command: str, minutes: float, n_seeds: int) -> str:
@@ -103,33 +97,16 @@ def _head(command: str, minutes: float, n_seeds: int) -> str:
     )
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    rows = list(rows)
-    if all(cell == MISSING for row in rows for cell in row[1:]):
-        return "Not measured yet."
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def _spread(results: Results, key: str) -> str:
-    return _text([r["figures"][key] for r in results if key in r["figures"]])
+    return jobs.spread([r["figures"][key] for r in results if key in r["figures"]])
 
 
 def _difference(results: Results) -> str:
-    return _text([r["figures"]["single"] - r["figures"]["serialised"] for r in results])
+    return jobs.spread([r["figures"]["single"] - r["figures"]["serialised"] for r in results])
 
 
 def _frozen(results: Results, which: str) -> list[str]:
-    return [_text([r["figures"][which][key] for r in results]) for key in ("probe", "retrieval")]
-
-
-def _text(values: Sequence[float]) -> str:
-    if not values:
-        return MISSING
-    mean, std = mean_std(values)
-    if len(values) == 1:
-        return f"{mean:.3f} (1 seed)"
-    return f"{mean:.3f} ± {std:.3f}" + ("" if len(values) > 2 else f" ({len(values)} seeds)")
+    return [jobs.spread([r["figures"][which][key] for r in results]) for key in ("probe", "retrieval")]
 
 
 def _ordered(tunings: Results, order: str) -> Results:

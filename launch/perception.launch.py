@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All perception nodes in one process: LiDAR segmentation, RGB-D labelling, fusion; simulated without inputs."""
+"""Labels, objects, RGB-D and fusion in one process; with simulated sensors where no input is given."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from ros2_nodes.perception import NODES
 
 SIMULATED = ["cam_0", "cam_1"]
 # Nodes that would publish under one name: all but segment_node's outputs get a parent.
-PARENTS = {"rgbd_node": "rgbd", "fuse_node": "fused"}
+PARENTS = {"rgbd_node": "rgbd", "classify_node": "classified", "fuse_node": "fused"}
 SHARED = ("segmentation", "label_info", "legend")
 ARGUMENTS = {
-    "nodes": Argument(f"Which nodes, separated by commas, out of {', '.join(NODES)}.", "segment,rgbd,fuse"),
+    "nodes": Argument(
+        f"Which nodes, separated by commas, out of {', '.join(NODES)}.", "segment,rgbd,classify,fuse"
+    ),
     "points": Argument("PointCloud2 topic of the LiDAR. Without it, a simulated one is started."),
     "depth": Argument("Depth image topic of an RGB-D camera. Without it, a simulated one is started."),
     "rgb": Argument("Its colour image topic."),

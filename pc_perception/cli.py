@@ -43,7 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pc-perception", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_segment(commands.add_parser("segment", help="label a file, a folder of clouds or a bag"))
-    _add_classify(commands.add_parser("classify", help="name the class of single objects"))
+    _add_classify(commands.add_parser("classify", help="name single objects, or the objects of scenes"))
+    _add_complete(commands.add_parser("complete", help="draw the whole of an object seen from one side"))
+    _add_generate(commands.add_parser("generate", help="make new shapes of a class"))
     _add_demo(commands.add_parser("demo", help="simulate a short drive, label it, leave pictures"))
     _add_simulate(commands.add_parser("simulate", help="write simulated labelled data"))
     inspect = commands.add_parser("inspect", help="print what a model file says about itself")
@@ -80,13 +82,56 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_classify(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", type=Path, help="file or folder of clouds, each one object")
+    parser.add_argument("path", type=Path, help="file, folder or bag of clouds, each one object")
     parser.add_argument("--model", required=True, help="a model file for classification")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--topic", help="PointCloud2 topic of a bag (default: its only one)")
     parser.add_argument("--columns", type=int, help="columns of a .bin, .npy or text table")
     parser.add_argument("--json", action="store_true", dest="as_json", help="one JSON object a line")
+    scene = parser.add_argument_group(
+        "whole scenes", "clouds with many objects; through a bag they are tracked"
+    )
+    scene.add_argument("--scene", action="store_true", help="find the objects of every cloud first")
+    scene.add_argument(
+        "--segmenter",
+        default="auto",
+        metavar="MODEL",
+        help="model whose things are told apart; none: all above the ground; auto: street or room (default)",
+    )
+    scene.add_argument("--fixed-frame", metavar="FRAME", help="to track in (default: the root of a bag's tf)")
+    scene.add_argument("--out", type=Path, help=".mcap for a bag, else a cloud file or folder")
+    scene.add_argument(
+        "--score-threshold", type=float, metavar="S", help="less sure objects are unknown (default: 0.4)"
+    )
     parser.set_defaults(run=_classify)
+
+
+def _add_complete(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "path", type=Path, help="file with the cloud of one object, upright, seen from its origin"
+    )
+    _add_shapes(parser)
+    parser.add_argument("--out", type=Path, required=True, help="mesh to write, .ply or .obj")
+    parser.add_argument("--picture", type=Path, metavar="P.png", help="draw the cloud and the whole shape")
+    parser.add_argument("--columns", type=int, help="columns of a .bin, .npy or text table")
+    parser.set_defaults(run=_complete)
+
+
+def _add_generate(parser: argparse.ArgumentParser) -> None:
+    _add_shapes(parser)
+    parser.add_argument("-n", type=int, default=16, help="how many (default: 16)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for meshes and a picture of them")
+    parser.add_argument("--guidance", type=float, default=1.0, help="to the class, 0 or more (default: 1)")
+    parser.set_defaults(run=_generate)
+
+
+def _add_shapes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="shapes", help="a model file of shapes (default: the shipped one)")
+    parser.add_argument(
+        "--class", dest="class_name", help="what it is to be, chair for example (default: any)"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
@@ -133,9 +178,54 @@ def _segment(a: argparse.Namespace) -> None:
 
 
 def _classify(a: argparse.Namespace) -> None:
+    common = {
+        "model": a.model,
+        "device": a.device,
+        "topic": a.topic,
+        "columns": a.columns,
+        "as_json": a.as_json,
+    }
+    of_scenes = {"out": a.out, "fixed_frame": a.fixed_frame, "score_threshold": a.score_threshold}
+    given = {name: value for name, value in of_scenes.items() if value is not None}
+    if a.scene:
+        from pc_perception.commands import scene_objects
+
+        scene_objects.run(a.path, **common, segmenter=a.segmenter, **given)
+        return
+    if given:
+        raise ValueError(f"--{next(iter(given)).replace('_', '-')} belongs to --scene")
     from pc_perception.commands import classify
 
-    classify.run(a.path, model=a.model, device=a.device, topic=a.topic, columns=a.columns, as_json=a.as_json)
+    classify.run(a.path, **common)
+
+
+def _complete(a: argparse.Namespace) -> None:
+    from pc_perception.commands import complete
+
+    complete.run(
+        a.path,
+        model=a.model,
+        out=a.out,
+        picture=a.picture,
+        class_name=a.class_name,
+        seed=a.seed,
+        device=a.device,
+        columns=a.columns,
+    )
+
+
+def _generate(a: argparse.Namespace) -> None:
+    from pc_perception.commands import generate
+
+    generate.run(
+        a.out,
+        model=a.model,
+        class_name=a.class_name,
+        n=a.n,
+        seed=a.seed,
+        guidance=a.guidance,
+        device=a.device,
+    )
 
 
 def _demo(a: argparse.Namespace) -> None:

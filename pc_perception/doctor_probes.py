@@ -152,21 +152,22 @@ def numba() -> Finding:
 
 
 def sparse(torch: dict | None) -> Iterator[Finding]:
-    """Look at the sparse-convolution and Triton packages that need a GPU."""
+    """Look at Triton and at the packages that can stand in for our kernels, all of which need a GPU."""
     cuda = (torch or {}).get("cuda") if (torch or {}).get("usable") else None
-    version = _version("triton")
+    version, enables = _version("triton"), "our kernels on CUDA; without it the operations run in torch there"
     if version:
-        yield Finding("triton", "ok", version, "nothing yet: GPU operations run in torch")
+        yield Finding("triton", "ok", version, enables)
     else:
-        yield Finding("triton", "missing", "not installed", "nothing yet: GPU operations run in torch")
+        yield Finding("triton", "missing", "not installed", enables, "pip install triton")
     if find_spec("spconv"):
         found = next((d.version for d in metadata.distributions() if d.name.startswith("spconv")), "found")
-        why = "nothing yet on the GPU" if cuda else "not used: its CPU results are wrong"
+        why = "sparse convolution, by backend=spconv" if cuda else "not used: its CPU results are wrong"
         yield Finding("spconv", "note", found, why)
     else:
         yield Finding("spconv", "missing", "not installed", "nothing: no shipped model needs it")
     if find_spec("pointnet2_ops"):
-        yield Finding("pointnet2_ops", "note", "found", "not used: our own kernels replace it")
+        why = "farthest points and balls, by backend=pointnet2" if cuda else "not used: it needs CUDA"
+        yield Finding("pointnet2_ops", "note", "found", why)
     else:
         yield Finding("pointnet2_ops", "missing", "not installed", "nothing: our own kernels replace it")
 

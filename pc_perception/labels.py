@@ -23,6 +23,11 @@ UNLABELED = 65535
 
 UNLABELED_COLOR = (90, 90, 90)
 
+GROUNDS = ("road", "sidewalk", "terrain", "floor", "wall", "ceiling")
+"""Classes of the label sets that are not made of single objects."""
+MASSES = ("building", "vegetation")
+"""Classes whose objects only instance ids tell apart."""
+
 
 @dataclass(frozen=True)
 class LabelSet:
@@ -140,8 +145,9 @@ def label_map(source: str, target: str | LabelSet) -> NDArray[np.uint16]:
 
     Args:
         source: id space of a data set's files: ``nuscenes32``, ``semantickitti``, ``pandaset43``,
-            ``nyu40``, ``s3dis13``, ``simulation`` ..., or a ``.yaml`` file with a list of raw ids for each
-            class of ``target`` and, under ``unlabeled``, those that belong to none.
+            ``nyu40``, ``s3dis13``, ``simulation`` (also ``simulation_street``, ``simulation_room``) ..., or a
+            ``.yaml`` file with a list of raw ids for each class of ``target`` and, under ``unlabeled``, those
+            that belong to none.
         target: a preset (or file of one) that has a map from ``source``; with a ``.yaml`` source any set.
 
     Returns:
@@ -169,6 +175,8 @@ def _ids_by_class(source: str, target: str | LabelSet) -> dict[str, list[int]]:
         return maps
     name = target.name if isinstance(target, LabelSet) else target
     maps = _read(name).get("from", {})
+    if source in ("simulation_street", "simulation_room") and source not in maps:
+        source = "simulation"  # of a set that is for one of the two alone
     if source not in maps:
         raise ValueError(
             f"label set '{name}' has no map from '{source}'; it has {sorted(maps)}, or give a .yaml file"

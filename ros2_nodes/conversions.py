@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -18,9 +20,20 @@ from pc_perception.io.pointcloud2 import CloudMessage, fill_message
 from pc_perception.labels import LabelSet
 
 try:
-    from vision_msgs.msg import LabelInfo, VisionClass
-except ImportError:  # optional: without it there is no `label_info`
-    LabelInfo = VisionClass = None
+    from vision_msgs.msg import Detection3DArray, LabelInfo, VisionClass
+except ImportError:  # optional: without it there are no `label_info` and no `objects`
+    Detection3DArray = LabelInfo = VisionClass = None
+
+
+@cache
+def _message_class(name: str) -> type:
+    package, _, kind = name.split("/")
+    return getattr(import_module(f"{package}.msg"), kind)
+
+
+def new_message(name: str) -> Any:
+    """Return an empty message of the type ``package/msg/Kind``, which must be installed."""
+    return _message_class(name)()
 
 
 def labelled_message(values: CloudMessage, source: PointCloud2, frame: str) -> PointCloud2:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 from launch.actions import (
@@ -84,7 +84,7 @@ class Session:
         bag = "bag" in given and self.said("bag")
         self._bag_rate = positive("bag_rate", self.said("bag_rate")) if "bag_rate" in given else 1.0
         self.sim_time = {"use_sim_time": True} if bag or self.said("use_sim_time") == "true" else {}
-        self._common = {
+        self._common: dict[str, Any] = {
             "package": PACKAGE,
             "namespace": self.said("namespace"),
             "output": "screen",

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import qos_policy_name_from_kind
+from rclpy.qos import QoSProfile, qos_policy_name_from_kind
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from std_msgs.msg import Float64
 from visualization_msgs.msg import MarkerArray
@@ -28,10 +28,17 @@ DEBUG_TOPICS = (
 class Outputs:
     """The lifecycle publishers of one configured node; they send only while it is active."""
 
-    def __init__(self, node: LifecycleNode, topics: Mapping[str, type]) -> None:
-        """Make the publishers: ``topics`` (name -> message type) at sensor QoS, and those of labels and latencies."""
+    def __init__(
+        self, node: LifecycleNode, topics: Mapping[str, type], reliable: Collection[str] = ()
+    ) -> None:
+        """Make the publishers: ``topics`` (name -> message type) at sensor QoS, and those of labels and latencies.
+
+        Those also named in ``reliable`` are reliable: small ones, which subscribers of either kind then get.
+        """
         self._node = node
-        self._data = {topic: self._publisher(topic, kind) for topic, kind in topics.items()}
+        self._data = {
+            topic: self._publisher(topic, kind, topic in reliable) for topic, kind in topics.items()
+        }
         self._legend = node.create_lifecycle_publisher(MarkerArray, "legend", LATCHED)
         self._label_info = LabelInfo and node.create_lifecycle_publisher(LabelInfo, "label_info", LATCHED)
         self._debug = {
@@ -40,11 +47,11 @@ class Outputs:
         }
         self._legend_shown: tuple[LabelSet, str] | None = None
 
-    def _publisher(self, topic: str, kind: type) -> Any:
+    def _publisher(self, topic: str, kind: type, reliable: bool) -> Any:
         return self._node.create_lifecycle_publisher(
             kind,
             topic,
-            sensor_qos(depth=5),
+            QoSProfile(depth=5) if reliable else sensor_qos(depth=5),
             event_callbacks=PublisherEventCallbacks(incompatible_qos=partial(self._on_incompatible, topic)),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )

@@ -17,6 +17,7 @@ from .runtime import run_nodes
 NODES = {
     "segment": "ros2_nodes.segment_node:SegmentNode",
     "rgbd": "ros2_nodes.rgbd_node:RgbdNode",
+    "classify": "ros2_nodes.classify_node:ClassifyNode",
     "fuse": "ros2_nodes.fuse_node:FuseNode",
     "calibrate": "ros2_nodes.calibrate_node:CalibrateNode",
 }

@@ -20,13 +20,13 @@ THREADS = Parameter(
 )
 
 
-def model(default: str) -> tuple[Parameter, ...]:
-    """Return the parameters of a node that runs a model file."""
+def model(default: str, shipped: str = "street, room") -> tuple[Parameter, ...]:
+    """Return the parameters of a node that runs a model file; ``shipped`` names those that suit it."""
     return (
         Parameter(
             "model",
             default,
-            "Shipped model (street, room) or path of a .safetensors model file.",
+            f"Shipped model ({shipped}) or path of a .safetensors model file.",
             read_only=True,
             check=lambda v: None if v else "is empty; name a shipped model or a file",
         ),
@@ -76,6 +76,14 @@ TF_TIMEOUT = Parameter(
     "tf_timeout_s", 0.1, "Seconds to wait for a transform before the input is skipped.", 0.0, 5.0
 )
 
+EGO_BOX = Parameter(
+    "ego_box",
+    [0.0] * 6,
+    "Box of the vehicle itself: x_min, y_min, z_min, x_max, y_max, z_max in metres in target_frame (or "
+    "the cloud's own frame); points inside stay unlabeled. Six zeros: no box.",
+    check=wrong_box,
+)
+
 SEGMENT_NODE = (
     *model("street"),
     *LIFE_CYCLE,
@@ -102,14 +110,45 @@ SEGMENT_NODE = (
         check=lambda v: wrong_frame(v) if v else "is empty; name a frame such as odom or map",
     ),
     TF_TIMEOUT,
-    Parameter(
-        "ego_box",
-        [0.0] * 6,
-        "Box of the vehicle itself: x_min, y_min, z_min, x_max, y_max, z_max in metres in target_frame (or "
-        "the cloud's own frame); points inside stay unlabeled. Six zeros: no box.",
-        check=wrong_box,
-    ),
+    EGO_BOX,
     *LABELS,
+    *STREAM,
+)
+
+CLASSIFY_NODE = (
+    *model("objects", "objects"),
+    Parameter(
+        "segmenter",
+        "street",
+        "Model (as `model`) whose things are told apart, class by class; empty: everything above the ground.",
+        read_only=True,
+    ),
+    *LIFE_CYCLE,
+    Parameter(
+        "fixed_frame",
+        "odom",
+        "Frame that stands still, in which objects are tracked by TF. Empty, or while there is no transform: the "
+        "sensor's own.",
+        read_only=True,
+        check=wrong_frame,
+    ),
+    TF_TIMEOUT,
+    EGO_BOX,
+    Parameter("distance_m", 0.6, "Longest gap inside an object within 20 m; it grows beyond.", 0.02, 5.0),
+    Parameter("min_points", 5, "Objects with fewer points are none.", 1, 10000),
+    Parameter("min_height_m", 0.2, "Points lower above the ground belong to no object.", -1.0, 1.0),
+    Parameter("max_height_m", 4.5, "Points higher above the ground belong to no object.", 1.5, 100.0),
+    Parameter("max_extent_m", 15.0, "What is longer is no object.", 0.1, 100.0),
+    Parameter("max_range_m", 100.0, "Points further away belong to no object.", 1.0, 1000.0),
+    Parameter("max_objects", 200, "Of more objects the nearest are kept.", 1, 2000),
+    Parameter("score_threshold", 0.4, "Objects whose best class scores less are `unknown`.", 0.0, 1.0),
+    Parameter(
+        "undistort",
+        True,
+        "Points have a `time` and were measured while the sensor moved: put that right. false: the driver did.",
+    ),
+    Parameter("complete", True, "Boxes grow to what is typical of their class, away from the sensor."),
+    LEGEND,
     *STREAM,
 )
 
@@ -258,6 +297,7 @@ SIMULATED_RGBD_NODE = (
 
 TABLES = {
     "segment_node": SEGMENT_NODE,
+    "classify_node": CLASSIFY_NODE,
     "rgbd_node": RGBD_NODE,
     "fuse_node": FUSE_NODE,
     "calibrate_node": CALIBRATE_NODE,

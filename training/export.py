@@ -22,6 +22,9 @@ from pc_perception.labels import LabelSet
 from .settings import RunSettings
 
 NAME = "model.safetensors"
+"""The file of a run's last weights."""
+BEST = "best.safetensors"
+"""That of the weights that were best on validation, where a run has one."""
 _PLACES = ("cache_dir", "work_dir", "data_root", "init", "resume", "progress", "prepare_only")
 
 
@@ -37,8 +40,9 @@ def provenance(run: RunSettings, data_names: Iterable[str]) -> dict[str, Any]:
     config = {k: v for k, v in plain.items() if k not in (*_PLACES, "contract")}
     config["data"] = without_places(run.data)
     config |= {key: Path(config[key]).name for key in ("label_set", "label_source", "split")}  # may be files
-    if weights := config["method"].get("image_weights"):
-        config["method"]["image_weights"] = Path(weights).name
+    for file in ("image_weights", "tokenizer"):
+        if config["method"].get(file):
+            config["method"][file] = Path(config["method"][file]).name
     return {
         "method": type(run.method).__name__,
         "data": without_places(run.data) + (f" ({Path(run.data_root).name})" if run.data_root else ""),
@@ -95,7 +99,7 @@ def write_model(
         tensors = {k: v.detach().cpu().contiguous() for k, v in deployable.state_dict().items()}
         save_file(tensors, path, metadata={"provenance": json.dumps(story)})
         return
-    kept = None if run.method.task == "encoder" else labels
+    kept = None if run.method.task in ("encoder", "tokenizer") else labels
     save_model(path, deployable, ModelHeader(run.method.task, _architecture(run), contract, kept, story))
 
 

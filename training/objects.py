@@ -37,6 +37,8 @@ class ObjectAugmentation:
         turn: rotate about ``up`` by any angle.
         up: axis that points up: x, y (ShapeNet's and ModelNet's files) or z.
         keep: lowest share of the points that imitating a sparser sensor leaves; 1: all.
+        part: lowest share that a plane through the object leaves, in half of the draws: what stands in front
+            of it hides the rest, or a cluster ends there; 1: all.
         jitter: standard deviation of each coordinate, in radii.
     """
 
@@ -46,6 +48,7 @@ class ObjectAugmentation:
     turn: bool = False
     up: str = "z"
     keep: float = 1.0
+    part: float = 1.0
     jitter: float = 0.0
 
     def validate(self) -> None:
@@ -54,9 +57,10 @@ class ObjectAugmentation:
             raise ValueError(
                 f"augmentation.scale must be two positive factors, low and high; got {self.scale}"
             )
-        if self.up not in ("x", "y", "z") or not 0 < self.keep <= 1:
+        if self.up not in ("x", "y", "z") or not 0 < self.keep <= 1 or not 0 < self.part <= 1:
             raise ValueError(
-                f"augmentation.up must be x, y or z and keep in 0 .. 1; got '{self.up}', {self.keep}"
+                "augmentation.up must be x, y or z, keep and part lie in 0 .. 1;"
+                f" got '{self.up}', {self.keep}, {self.part}"
             )
         if min(self.shift, self.jitter, self.pool) < 0 or 0 < self.pool < 1:
             raise ValueError(
@@ -72,6 +76,14 @@ class ObjectAugmentation:
         if self.jitter:
             points = points + rng.normal(0, self.jitter, points.shape)
         return points.astype(np.float32)
+
+    def seen(self, points: NDArray[np.float32], rng: Generator) -> NDArray[np.float32]:
+        """Return the points of an object on one side of a random plane, or in half of the draws all."""
+        if self.part == 1 or rng.random() < 0.5:
+            return points
+        direction = rng.normal(size=3) * (1.0, 1.0, 0.5)
+        n = max(round(len(points) * rng.uniform(self.part, 1.0)), MIN_POINTS)
+        return points[np.argsort(points @ direction)[:n]]
 
 
 @dataclass(frozen=True)
@@ -137,6 +149,7 @@ def draw_object(
     points = object_points(cloud)
     if len(points) < MIN_POINTS:
         raise ValueError(f"only {len(points)} finite points, at least {MIN_POINTS} are needed")
+    points = how.seen(points, rng)
     n_pool = int(how.pool * contract.n_points)
     if 0 < n_pool < len(points):
         start = int(rng.integers(len(points)))

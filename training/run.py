@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def _labels(run: RunSettings, parts: Sequence[Any]) -> Any:
 
     from .objects import labels_of_data
 
-    if run.method.task == "classification":
+    if run.method.task in ("classification", "shapes"):
         return labels_of_data(parts, run.label_set)
     return load_label_set(run.label_set) if run.label_set else None
 
@@ -173,6 +174,8 @@ def _runner(
     average = hooks.Average(model, run.ema, run.accumulate)
     checks = hooks.SampleCheck(run.work_dir)
     ours = _hooks(run, data, progress, average, checks)
+    if run.validate_steps:
+        ours.append(_validation(run, data, average))
     first = 0 if state is None else _restore(state, optim, average, checks)
     name = f"{Path(run.work_dir).resolve().name}-{os.getpid()}-{id(model)}"
     runner = Runner(
@@ -207,18 +210,51 @@ def _runner(
     return runner
 
 
+def _write(run: RunSettings, data: tuple, averaged: Any, name: str, more: dict[str, Any]) -> None:
+    """Write a model file of the averaged weights into the run's folder."""
+    from .export import provenance, write_model
+
+    contract, labels, names, n_clouds = data
+    story = provenance(run, names) | {"clouds": n_clouds} | more
+    write_model(Path(run.work_dir) / name, run, contract, labels, run.method.deployable(averaged), story)
+
+
+def _validation(run: RunSettings, data: tuple, average: Any) -> Any:
+    """Return the hook that keeps the weights that were best on the validation part."""
+    from pc_perception.inference.model_file import read_model_file
+
+    from .data.object_sets import JoinedObjects
+    from .data.specs import open_data
+    from .export import BEST
+    from .validation import Validation
+
+    held_out: Any = open_data(run.data, replace(run.data_options(), split="validation", per_class=0))
+    contract, labels = data[:2]
+    kept, best = Path(run.work_dir) / BEST, float("-inf")
+    if run.resume and kept.exists():
+        best = read_model_file(kept)[0].provenance["validation_accuracy"]
+
+    def write(averaged: Any, step: int, accuracy: float) -> None:
+        _write(run, data, averaged, BEST, {"steps": step, "validation_accuracy": round(accuracy, 4)})
+
+    return Validation(
+        run.validate_steps,
+        average,
+        run.method.deployable,
+        (contract, labels),
+        JoinedObjects(held_out),
+        write,
+        best,
+    )
+
+
 def _hooks(run: RunSettings, data: tuple, progress: Any, average: Any, checks: Any) -> list[Any]:
     """Return what happens around each step; the saver writes the model file too."""
     from . import hooks
-    from .export import NAME, provenance, write_model
-
-    contract, labels, names, n_clouds = data
+    from .export import NAME
 
     def write(averaged: Any, step: int) -> None:
-        story = provenance(run, names) | {"clouds": n_clouds, "steps": step}
-        story["minutes"] = round(progress.elapsed_s / 60, 1)
-        deployable = run.method.deployable(averaged)
-        write_model(Path(run.work_dir) / NAME, run, contract, labels, deployable, story)
+        _write(run, data, averaged, NAME, {"steps": step, "minutes": round(progress.elapsed_s / 60, 1)})
 
     often = (60 * run.checkpoint_minutes, run.checkpoint_steps, run.accumulate)
     return [

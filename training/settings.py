@@ -36,8 +36,8 @@ class RunSettings:
         data: ``KIND:WHERE`` (``training/data/specs.py``), several separated by commas.
         data_shares: how often each data set is drawn from; empty: every cloud equally often.
         data_limit: use only this many clouds, spread evenly over the data; 0 for all.
-        data_root, version, split, label_source, label_field, sequences, areas, topic, variant, y_up: see
-            ``DataOptions``.
+        data_root, version, split, split_seed, per_class, label_source, label_field, sequences, areas, topic,
+            variant, y_up: see ``DataOptions``.
         n_scenes, per_scene, data_seed, cache_dir: of simulated data, see ``DataOptions``.
         max_steps: batches; 0 for no limit.
         max_minutes: training time; 0 for no limit. The schedule follows whichever is further.
@@ -57,6 +57,8 @@ class RunSettings:
         resume: go on from the checkpoint in ``work_dir``.
         checkpoint_minutes, checkpoint_steps: save at least this often; 0 for never.
         log_steps: log every so many batches.
+        validate_steps: classify the objects of the validation part (of data that is split by instance, with
+            split=train) every so many batches and keep the weights that were best on them too; 0 for never.
         panel_steps: draw what the model sees every so many batches, for methods that offer it; 0 for never.
         survey: clouds that are read before the start for class weights and the contract's ``seen``.
         prepare_only: make simulated data and stop.
@@ -76,6 +78,8 @@ class RunSettings:
     data_root: str = ""
     version: str = ""
     split: str = ""
+    split_seed: int = 0
+    per_class: int = 0
     label_source: str = ""
     label_field: str = ""
     sequences: tuple[str, ...] = ()
@@ -108,6 +112,7 @@ class RunSettings:
     checkpoint_minutes: float = 2.0
     checkpoint_steps: int = 0
     log_steps: int = 10
+    validate_steps: int = 0
     panel_steps: int = 500
     survey: int = 32
     prepare_only: bool = False
@@ -120,6 +125,7 @@ class RunSettings:
         at_least |= dict.fromkeys(
             ("max_steps", "max_minutes", "workers", "threads", "clip", "data_limit", "panel_steps"), 0
         )
+        at_least |= dict.fromkeys(("validate_steps", "split_seed", "per_class"), 0)
         for name, low in at_least.items():
             if getattr(self, name) < low:
                 raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
@@ -131,6 +137,11 @@ class RunSettings:
             )
         if self.method.task == "segmentation" and not self.label_set:
             raise ValueError("label_set is empty; name the classes to learn, such as label_set=street8")
+        if self.validate_steps and (self.method.task != "classification" or self.split != "train"):
+            raise ValueError(
+                "validate_steps needs a method of classification and split=train, whose validation part it uses;"
+                f" here are {self.method.task} and split='{self.split}'"
+            )
         if self.label_set:
             load_label_set(self.label_set)
         for part in (self.augmentation, self.method):
@@ -145,6 +156,8 @@ class RunSettings:
             root=self.data_root,
             version=self.version,
             split=self.split,
+            split_seed=self.split_seed,
+            per_class=self.per_class,
             label_source=self.label_source,
             label_field=self.label_field,
             sequences=self.sequences,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pc_perception.inference.architectures import Contract
 from pc_perception.inference.object_contract import ObjectContract
 from pc_perception.inference.sensor_check import describe, pool
+from pc_perception.inference.shape_contract import ShapeContract
 
 from .batch import IGNORE, voxel_labels
 from .data.dataset import Picker
@@ -39,6 +40,8 @@ def survey(picker: Picker, task: Task, n_clouds: int) -> Survey:
         ValueError: none of them can be read.
     """
     n_clouds = min(n_clouds, len(picker.joined))
+    if isinstance(task.contract, ShapeContract):
+        return Survey(task.contract, np.ones(task.n_classes, np.int64))
     if isinstance(task.contract, ObjectContract):
         return Survey(task.contract, _count_objects(picker, task, n_clouds))
     stride = max(len(picker.joined) // n_clouds, 1)

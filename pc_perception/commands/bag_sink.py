@@ -22,13 +22,7 @@ class BagSink:
     def __init__(self, out: Path, source: Source) -> None:
         self._writer = BagWriter(out, overwrite=True)
         self._encoder: LabelledCloudEncoder | None = None
-        with BagReader(source.path) as reader:
-            names = [n for n in _TRANSFORMS if n in reader.topics]
-            try:
-                for topic, stamp_ns, raw in reader.messages(names) if names else ():
-                    self._writer.copy(topic, stamp_ns, raw)
-            except BagTruncated:
-                pass  # the clouds break off at the same place and say so
+        copy_transforms(source, self._writer)
 
     def write(self, name: str, cloud: PointCloud, result: SegmentationResult) -> None:
         """Add one labelled cloud at the bag stamp that ``name`` holds."""
@@ -44,3 +38,14 @@ class BagSink:
 
     def __exit__(self, kind, error, trace) -> None:  # type: ignore[no-untyped-def]
         self._writer.close()
+
+
+def copy_transforms(source: Source, writer: BagWriter) -> None:
+    """Copy /tf and /tf_static of a recording."""
+    with BagReader(source.path) as reader:
+        names = [n for n in _TRANSFORMS if n in reader.topics]
+        try:
+            for topic, stamp_ns, raw in reader.messages(names) if names else ():
+                writer.copy(topic, stamp_ns, raw)
+        except BagTruncated:
+            pass  # the clouds break off at the same place and say so

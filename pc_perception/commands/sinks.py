@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.segmenter import SegmentationResult
@@ -18,9 +19,9 @@ LABEL_SUFFIX = ".label"
 
 
 class Sink(Protocol):
-    """Takes labelled clouds one by one."""
+    """Takes clouds with what was found in them one by one."""
 
-    def write(self, name: str, cloud: PointCloud, result: SegmentationResult) -> None:
+    def write(self, name: str, cloud: PointCloud, result: Any) -> None:
         """Store one result."""
 
     def __enter__(self) -> Sink: ...
@@ -35,18 +36,18 @@ def labelled(cloud: PointCloud, result: SegmentationResult) -> PointCloud:
 
 
 class FileSink:
-    """One labelled cloud in one file, or one file per cloud in a folder."""
+    """One cloud with the fields that ``mark`` gives it in one file, or one file per cloud in a folder."""
 
-    def __init__(self, out: Path, one_file: bool) -> None:
-        self._out, self._one_file = out, one_file
+    def __init__(self, out: Path, one_file: bool, mark: Callable[[PointCloud, Any], PointCloud]) -> None:
+        self._out, self._one_file, self._mark = out, one_file, mark
 
-    def write(self, name: str, cloud: PointCloud, result: SegmentationResult) -> None:
+    def write(self, name: str, cloud: PointCloud, result: Any) -> None:
         """Write ``out`` itself, or ``out/<name>.npz``."""
         path = self._out if self._one_file else self._out / f"{name}.npz"
         if path.suffix == LABEL_SUFFIX:
             write_labels(path, result.labels)
         else:
-            write_cloud(path, labelled(cloud, result))
+            write_cloud(path, self._mark(cloud, result))
 
     def __enter__(self) -> FileSink:
         return self
@@ -56,7 +57,7 @@ class FileSink:
 
 
 def open_sink(out: Path, source: Source) -> Sink:
-    """Choose the writer that fits the source and the name of ``out``.
+    """Choose the writer of labelled clouds that fits the source and the name of ``out``.
 
     Raises:
         ValueError: ``out`` cannot hold what the source gives.
@@ -65,14 +66,28 @@ def open_sink(out: Path, source: Source) -> Sink:
         from .bag_sink import BagSink
 
         return BagSink(out, source)
+    return open_file_sink(out, source, labelled, (*SUFFIXES, LABEL_SUFFIX))
+
+
+def open_file_sink(
+    out: Path,
+    source: Source,
+    mark: Callable[[PointCloud, Any], PointCloud],
+    suffixes: tuple[str, ...] = SUFFIXES,
+) -> Sink:
+    """Write one file, or a folder of them, of clouds with the fields that ``mark`` gives them.
+
+    Raises:
+        ValueError: ``out`` cannot hold what the source gives.
+    """
     if source.is_bag or len(source.files) > 1:
-        if out.suffix in (*SUFFIXES, LABEL_SUFFIX):
+        if out.suffix in suffixes:
             many = "a bag gives an .mcap file or" if source.is_bag else "several clouds give"
             raise ValueError(f"'{out}' can hold one cloud; {many} a folder: name one with --out")
-        return FileSink(out, one_file=False)
+        return FileSink(out, False, mark)
     if out.is_dir() or not out.suffix:
-        return FileSink(out, one_file=False)
-    if out.suffix not in (*SUFFIXES, LABEL_SUFFIX):
-        known = ", ".join((*SUFFIXES, LABEL_SUFFIX))
+        return FileSink(out, False, mark)
+    if out.suffix not in suffixes:
+        known = ", ".join(suffixes)
         raise ValueError(f"'{out.suffix}' files are not written; give --out a folder or one of {known}")
-    return FileSink(out, one_file=True)
+    return FileSink(out, True, mark)

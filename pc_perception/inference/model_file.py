@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,13 +21,19 @@ from torch import Tensor
 
 from pc_perception.labels import LabelSet
 from pc_perception.models.object_encoder import ObjectClassifier, ObjectEncoder
+from pc_perception.models.shape_generator import ShapeNetwork
+from pc_perception.models.voxel_objects import VoxelObjectEncoder
 
 from .architectures import CONTRACTS, Contract, build_network
 from .classifier import Classifier
 from .contract import InputContract
 from .object_contract import ObjectContract
 from .segmenter import Segmenter
+from .shape_contract import ShapeContract
+from .shapes import ShapeModel
 
+T = TypeVar("T")
+AnyModel = Segmenter | Classifier | ShapeModel
 FORMAT = 1
 KEY = "pc_perception"
 
@@ -37,10 +43,10 @@ class ModelHeader:
     """What a model file says about its tensors.
 
     Attributes:
-        task: ``segmentation``, ``classification`` or ``encoder``.
+        task: ``segmentation``, ``classification``, ``encoder``, ``tokenizer`` or ``shapes``.
         architecture: ``{"name": ..., "arguments": {...}}``.
         contract: the input it takes.
-        labels: its classes; None for an encoder.
+        labels: its classes; None for an encoder and a tokenizer.
         provenance: method, data, seeds, commit, metrics with the data they were measured on, licence.
     """
 
@@ -57,7 +63,7 @@ def shipped_models() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
-def load_model(model: str | Path, device: str = "auto", precision: str = "auto") -> Segmenter | Classifier:
+def load_model(model: str | Path, device: str = "auto", precision: str = "auto") -> AnyModel:
     """Load a model; the task in its file decides what comes back.
 
     Args:
@@ -67,8 +73,8 @@ def load_model(model: str | Path, device: str = "auto", precision: str = "auto")
             change), or ``auto``: bfloat16 on CPUs that have instructions for it.
 
     Returns:
-        A ``Segmenter``, which labels the points of clouds, or a ``Classifier``, which labels clouds that are
-        single objects.
+        A ``Segmenter``, which labels the points of clouds, a ``Classifier``, which labels clouds that are
+        single objects, or a ``ShapeModel``, which makes and completes shapes.
 
     Raises:
         FileNotFoundError: there is no such model.
@@ -77,12 +83,14 @@ def load_model(model: str | Path, device: str = "auto", precision: str = "auto")
     chosen = choose_device(device)
     header, tensors = read_model_file(model)
     network, contract, labels = build(header), header.contract, header.labels
-    task = "classification" if isinstance(network, ObjectClassifier) else "segmentation"
+    task = {ObjectClassifier: "classification", ShapeNetwork: "shapes"}.get(type(network), "segmentation")
     if header.task != task or labels is None:
         raise ValueError(f"'{model}' holds a model for '{header.task}', this needs '{task}'")
     network.load_state_dict(tensors, assign=True)
     if isinstance(network, ObjectClassifier) and isinstance(contract, ObjectContract):
         return Classifier(network, contract, labels, chosen, precision)
+    if isinstance(contract, ShapeContract):
+        return ShapeModel(network, contract, labels, chosen, precision)
     assert isinstance(contract, InputContract)
     return Segmenter(network, contract, labels, chosen, precision)
 
@@ -93,10 +101,7 @@ def load_segmenter(model: str | Path, device: str = "auto", precision: str = "au
     Raises:
         FileNotFoundError, ValueError: as ``load_model``, or the model is for another task.
     """
-    loaded = load_model(model, device, precision)
-    if not isinstance(loaded, Segmenter):
-        raise ValueError(f"'{model}' holds a model for 'classification', this needs 'segmentation'")
-    return loaded
+    return _load_as(Segmenter, "segmentation", model, device, precision)
 
 
 def load_classifier(model: str | Path, device: str = "auto", precision: str = "auto") -> Classifier:
@@ -105,14 +110,28 @@ def load_classifier(model: str | Path, device: str = "auto", precision: str = "a
     Raises:
         FileNotFoundError, ValueError: as ``load_model``, or the model is for another task.
     """
+    return _load_as(Classifier, "classification", model, device, precision)
+
+
+def load_shapes(model: str | Path, device: str = "auto", precision: str = "auto") -> ShapeModel:
+    """Load a model that makes and completes shapes; as ``load_model``.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``load_model``, or the model is for another task.
+    """
+    return _load_as(ShapeModel, "shapes", model, device, precision)
+
+
+def _load_as(kind: type[T], task: str, model: str | Path, device: str, precision: str) -> T:
     loaded = load_model(model, device, precision)
-    if not isinstance(loaded, Classifier):
-        raise ValueError(f"'{model}' holds a model for 'segmentation', this needs 'classification'")
+    if not isinstance(loaded, kind):
+        held = read_model_file(model)[0].task
+        raise ValueError(f"'{model}' holds a model for '{held}', this needs '{task}'")
     return loaded
 
 
-def load_object_encoder(model: str | Path, device: str = "auto") -> ObjectEncoder:
-    """Load the encoder of objects that a model file holds, alone or in a classifier, for features without labels.
+def load_object_encoder(model: str | Path, device: str = "auto") -> ObjectEncoder | VoxelObjectEncoder:
+    """Load the encoder of objects that a file holds, alone, in a classifier or a model of shapes: features, no labels.
 
     Raises:
         FileNotFoundError, ValueError: as ``read_model_file``, or the file holds no encoder of objects.
@@ -120,7 +139,7 @@ def load_object_encoder(model: str | Path, device: str = "auto") -> ObjectEncode
     chosen = choose_device(device)
     header, tensors = read_model_file(model)
     network = build(header)
-    if not isinstance(network, ObjectClassifier):
+    if not isinstance(network, ObjectClassifier | ShapeNetwork):
         raise ValueError(
             f"'{model}' holds a {header.architecture['name']}, which does not describe single objects"
         )

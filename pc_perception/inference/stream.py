@@ -176,7 +176,7 @@ class SweepSegmenter:
         options = self.options
         if self._jumped(cloud.stamp_ns):
             self.forget()
-        seen = self._with_past(_without_ego(cloud, options.ego_box), T_fixed_cloud)
+        seen = self._with_past(without_ego(cloud, options.ego_box), T_fixed_cloud)
         result = self.model(_seen_from(seen, origin))
         labels, confidence = result.labels[: len(cloud)], result.confidence[: len(cloud)]
         if options.confidence_threshold > 0:
@@ -190,7 +190,7 @@ class SweepSegmenter:
 
     def check_sensor(self, cloud: PointCloud, origin: NDArray | None = None) -> list[str]:
         """Say where ``cloud`` lies outside of what the model's training saw (``sensor_check``)."""
-        cloud = _without_ego(cloud, self.options.ego_box)
+        cloud = without_ego(cloud, self.options.ego_box)
         return mismatches(_seen_from(cloud, origin), self.model.contract.seen)
 
     def _jumped(self, stamp_ns: int) -> bool:
@@ -209,7 +209,8 @@ class SweepSegmenter:
         return PointCloud(xyz, fields, cloud.frame, cloud.stamp_ns)
 
 
-def _without_ego(cloud: PointCloud, ego_box: tuple[float, ...] | None) -> PointCloud:
+def without_ego(cloud: PointCloud, ego_box: tuple[float, ...] | None) -> PointCloud:
+    """Return the cloud with NaN for the points inside a box (x_min, y_min, z_min, x_max, y_max, z_max)."""
     if ego_box is None:
         return cloud
     low, high = np.asarray(ego_box[:3], np.float32), np.asarray(ego_box[3:], np.float32)

@@ -105,6 +105,14 @@ class TransformTree:
         T_common_source = self._climb(up_source, common, stamp_ns)
         return inverse(self._climb(up_target, common, stamp_ns)) @ T_common_source
 
+    def root(self, frame: str) -> str:
+        """Return the topmost frame above ``frame``; itself where nothing is above it.
+
+        Raises:
+            ValueError: the frames form a loop.
+        """
+        return self._chain(frame.lstrip("/"))[-1]
+
     def _chain(self, frame: str) -> list[str]:
         chain = [frame]
         while chain[-1] in self._edges:

@@ -35,9 +35,7 @@ class Codebook(nn.Module):
     @torch.no_grad()
     def assign(self, features: Tensor) -> Tensor:
         """Return the (N,) int64 code nearest to each of (N, D) features, by squared distance."""
-        half = self.embedding.square().sum(1) / 2
-        parts = [(part @ self.embedding.T - half).argmax(1) for part in features.split(CHUNK)]
-        return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64, device=features.device)
+        return nearest_code(features, self.embedding)
 
     def quantise(self, features: Tensor) -> Tensor:
         """Replace (N, D) features by their codes; the gradient passes straight through."""
@@ -57,11 +55,19 @@ class Codebook(nn.Module):
         count = self.ema_count * self.decay + share * hits
         whole = count.sum()
         count = (count + epsilon) / (whole + n_codes * epsilon) * whole
-        self.ema_count.copy_(_mean_over_processes(count))
-        self.ema_weight.copy_(_mean_over_processes(self.ema_weight * self.decay + share / 2 * total))
+        self.ema_count.copy_(mean_over_processes(count))
+        self.ema_weight.copy_(mean_over_processes(self.ema_weight * self.decay + share / 2 * total))
         self.embedding.copy_(
             functional.normalize(self.ema_weight / self.ema_count.clamp(min=1e-12)[:, None], dim=1)
         )
+
+
+@torch.no_grad()
+def nearest_code(features: Tensor, codes: Tensor) -> Tensor:
+    """Return the (N,) int64 row of ``codes`` (K, D) nearest to each of (N, D) features, by squared distance."""
+    half = codes.square().sum(1) / 2
+    parts = [(part @ codes.T - half).argmax(1) for part in features.split(CHUNK)]
+    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64, device=features.device)
 
 
 @torch.no_grad()
@@ -71,7 +77,8 @@ def perplexity(code: Tensor, n_codes: int) -> Tensor:
     return (-(share * share.clamp(min=1e-12).log()).sum()).exp()
 
 
-def _mean_over_processes(value: Tensor) -> Tensor:
+def mean_over_processes(value: Tensor) -> Tensor:
+    """Return the mean of a tensor over all processes of a distributed run; alone, the tensor itself."""
     if distributed.is_available() and distributed.is_initialized():
         distributed.all_reduce(value)
         value = value / distributed.get_world_size()

@@ -30,8 +30,8 @@ class Linear(nn.Linear):
             return super().forward(x)
         n = x.shape[:-1].numel()
         rows = padded(n, self.in_features, torch.bfloat16)
-        rows[:n] = x.reshape(n, -1)
-        return functional.linear(rows, *self._rounded)[:n].float().reshape(*x.shape[:-1], -1)
+        rows[:n] = x.reshape(n, self.in_features)
+        return functional.linear(rows, *self._rounded)[:n].float().reshape(*x.shape[:-1], self.out_features)
 
     def factors(self) -> tuple[Tensor, Tensor | None]:
         """Return weight and bias as they enter the product: float32, or rounded to bfloat16."""

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from .patches import PatchEmbedding, Patches, make_patches, walk_order, z_curve_order
 from .transformer import SinePosition, Transformer, initialise, position_mlp
+from .voxel_objects import VoxelObjectEncoder
 
 SIZES: dict[str, dict[str, Any]] = {
     # 0.09 GFLOP an object, 0.64 million parameters.
@@ -150,6 +151,10 @@ class ObjectEncoder(nn.Module):
         first = x[:, 0] if self.n_extra else patches.mean(1)
         return torch.cat([first, patches.amax(1)], 1)
 
+    def pooled(self, points: Tensor, offsets: Sequence[int] | None = None) -> Tensor:
+        """Encode objects to (B, 2 C); see ``encode`` and ``pool``."""
+        return self.pool(self.encode(points, offsets))
+
 
 def make_head(kind: str, n_inputs: int, n_classes: int) -> nn.Module:
     """Return a classification head: ``linear``, or ``mlp3`` as point_pqae.md, section 7.
@@ -169,13 +174,15 @@ def make_head(kind: str, n_inputs: int, n_classes: int) -> nn.Module:
 
 
 class ObjectClassifier(nn.Module):
-    """An object encoder with a classification head."""
+    """An encoder of objects, on patches or on voxels, with a classification head."""
 
-    def __init__(self, encoder: ObjectEncoder, n_classes: int, head: str = "mlp3") -> None:
+    def __init__(
+        self, encoder: ObjectEncoder | VoxelObjectEncoder, n_classes: int, head: str = "mlp3"
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = make_head(head, 2 * encoder.width, n_classes)
 
     def forward(self, points: Tensor, offsets: Sequence[int] | None = None) -> Tensor:
         """Return (B, n_classes) logits of objects, (B, N, 3) or packed (N, 3) with offsets."""
-        return self.head(self.encoder.pool(self.encoder.encode(points, offsets)))
+        return self.head(self.encoder.pooled(points, offsets))

@@ -22,7 +22,7 @@ class Architecture:
         segmenter: takes the encoder and the number of classes; keeps them as ``encoder`` and ``head``.
         encoder: takes the number of input features and arguments; has ``n_levels`` and ``width``.
         lists: arguments with one whole number per level -> least and greatest.
-        scalars: arguments that are one whole number -> least and greatest.
+        scalars: arguments that are one whole number -> least and greatest; one that is in both may be either.
     """
 
     segmenter: type[Any]
@@ -46,7 +46,8 @@ class Architecture:
         """
         bounds = {**self.lists, **self.scalars}
         for name, value in named(arguments, set(bounds), self.encoder.__name__).items():
-            whole_numbers(name, value if name in self.lists else [value], *bounds[name])
+            one = name in self.scalars and not (name in self.lists and isinstance(value, list | tuple))
+            whole_numbers(name, [value] if one else value, *bounds[name])
         return arguments
 
 
@@ -70,7 +71,7 @@ SEGMENTERS = {
     "SceneSegmenter": Architecture(
         SceneSegmenter,
         SceneEncoder,
-        lists={"widths": _WIDTH, "local": _BLOCKS, "mixers": _BLOCKS},
+        lists={"widths": _WIDTH, "local": _BLOCKS, "mixers": _BLOCKS, "heads": (1, 64)},
         scalars={"heads": (1, 64), "d_key": (1, 512), "d_value": (1, 512)},
     ),
     "SparseUNetSegmenter": Architecture(

@@ -3,9 +3,9 @@
 
 ``torch`` is the reference and runs on every device; ``numba`` is the CPU path, ``triton`` the CUDA path
 (``ops/gpu``; with ``TRITON_INTERPRET=1`` its kernels also run, slowly, on CPU tensors: that is how they are
-tested without a GPU). ``fla``, the package flash-linear-attention, and ``spconv`` are taken on CUDA only where they
-are asked for, by the operations that they have; the others choose by device. An argument beats the environment
-variable ``PC_PERCEPTION_BACKEND``, which beats the choice by device.
+tested without a GPU). The packages flash-linear-attention (``fla``), ``spconv`` and pointnet2_ops (``pointnet2``) are
+taken on CUDA only where they are asked for, by the operations that they have; the others choose by device. An argument
+beats the environment variable ``PC_PERCEPTION_BACKEND``, which beats the choice by device.
 """
 
 from __future__ import annotations
@@ -21,35 +21,37 @@ import torch
 if TYPE_CHECKING:
     from .neighborhood import BlockWeights
 
-Backend = Literal["torch", "numba", "triton", "fla", "spconv"]
-_BACKENDS: tuple[Backend, ...] = ("torch", "numba", "triton", "fla", "spconv")
+Backend = Literal["torch", "numba", "triton", "fla", "spconv", "pointnet2"]
+_OURS: tuple[Backend, ...] = ("torch", "numba", "triton")
+_MODULES: dict[Backend, str] = {"fla": "fla", "spconv": "spconv", "pointnet2": "pointnet2_ops"}
+"""Backends that are optional packages -> what those are imported as."""
 
 
-def resolve(device: torch.device, backend: str | None = None, has_fla: bool = False) -> Backend:
+def resolve(device: torch.device, backend: str | None = None, package: Backend | None = None) -> Backend:
     """Return the backend for tensors on ``device``. An operation without a kernel for it runs its reference.
 
     Args:
-        has_fla: whether the operation is one that flash-linear-attention has.
+        package: the optional package that has this operation.
 
     Raises:
         ValueError: the forced backend is unknown or cannot run on ``device``.
     """
     forced = backend or os.environ.get("PC_PERCEPTION_BACKEND") or None
-    if forced is None or (forced == "fla" and not has_fla):
+    if forced is None or (forced in _MODULES and forced != package):
         if device.type == "cpu":
             return "numba"
         return "triton" if device.type == "cuda" and _has_triton() else "torch"
-    for known in _BACKENDS:
+    for known in (*_OURS, *_MODULES):
         if forced == known:
             if reason := _hindrance(known, device):
                 raise ValueError(f"backend '{known}' {reason}, the tensors are on {device}; use 'torch'")
             return known
-    raise ValueError(f"backend '{forced}' is unknown; choose one of {', '.join(_BACKENDS)}")
+    raise ValueError(f"backend '{forced}' is unknown; choose one of {', '.join((*_OURS, *_MODULES))}")
 
 
 def available(device: torch.device) -> tuple[Backend, ...]:
     """Return the backends that can run every operation on ``device``, the one that is taken by itself first."""
-    usable = [b for b in _BACKENDS if b != "fla" and not _hindrance(b, device)]
+    usable = [b for b in _OURS if not _hindrance(b, device)]
     return tuple(sorted(usable, key=lambda b: b != resolve(device)))
 
 
@@ -57,19 +59,16 @@ def _hindrance(backend: Backend, device: torch.device) -> str:
     """Say why ``backend`` cannot run on ``device``; empty where it can."""
     if backend == "numba" and device.type != "cpu":
         return "runs on the CPU"
-    if backend == "spconv":
-        if device.type != "cuda":
-            return "runs on CUDA: on the CPU its threads overwrite each other's sums without a word"
-        if find_spec("spconv") is None:
-            return "needs the package spconv"
     if backend == "triton":
         if not _has_triton():
             return "needs the package triton"
         if device.type != "cuda" and not (device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"):
             return "runs on CUDA (or on the CPU with TRITON_INTERPRET=1)"
-    if backend == "fla":
-        if find_spec("fla") is None:
-            return "needs the package flash-linear-attention"
+    if backend == "spconv" and device.type != "cuda":
+        return "runs on CUDA: on the CPU its threads overwrite each other's sums without a word"
+    if backend in _MODULES:
+        if find_spec(_MODULES[backend]) is None:
+            return f"needs the package {_MODULES[backend]}"
         if device.type != "cuda":
             return "runs on CUDA"
     return ""
@@ -114,6 +113,7 @@ def warm_up() -> None:
 def warm_up_all() -> None:
     """Do the same for every Numba kernel there is: what training and offline tools use as well."""
     from . import (
+        boxes,
         chamfer,
         clusters,
         grouping,
@@ -143,7 +143,8 @@ def warm_up_all() -> None:
     neighborhood = grouping.voxel_neighbors(voxels.coords, backend="numba")
     grouping.neighbor_max(features, neighborhood, backend="numba").sum().backward()
     range_image.range_image(xyz, (4, 16), backend="numba")
-    clusters.euclidean_clusters(xyz, 0.2, backend="numba")
+    parts = clusters.euclidean_clusters(xyz, 0.2, backend="numba")
+    boxes.level_boxes(xyz, parts, 64, backend="numba")
     plane.ground_plane(xyz, max_tilt=1.5, backend="numba")
     clouds = xyz.view(2, 32, 3).clone().requires_grad_()
     chamfer.chamfer_distance(clouds, clouds.detach() + 1, backend="numba").backward()

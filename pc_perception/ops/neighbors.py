@@ -76,6 +76,7 @@ def ball_query(
             the k nearest.
         fill_first: repeat the first found in place of -1, as pointnet2_ops does. A query that finds nothing
             keeps -1 (pointnet2_ops returns point 0 there).
+        backend: also ``pointnet2``: that package, on CUDA, for dense float32 points ``by_index``.
 
     Raises:
         ValueError: as ``k_nearest``, or a radius that is not positive.
@@ -110,7 +111,16 @@ def _search(  # type: ignore[no-untyped-def]
     index = check_out(given[0], shape, torch.int64, points.device)
     distance = check_out(given[1], shape, p.xyz.dtype, points.device)
     flat_index, flat_distance = index.view(-1, k), distance.view(-1, k)
-    kernel = resolve(points.device, backend) if p.xyz.dtype == torch.float32 else "torch"
+    kernel = resolve(points.device, backend, "pointnet2" if by_index else None)
+    if kernel == "pointnet2":
+        if not p.dense or p.xyz.dtype != torch.float32:
+            raise ValueError("pointnet2_ops searches dense float32 points")
+        from .pointnet2_adapter import balls
+
+        found = balls(points, points if queries is None else queries, radius, k)
+        return index.copy_(found[0]), distance.copy_(found[1])
+    if p.xyz.dtype != torch.float32:
+        kernel = "torch"
     if kernel == "triton" and _search_triton(p, q, radius, by_index, flat_index, flat_distance):
         return index, distance
     find = _scene_numba if kernel == "numba" else _scene_torch

@@ -60,7 +60,7 @@ def gated_delta_rule(
     wide = torch.float64 if q.dtype == torch.float64 else torch.float32
     if state is None:
         state = q.new_zeros(len(starts) - 1, *q.shape[1:], v.shape[-1], dtype=wide)
-    chosen = resolve(q.device, backend, has_fla=True)
+    chosen = resolve(q.device, backend, package="fla")
     if chosen == "fla":
         from .delta_rule_fla import delta_rule_by_fla
 

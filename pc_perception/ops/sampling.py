@@ -48,12 +48,13 @@ def farthest_point_sampling(
         start: index within its scene of the first sample, or one for each scene.
         skip_origin: as pointnet2_ops: never choose a point with squared norm <= 1e-3, except as start
             (and index 0 where a scene has no other).
-        backend: ``torch``, ``numba`` or None for the choice by device.
+        backend: ``torch``, ``numba``, ``triton``, ``pointnet2`` (its package, on CUDA, for dense float32 points with
+            ``skip_origin`` and start 0), or None for the choice by device.
         out: takes the result if given.
 
     Returns:
         int64: (B, n_samples) indices within the scene for dense points, else (sum of n_samples,) rows of
-        ``points``, scene after scene. Identical on both backends. When all points lie on chosen ones
+        ``points``, scene after scene. Identical on all backends. When all points lie on chosen ones
         (duplicates), the lowest index is repeated. No gradient. O(N m) for the reference; pruned about
         O(N log m) in all, for surfaces.
 
@@ -73,7 +74,13 @@ def farthest_point_sampling(
     shape = (len(packed), n_samples) if isinstance(n_samples, int) and packed.dense else (ends[-1],)
     chosen = check_out(out, shape, torch.int64, points.device)
     flat = chosen.view(-1)
-    kernel = resolve(points.device, backend)
+    kernel = resolve(points.device, backend, package="pointnet2")
+    if kernel == "pointnet2":
+        if not (packed.dense and skip_origin and points.dtype == torch.float32) or any(first):
+            raise ValueError("pointnet2_ops samples dense float32 points, with skip_origin, from point 0 on")
+        from .pointnet2_adapter import farthest_points
+
+        return chosen.copy_(farthest_points(points, counts[0]))
     if kernel == "numba":
         _sample_scenes(packed, first, ends, skip_origin, flat)
     elif kernel == "triton":

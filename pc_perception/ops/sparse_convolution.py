@@ -43,7 +43,7 @@ def sparse_convolution(
         features, weight = features.to(dtype), weight.to(dtype)
     if features.dtype != weight.dtype:
         raise ValueError(f"features are {features.dtype} and the weight {weight.dtype}; convert one of them")
-    chosen = resolve(features.device, backend)
+    chosen = resolve(features.device, backend, package="spconv")
     # Float64 is for checking; older versions of Triton have no product for it.
     if chosen == "triton" and features.dtype != torch.float64:
         from .gpu.sparse_convolution import sparse_convolution as by_triton

@@ -20,7 +20,7 @@ from .view import choose_view
 BACKGROUND = (18, 20, 26)
 _PANEL = (27, 30, 38)
 _TEXT = (232, 234, 240)
-_MUTED = (150, 156, 168)
+MUTED = (150, 156, 168)
 _LEGEND_WIDTH = 300
 _HEADER_HEIGHT = 56
 _MAX_PANELS = 6
@@ -72,7 +72,7 @@ def render_png(
         for at, ((caption, _), pixels) in enumerate(zip(panels, pictures, strict=True), place * per_cloud):
             corner = (at % columns * panel_size[0], _HEADER_HEIGHT + at // columns * panel_size[1])
             image.paste(Image.fromarray(pixels), corner)
-            pen.text((corner[0] + 16, corner[1] + 8), caption, font=_font(18), fill=_MUTED)
+            pen.text((corner[0] + 16, corner[1] + 8), caption, font=font(18), fill=MUTED)
     everything = np.concatenate([label_list[i] for i in shown])
     _header(pen, title or label_set.name, len(everything), size[0])
     _legend_panel(pen, legend(everything, label_set), size)
@@ -115,7 +115,8 @@ def _draw_cloud(
     return pictures
 
 
-def _font(size_px: int) -> Any:
+def font(size_px: int) -> Any:
+    """Return the font of all captions."""
     from PIL import ImageFont
 
     return ImageFont.load_default(size_px)
@@ -123,9 +124,9 @@ def _font(size_px: int) -> Any:
 
 def _header(pen: Any, title: str, n_points: int, width: int) -> None:
     pen.rectangle((0, 0, width, _HEADER_HEIGHT), fill=_PANEL)
-    pen.text((20, _HEADER_HEIGHT / 2), title, font=_font(24), fill=_TEXT, anchor="lm")
+    pen.text((20, _HEADER_HEIGHT / 2), title, font=font(24), fill=_TEXT, anchor="lm")
     count = f"{n_points:,} points"
-    pen.text((width - 20, _HEADER_HEIGHT / 2), count, font=_font(18), fill=_MUTED, anchor="rm")
+    pen.text((width - 20, _HEADER_HEIGHT / 2), count, font=font(18), fill=MUTED, anchor="rm")
 
 
 def _legend_panel(pen: Any, entries: list[LegendEntry], size: tuple[int, int]) -> None:
@@ -133,14 +134,14 @@ def _legend_panel(pen: Any, entries: list[LegendEntry], size: tuple[int, int]) -
     pen.rectangle((left, top, *size), fill=_PANEL)
     available = size[1] - top - 30
     step = min(58, max(available // max(len(entries), 1), 14))
-    text = _font(min(19, step - 2))
+    text = font(min(19, step - 2))
     for i, entry in enumerate(entries):
         y = top + 22 + i * step
         pen.rounded_rectangle((left + 20, y, left + 38, y + min(18, step - 4)), 4, fill=entry.color)
         name = entry.name.replace("_", " / ")
         pen.text((left + 50, y + 9), name, font=text, fill=_TEXT, anchor="lm")
         share = f"{100 * entry.share:.1f} %"
-        pen.text((size[0] - 20, y + 9), share, font=text, fill=_MUTED, anchor="rm")
+        pen.text((size[0] - 20, y + 9), share, font=text, fill=MUTED, anchor="rm")
         if step >= 44:
             bar = (_LEGEND_WIDTH - 70) * entry.share
             pen.rectangle((left + 50, y + 26, size[0] - 20, y + 30), fill=(44, 48, 60))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from .view import View
 
-_SUPERSAMPLING = 2
+SUPERSAMPLING = 2
 _MAX_RADIUS_PX = 7
 _EMPTY = np.uint64(2**64 - 1)
 _EDL_STRENGTH = 9.0
@@ -32,7 +32,7 @@ def draw(
         size: (width, height) in pixels.
         background: colour where there is nothing.
     """
-    width, height = (n * _SUPERSAMPLING for n in size)
+    width, height = (n * SUPERSAMPLING for n in size)
     column, row, depth, radius_px, source = _project(xyz, radii, view, width, height)
     buffer = _z_buffer(column, row, depth, radius_px, width, height)
     hit = buffer != _EMPTY
@@ -42,10 +42,16 @@ def draw(
         index = (buffer & np.uint64(0xFFFFFFFF)).astype(np.int64)
         distance = np.full((height, width), np.inf, dtype=np.float32)
         distance[hit] = depth[index[hit]]
-        shade = _eye_dome(distance)
+        shade = eye_dome(distance)
         image[hit] = colors[source[index[hit]]] * shade[hit][:, None]
         image[hit] = _fade(image[hit], distance[hit], background)
-    small = image.reshape(size[1], _SUPERSAMPLING, size[0], _SUPERSAMPLING, 3).mean(axis=(1, 3))
+    return shrink(image)
+
+
+def shrink(image: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Average the pixels of a (h, w, 3) picture that was drawn ``SUPERSAMPLING`` times too large."""
+    height, width = (n // SUPERSAMPLING for n in image.shape[:2])
+    small = image.reshape(height, SUPERSAMPLING, width, SUPERSAMPLING, 3).mean(axis=(1, 3))
     return np.clip(small + 0.5, 0, 255).astype(np.uint8)
 
 
@@ -103,19 +109,19 @@ def _z_buffer(
     return buffer.reshape(height, width)
 
 
-def _eye_dome(distance: NDArray[np.float32]) -> NDArray[np.float32]:
+def eye_dome(distance: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return (H, W) float32 in 0..1: dark where neighbouring pixels are nearer (edges, gaps, corners)."""
     with np.errstate(divide="ignore"):
         log_depth = np.log2(distance)
     obscured = np.zeros_like(log_depth)
-    for reach in (_SUPERSAMPLING, 3 * _SUPERSAMPLING):
+    for reach in (SUPERSAMPLING, 3 * SUPERSAMPLING):
         padded = np.pad(log_depth, reach, constant_values=np.inf)
         for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)):
             y, x = reach * (1 + dy), reach * (1 + dx)
             neighbor = padded[y : y + log_depth.shape[0], x : x + log_depth.shape[1]]
             with np.errstate(invalid="ignore"):
                 obscured += np.nan_to_num(np.clip(log_depth - neighbor, 0.0, 0.08), nan=0.0) / reach
-    return np.exp(-_EDL_STRENGTH * obscured * _SUPERSAMPLING / 2)
+    return np.exp(-_EDL_STRENGTH * obscured * SUPERSAMPLING / 2)
 
 
 def _fade(

@@ -80,6 +80,26 @@ def choose_view(
     return replace(_around("room", xyz, below, 52.0, aspect), cut=cut)
 
 
+def object_view(xyz: NDArray, aspect: float, azimuth_deg: float = 40.0, elevation_deg: float = 22.0) -> View:
+    """Look at one object from a given side, whatever its shape: pictures of many are then comparable.
+
+    Args:
+        xyz: (N, 3), z up; points that are not finite are never kept.
+        aspect: width / height of the picture.
+        azimuth_deg: where the eye stands about z, 0 in front of an object that faces +x.
+        elevation_deg: how high it stands.
+    """
+    keep = np.isfinite(xyz).all(axis=1)
+    points = np.asarray(xyz, np.float64)[keep]
+    if not len(points):
+        return View("object", np.array([3.0, 2.0, 2.0]), np.zeros(3), 30.0, keep)
+    azimuth = np.radians(azimuth_deg)
+    heading = -np.array([np.cos(azimuth), np.sin(azimuth)])
+    target = (points.min(0) + points.max(0)) / 2
+    eye, target = _fit(points, target, _direction(heading, elevation_deg), 30.0, aspect)
+    return View("object", eye, target, 30.0, keep)
+
+
 def _ceiling(
     xyz: NDArray, cut: float | None, labels: NDArray | None, label_set: LabelSet | None
 ) -> NDArray[np.bool_]:

@@ -30,15 +30,20 @@ from pc_perception.inference.object_contract import ObjectContract, on_unit_sphe
 from pc_perception.io.files import write_cloud
 from pc_perception.labels import UNLABELED, LabelSet
 from pc_perception.models.object_encoder import ObjectClassifier, ObjectEncoder
+from pc_perception.models.voxel_objects import VoxelObjectEncoder
 
 ARGUMENTS = {"n_patches": 12, "patch_size": 8, "width": 24, "depth": 2, "heads": 2, "embed": [8, 12, 16]}
 LABELS = LabelSet("five", tuple("abcde"), ((1, 2, 3),) * 5)
 CPU = torch.device("cpu")
 
 
-def make_network(head: str = "mlp3") -> ObjectClassifier:
+VOXELS = {"grid": 0.1, "widths": [8, 16], "local": [1, 1], "mixers": [0, 1], "heads": [1, 2]}
+
+
+def make_network(head: str = "mlp3", on_voxels: bool = False) -> ObjectClassifier:
     torch.manual_seed(0)
-    network = ObjectClassifier(ObjectEncoder(**ARGUMENTS), 5, head).train()
+    encoder = VoxelObjectEncoder(**VOXELS) if on_voxels else ObjectEncoder(**ARGUMENTS)
+    network = ObjectClassifier(encoder, 5, head).train()
     for _ in range(20):  # batch norms see something
         network(torch.randn(8, 64, 3))
     last = network.head if head == "linear" else network.head[-1]
@@ -52,17 +57,23 @@ def make_object(seed: int, n: int) -> PointCloud:
     return PointCloud(xyz.astype(np.float32), {}, "lidar")
 
 
-@pytest.fixture
-def classifier() -> Classifier:
-    return Classifier(make_network(), ObjectContract(128), LABELS, CPU, "float32")
+@pytest.fixture(params=[False, True], ids=["patches", "voxels"])
+def on_voxels(request: pytest.FixtureRequest) -> bool:
+    return request.param
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
+def classifier(on_voxels: bool) -> Classifier:
+    return Classifier(make_network(on_voxels=on_voxels), ObjectContract(128), LABELS, CPU, "float32")
+
+
+@pytest.fixture
+def path(tmp_path: Path, on_voxels: bool) -> Path:
     file = tmp_path / "objects.safetensors"
-    architecture = {"name": "ObjectClassifier", "arguments": {**ARGUMENTS, "head": "mlp3"}}
+    name, encoder = ("VoxelObjectClassifier", VOXELS) if on_voxels else ("ObjectClassifier", ARGUMENTS)
+    architecture = {"name": name, "arguments": {**encoder, "head": "mlp3"}}
     header = ModelHeader("classification", architecture, ObjectContract(128), LABELS, {"method": "random"})
-    save_model(file, make_network(), header)
+    save_model(file, make_network(on_voxels=on_voxels), header)
     return file
 
 
@@ -184,6 +195,7 @@ CHANGES: dict[str, tuple[Callable[[dict, dict], object], str]] = {
 }
 
 
+@pytest.mark.parametrize("on_voxels", [False], indirect=True)
 @pytest.mark.parametrize("name", CHANGES)
 def test_contradictions_are_refused(path: Path, name: str) -> None:
     change, words = CHANGES[name]
@@ -191,6 +203,23 @@ def test_contradictions_are_refused(path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=words) as error:
         load_model(path, "cpu")
     assert "\n" not in str(error.value)
+
+
+VOXEL_CHANGES = {
+    "grid of nothing": (_arguments(grid=0), "grid"),
+    "huge": (_arguments(widths=[10**6, 16]), "widths"),
+    "unknown head": (_arguments(head="svm"), "head"),
+    "patches": (_arguments(patch_size=8), "arguments"),
+}
+
+
+@pytest.mark.parametrize("on_voxels", [True], indirect=True)
+@pytest.mark.parametrize("name", VOXEL_CHANGES)
+def test_contradictions_on_voxels_are_refused(path: Path, name: str) -> None:
+    change, words = VOXEL_CHANGES[name]
+    _rewrite(path, change)
+    with pytest.raises(ValueError, match=words):
+        load_model(path, "cpu")
 
 
 def test_the_command_names_every_object(

@@ -8,7 +8,7 @@ from pc_perception.inference.contract import InputContract
 from pc_perception.models.layers import GatedDeltaNet, NeighborhoodBlock, SequenceBlock
 from pc_perception.models.linear import Linear, set_precision
 from pc_perception.models.pyramid import build_pyramid, pack
-from pc_perception.models.scene_encoder import SceneEncoder, SceneSegmenter
+from pc_perception.models.scene_encoder import SIZES, SceneEncoder, SceneSegmenter
 from pc_perception.ops.grouping import voxel_neighbors
 from pc_perception.ops.parallel import team
 from pc_perception.ops.voxelize import voxelize
@@ -40,11 +40,13 @@ def test_pyramid_parents_hold_their_children() -> None:
         assert sorted(fine.order(1).tolist()) == list(range(len(fine)))
 
 
-def test_packed_scenes_equal_scenes_alone() -> None:
+@pytest.mark.parametrize("arguments", [TINY, *SIZES.values()], ids=["tiny", *SIZES])
+def test_packed_scenes_equal_scenes_alone(arguments: dict) -> None:
     contract = InputContract(0.4, ("offset", "height", "range", "intensity"))
-    scenes = [contract.prepare(make_cloud(seed, n), 3) for seed, n in ((1, 2000), (2, 50), (3, 900))]
     torch.manual_seed(0)
-    network = SceneSegmenter(SceneEncoder(contract.n_features, **TINY), 8).eval()
+    network = SceneSegmenter(SceneEncoder(contract.n_features, **arguments), 8).eval()
+    depth = network.encoder.n_levels
+    scenes = [contract.prepare(make_cloud(seed, n), depth) for seed, n in ((1, 2000), (2, 50), (3, 900))]
     with torch.no_grad():
         alone = torch.cat([network(s.features, s.pyramid) for s in scenes])
         packed = network(torch.cat([s.features for s in scenes]), pack([s.pyramid for s in scenes]))

@@ -191,7 +191,7 @@ def test_fla_is_taken_only_by_what_it_has(monkeypatch: pytest.MonkeyPatch) -> No
     assert resolve(cpu) == "numba"
     assert "fla" not in available(cpu)
     with pytest.raises(ValueError, match="fla"):
-        resolve(cpu, has_fla=True)
+        resolve(cpu, package="fla")
 
 
 def test_what_does_not_belong_together_is_refused() -> None:

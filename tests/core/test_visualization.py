@@ -16,8 +16,11 @@ from PIL import Image
 
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.upright import upright
+from pc_perception.io.meshes import Mesh
 from pc_perception.labels import UNLABELED, LabelSet, load_label_set
-from pc_perception.visualization import Frame, legend, render_png, write_html
+from pc_perception.simulation.shapes import box
+from pc_perception.visualization import Frame, legend, render_grid, render_png, write_html
+from pc_perception.visualization.png import BACKGROUND
 from pc_perception.visualization.splat import draw, splat_radii
 from pc_perception.visualization.view import View, choose_view
 
@@ -219,3 +222,20 @@ def test_a_page_is_self_contained_and_safe(tmp_path: Path) -> None:
     assert not re.search(r"https?:|//[a-z]+\.[a-z]|@import|<link[^>]+stylesheet|\bsrc=", text)
     assert "{{" not in text
     assert read_page(tmp_path / "a.html")[0]["classes"][0] == nasty.classes[0]
+
+
+def test_a_grid_shows_meshes_and_clouds_in_their_cells() -> None:
+    rng = np.random.default_rng(0)
+    cloud = PointCloud(rng.normal(size=(500, 3)).astype(np.float32))
+    mesh = Mesh(*box((1.0, 2.0, 0.5)))
+    empty = Mesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))
+    image = render_grid([mesh, cloud, cloud.xyz, empty], ["box", "cloud", "array", "nothing"], 2, cell=100)
+    assert image.size == (200, 244)
+    pixels = np.asarray(image).astype(int)
+    drawn = np.abs(pixels - BACKGROUND).sum(2) > 60
+    cells = [drawn[y : y + 100, x : x + 100].mean() for y in (0, 122) for x in (0, 100)]
+    assert min(cells[:3]) > 0.1
+    assert cells[3] == 0
+    assert drawn[100:122].any()
+    with pytest.raises(ValueError, match="2 and 1 names"):
+        render_grid([mesh, cloud], ["box"])

@@ -22,9 +22,10 @@ def test_the_documentation_shows_the_parameters_as_they_are(name: str) -> None:
     assert parameters.markdown(TABLES[name]) in section, f"run `python -m ros2_nodes.tables` and paste {name}"
 
 
-def test_the_parameter_file_gives_every_default() -> None:
-    given = yaml.safe_load((ROOT / "launch/config/segment.yaml").read_text())["/**"]["ros__parameters"]
-    defaults = {p.name: p.default for p in TABLES["segment_node"]}
+@pytest.mark.parametrize("kind", ["segment", "classify"])
+def test_the_parameter_file_gives_every_default(kind: str) -> None:
+    given = yaml.safe_load((ROOT / f"launch/config/{kind}.yaml").read_text())["/**"]["ros__parameters"]
+    defaults = {p.name: p.default for p in TABLES[f"{kind}_node"]}
     assert given == {name: defaults[name] for name in given}
     assert set(defaults) - set(given) == {"autostart", "diagnostics_period_s"}
 

@@ -15,15 +15,15 @@ from torch import Tensor
 from pc_perception.cloud import PointCloud
 from training.data.few_shot_folds import draw_folds
 from training.data.object_sets import JoinedObjects, ObjectSubset, Relabeled
+from training.data.object_splits import bootstrap, few_labels, split_by_instance
 from training.data.objects import LabeledObject, StoredObjects, class_counts, labels_of, y_up
 from training.evaluate.accuracy import measure, measure_classifier
 from training.evaluate.features import Described, describe_all, on_published_axes, shape_statistics
 from training.evaluate.few_shot import FewShotResult, probe_folds, run_folds
-from training.evaluate.object_splits import bootstrap, few_labels, split_by_instance
 from training.evaluate.objects import ProbeSettings, main, probe_objects
 from training.evaluate.parts import PartScores, evaluate_parts, shape_iou
 from training.evaluate.probes import CHOICES, Probe, run_probe
-from training.evaluate.results import BEST, LAST, SeedRun, Selection, about, summarise, table, write_result
+from training.evaluate.results import BEST, LAST, SeedRun, about, summarise, table, write_result
 from training.evaluate.voting import label, mean_logits
 from training.object_views import ObjectView
 
@@ -201,25 +201,6 @@ def test_last_and_best_are_told_apart() -> None:
     assert "90.0 ± 0.0 %" in lines[1]
     with pytest.raises(ValueError, match="same scores"):
         summarise([*runs, SeedRun(2, {LAST: 1.0})])
-
-
-def test_the_test_is_scored_only_where_validation_is_best() -> None:
-    asked = []
-
-    def score(value: float) -> float:
-        asked.append(value)
-        return value
-
-    follow = Selection()
-    curve = [(0.5, 0.1), (0.7, 0.2), (0.7, 0.9), (0.6, 0.95)]  # validation, test: the test's own best is late
-    kept = [follow.add(k, v, lambda t=t: score(t)) for k, (v, t) in enumerate(curve)]
-    run = follow.finish(3, curve[-1][1])
-    assert kept == [True, True, False, False]
-    assert asked == [0.1, 0.2]
-    assert run.scores == {LAST: 0.95, BEST: 0.2}
-    assert run.details == {"best_epoch": 1, "validation": 0.7}
-    with pytest.raises(ValueError, match="validation score of epoch 4 is nan"):
-        follow.add(4, float("nan"), lambda: 1.0)
 
 
 def test_axes_as_published() -> None:

@@ -14,13 +14,16 @@ from shapes import SHAPES, SMALL, make_object, object_run, write_objects
 
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.model_file import load_classifier, load_model, load_segmenter, read_model_file
+from pc_perception.inference.object_contract import ObjectContract
 from pc_perception.io.files import write_cloud
 from pc_perception.labels import load_label_set
 from training.checkpoint import load_state
 from training.data.specs import open_data
 from training.methods.classification import Classification
+from training.methods.method import Task
 from training.methods.point_mae import PointMae
-from training.objects import labels_of_data, object_label
+from training.methods.segmentation import class_weights
+from training.objects import ObjectAugmentation, labels_of_data, object_label
 from training.run import assemble, main, train
 
 CONFIGS = (
@@ -29,6 +32,8 @@ CONFIGS = (
     "pointacl_causal_pretrain",
     "point_pqae_pretrain",
     "classify_tiny",
+    "classify_voxels",
+    "objects",
 )
 
 
@@ -81,6 +86,15 @@ def test_frozen_encoders_stay_what_they_were(folder: Path, tmp_path: Path, mode:
     assert "head.weight" in changed or "head.0.weight" in changed
 
 
+def test_rare_classes_weigh_more() -> None:
+    task = Task(ObjectContract(64), 3, 0, SMALL, ObjectAugmentation())
+    counts = np.array([64, 36, 0])
+    assert Classification().build(task, counts).weights.tolist() == [1, 1, 1]
+    weighted = Classification(weight_cap=4.0).build(task, counts)
+    assert weighted.weights.tolist() == pytest.approx(class_weights(counts, 4.0).tolist())
+    assert not any("weights" in name for name in weighted.state_dict())
+
+
 def test_resume_equals_an_uninterrupted_run(folder: Path, tmp_path: Path) -> None:
     whole = object_run(folder, tmp_path / "whole", max_steps=6)
     train(whole)
@@ -125,9 +139,10 @@ def test_bad_objects_are_named_and_end_a_run_of_many(tmp_path: Path, problem: st
 @pytest.mark.parametrize("config", CONFIGS)
 def test_configs_run(folder: Path, tmp_path: Path, config: str, capsys: pytest.CaptureFixture[str]) -> None:
     settings = ["max_steps=1", "max_minutes=0", "batch_size=4", "progress=false", "threads=1", "workers=0"]
-    label = ["label_set=street8"] if config == "classify_tiny" else []
+    street = ["label_set=street8"]
+    more = {"classify_tiny": street, "classify_voxels": street, "objects": ["data_shares="]}.get(config, [])
     work_dir = tmp_path / config
-    assert main([config, f"data=folder:{folder}", f"work_dir={work_dir}", *settings, *label]) == 0
+    assert main([config, f"data=folder:{folder}", f"work_dir={work_dir}", *settings, *more]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"model: {work_dir / 'model.safetensors'}"
     header, _ = read_model_file(work_dir / "model.safetensors")
     assert json.dumps(header.provenance)

@@ -14,6 +14,7 @@ from pc_perception.io.files import write_cloud
 from pc_perception.labels import load_label_set
 from training.data.cut_objects import Cutting, _instance, cut
 from training.data.dataset import Picker
+from training.data.object_specs import SIM_MOST
 from training.data.objects import ObjectDataset, class_counts
 from training.data.simulated_objects import CLASSES, N_POINTS, simulated_object
 from training.data.specs import DataOptions, open_data, open_one
@@ -104,19 +105,62 @@ def test_instances_of_a_recording_stay_together(tmp_path: Path) -> None:
 
 
 def test_instance_ids_of_a_recording_are_tracks() -> None:
-    assert _instance("car", 7, 3, 0, 50) == _instance("car", 7, 90, 5, 50) != _instance("car", 8, 3, 0, 50)
-    assert _instance("car", 0, 49, 0, 50) == _instance("car", 0, 0, 1, 50) != _instance("car", 0, 50, 0, 50)
-    assert _instance("car", 7, 3, 0, 1) != _instance("car", 7, 4, 0, 1)
-    assert _instance("car", 0, 3, 0, 1) != _instance("car", 0, 3, 1, 1)
+    drive, single = Cutting(group=50), Cutting()
+    assert (
+        _instance("car", 7, 3, 0, drive)
+        == _instance("car", 7, 90, 5, drive)
+        != _instance("car", 8, 3, 0, drive)
+    )
+    assert (
+        _instance("car", 0, 49, 0, drive)
+        == _instance("car", 0, 0, 1, drive)
+        != _instance("car", 0, 50, 0, drive)
+    )
+    assert _instance("car", 7, 3, 0, single) != _instance("car", 7, 4, 0, single)
+    assert _instance("car", 0, 3, 0, single) != _instance("car", 0, 3, 1, single)
+    streets = Cutting(group=50, tracks=False)
+    assert _instance("car", 7, 3, 0, streets) == _instance("car", 7, 4, 0, streets)
+    assert _instance("car", 7, 3, 0, streets) != _instance("car", 7, 90, 0, streets)
+
+
+def test_masses_are_cut_where_ids_tell_them_apart() -> None:
+    cloud = scene()
+    label = cloud.fields["label"]
+    assert BUILDING not in {c for c, _, _ in cut(cloud, STREET, Cutting())}
+    ids = np.where(label == BUILDING, 1 + np.arange(len(cloud)) % 3, 0)
+    found = [(c, i) for c, i, _ in cut(cloud.with_fields(instance=ids), STREET, Cutting())]
+    assert [i for c, i in found if c == BUILDING] == [1, 2, 3]
+    few = [c for c, _, _ in cut(cloud.with_fields(instance=ids), STREET, Cutting(most=2))]
+    assert few.count(BUILDING) == 2
+
+
+def test_objects_of_a_camera_stand_upright(tmp_path: Path) -> None:
+    camera = scene()
+    camera = PointCloud(
+        camera.xyz * np.float32([1, 5, 1]), camera.fields, "camera_optical_frame"
+    )  # y is down
+    (tmp_path / "clouds").mkdir()
+    write_cloud(tmp_path / "clouds" / "a.npz", camera)
+    options = DataOptions("street8", cache_dir=str(tmp_path / "cache"))
+    data = open_one(f"instances:{tmp_path / 'clouds'}", options)
+    assert len(data) == 3
+    for i in range(len(data)):
+        assert np.ptp(data[i].xyz, axis=0).argmax() == 2
 
 
 def test_instances_of_simulated_streets(tmp_path: Path) -> None:
     options = DataOptions("street8", n_scenes=1, per_scene=2, seed=5, cache_dir=str(tmp_path))
-    data: ObjectDataset = open_one("instances:sim:drive", options)
-    assert class_counts(data)["vehicle"] >= 1
-    assert len({data.instance(i) for i in range(len(data))}) <= 3
+    data: ObjectDataset = open_one("instances:sim:drive:2", options)
+    counts = class_counts(data)
+    assert min(counts["vehicle"], counts["building"]) >= 1
+    assert max(counts.values()) <= 4 * SIM_MOST
+    things = [data.instance(i) for i in range(len(data))]
+    assert len(set(things)) < len(things)  # both sweeps of a street show the same cars
+    assert len({thing.partition("/")[2].split(" ")[1] for thing in things}) == 2
     with pytest.raises(ValueError, match="holds objects or blocks"):
         open_one("instances:sim:objects", options)
+    with pytest.raises(ValueError, match="'many' is no number of scenes"):
+        open_one("sim:street:many", options)
 
 
 def test_clouds_without_objects_are_refused(tmp_path: Path) -> None:

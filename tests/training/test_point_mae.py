@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from shapes import SMALL, STEADY, batch_of, fit, make_object
+from sklearn.svm import LinearSVC
 
 from pc_perception.inference.object_contract import ObjectContract
 from pc_perception.models.object_encoder import ObjectEncoder
@@ -90,6 +91,15 @@ def test_objects_are_drawn_as_the_protocols_say() -> None:
     ]
     assert min(sparse) < 30
     assert max(sparse) > 50
+    half = ObjectAugmentation(scale=(1.0, 1.0), shift=0.0, part=0.3)
+    drawn = [len(draw_object(cloud, np.random.default_rng(s), ObjectContract(500), half)) for s in range(40)]
+    assert 10 <= drawn.count(500) <= 30  # all of it in half of the draws
+    assert 150 <= min(drawn) < 300
+    xyz = cloud.xyz - cloud.xyz.mean(0)
+    side = next(s for s in (half.seen(xyz, np.random.default_rng(k)) for k in range(9)) if len(s) < 400)
+    lost = xyz[~(xyz[:, None] == side).all(2).any(1)]
+    parted = LinearSVC(C=1e4, max_iter=100_000).fit([*side, *lost], [0] * len(side) + [1] * len(lost))
+    assert parted.score(side, [0] * len(side)) == 1  # a plane lies between
     turned = ObjectAugmentation(scale=(1.0, 1.0), shift=0.0, turn=True, up="y")
     upright = draw_object(cloud, np.random.default_rng(0), ObjectContract(500), plain)
     rotated = draw_object(cloud, np.random.default_rng(0), ObjectContract(500), turned)

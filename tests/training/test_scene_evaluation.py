@@ -21,8 +21,9 @@ from pc_perception.labels import load_label_set
 from pc_perception.metrics import Confusion
 from pc_perception.models.scene_encoder import SceneEncoder, SceneSegmenter
 from training.data.specs import DataOptions, open_one
+from training.evaluate import main
 from training.evaluate.report import report
-from training.evaluate.segmentation import evaluate, main
+from training.evaluate.segmentation import evaluate
 from training.evaluate.six_fold import check_models, open_folds
 from training.metrics import pooled
 from training.run import train

@@ -20,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from pc_perception.cloud import PointCloud
-from pc_perception.labels import LabelSet
+from pc_perception.inference.object_contract import object_points
+from pc_perception.labels import GROUNDS, MASSES, LabelSet
 from pc_perception.ops.clusters import euclidean_clusters
 
 from .dataset import CloudDataset
@@ -28,8 +29,6 @@ from .object_files import write_objects
 from .objects import check_share
 
 _log = logging.getLogger(__name__)
-SURROUNDINGS = ("road", "sidewalk", "terrain", "floor", "wall", "ceiling", "building", "vegetation")
-"""Classes of the label sets that are not made of single objects."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +36,15 @@ class Cutting:
     """How objects are told apart.
 
     Attributes:
-        classes: to cut out; empty for all of the label set but ``SURROUNDINGS``.
+        classes: to cut out; empty for all of the label set but ``GROUNDS`` and, without instance ids, ``MASSES``.
         distance_m: longest step inside one object.
         min_points: smaller ones are left out.
         max_extent_m: and so are larger ones: two parked rows that touch are no object.
         group: 1 where every cloud shows another place. For recordings, which show the same things again and
             again, consecutive clouds whose objects of one class count as one instance (where clouds have
             instance ids, these do): a split that parted them would test on what was learned.
+        tracks: instance ids hold from the first cloud to the last; else within a group.
+        most: objects of one class that are kept of one cloud, spread over those that were found; 0 keeps all.
     """
 
     classes: tuple[str, ...] = ()
@@ -51,13 +52,21 @@ class Cutting:
     min_points: int = 40
     max_extent_m: float = 25.0
     group: int = 1
+    tracks: bool = True
+    most: int = 0
 
     def validate(self, label_set: LabelSet) -> None:
         """Raise ValueError where a value makes no sense."""
-        if not self.distance_m > 0 or self.min_points < 1 or not self.max_extent_m > 0 or self.group < 1:
+        if (
+            not self.distance_m > 0
+            or self.min_points < 1
+            or not self.max_extent_m > 0
+            or self.group < 1
+            or self.most < 0
+        ):
             raise ValueError(
                 f"distance_m {self.distance_m} and max_extent_m {self.max_extent_m} must be positive, "
-                f"min_points {self.min_points} and group {self.group} at least 1"
+                f"min_points {self.min_points} and group {self.group} at least 1, most {self.most} at least 0"
             )
         unknown = [c for c in self.classes if c not in label_set.classes]
         if unknown:
@@ -81,15 +90,27 @@ def cut(
     finite, label = cloud.finite(), np.asarray(cloud.fields["label"])
     ids = np.asarray(cloud.fields.get("instance", np.zeros(len(cloud), np.int64)))
     for number, name in enumerate(label_set.classes):
-        if name not in cutting.classes if cutting.classes else name in SURROUNDINGS:
+        if name not in cutting.classes if cutting.classes else name in GROUNDS:
             continue
         own = np.flatnonzero(finite & (label == number))
-        for thing in np.unique(ids[own]):
-            rows = own[ids[own] == thing]
-            for found in [rows] if thing > 0 else _parts(cloud.xyz, rows, cutting):
-                extent = np.ptp(cloud.xyz[found], axis=0).max()
-                if len(found) >= cutting.min_points and extent <= cutting.max_extent_m:
-                    yield number, int(thing), found
+        if not cutting.classes and name in MASSES:
+            own = own[ids[own] > 0]
+        found = list(_things(cloud.xyz, own, ids[own], cutting))
+        n = min(cutting.most or len(found), len(found))
+        for k in range(n):
+            yield number, *found[k * len(found) // n]
+
+
+def _things(
+    xyz: NDArray, own: NDArray[np.int64], ids: NDArray, cutting: Cutting
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Yield instance id and point numbers of the objects of one class that are of a size to be used."""
+    for thing in np.unique(ids):
+        rows = own[ids == thing]
+        for found in [rows] if thing > 0 else _parts(xyz, rows, cutting):
+            extent = np.ptp(xyz[found], axis=0).max(initial=0)
+            if len(found) >= cutting.min_points and extent <= cutting.max_extent_m:
+                yield int(thing), found
 
 
 def _parts(xyz: NDArray, rows: NDArray, cutting: Cutting) -> list[NDArray[np.int64]]:
@@ -99,7 +120,7 @@ def _parts(xyz: NDArray, rows: NDArray, cutting: Cutting) -> list[NDArray[np.int
 
 
 def cut_to_file(file: Path, data: CloudDataset, label_set: LabelSet, cutting: Cutting) -> None:
-    """Cut the objects of all clouds, move each to its own middle and write them.
+    """Cut the objects of all clouds, move each to its own middle, z up, and write them.
 
     Clouds that cannot be read are named in a warning and skipped.
 
@@ -132,17 +153,20 @@ def _objects_of(
     cloud, found = data[i], []
     for k, (number, thing, rows) in enumerate(cut(cloud, label_set, cutting)):
         part = cloud.select(rows)
-        xyz = part.xyz - (part.xyz.min(0) + part.xyz.max(0)) / 2
-        instance = _instance(label_set.classes[number], thing, i, k, cutting.group)
+        xyz = object_points(part)
+        xyz = xyz - (xyz.min(0) + xyz.max(0)) / 2
+        instance = _instance(label_set.classes[number], thing, i, k, cutting)
         found.append((PointCloud(xyz, part.fields), number, f"{data.name(i)} object {k}", instance))
     return found
 
 
-def _instance(name: str, thing: int, cloud: int, k: int, group: int) -> str:
+def _instance(name: str, thing: int, cloud: int, k: int, cutting: Cutting) -> str:
     """Name the instance: ids within a recording are taken for tracks, those of single clouds for their own."""
-    if group == 1:
+    if cutting.group == 1:
         return f"cloud {cloud} {name} {thing or f'part {k}'}"
-    return f"{name} {thing}" if thing else f"clouds {cloud // group * group} {name}"
+    if thing and cutting.tracks:
+        return f"{name} {thing}"
+    return f"clouds {cloud // cutting.group * cutting.group} {name}" + (f" {thing}" if thing else "")
 
 
 def key_of(where: str, data: CloudDataset, label_set: LabelSet, cutting: Cutting, own: bool) -> str:

@@ -3,18 +3,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pc_perception.labels import load_label_set
+from pc_perception.labels import LabelSet, load_label_set
 
 from .cut_objects import Cutting, cut_to_file, key_of
 from .object_sets import JoinedObjects
+from .object_splits import part_of
 from .objects import ObjectDataset
 from .specs import KINDS, OBJECTS, DataOptions, open_one
 
 BAG_GROUP = 50
 """Consecutive clouds of a recording whose objects are taken for views of the same things."""
+WITH_SPLIT = ("nuscenes", "scannet")
+"""Kinds of labelled clouds with official splits, which the objects cut out of them keep."""
+SIM_MOST = 5
+"""Objects of a class that are cut out of one simulated cloud: streets hold hundreds of plants and cars."""
 
 
 def open_objects(kind: str, where: str, options: DataOptions) -> ObjectDataset:
@@ -23,20 +29,13 @@ def open_objects(kind: str, where: str, options: DataOptions) -> ObjectDataset:
     Raises:
         FileNotFoundError, ValueError: it is not there or cannot be used.
     """
-    if kind == "sim":
-        from .simulated_objects import open_simulated_objects
-
-        return open_simulated_objects(
-            options.n_scenes, options.per_scene, options.seed, options.cache_dir, progress=True
-        )
-    if kind == "instances":
-        return open_instances(where, options)
+    if kind in ("sim", "instances", "objects"):
+        if not options.split or where.partition(":")[0] in WITH_SPLIT:
+            return _open_without_split(kind, where, options)
+        whole = _open_without_split(kind, where, replace(options, split=""))
+        return part_of(whole, options.split, options.split_seed, options.per_class)
     if not Path(where).exists():
         raise FileNotFoundError(f"'{kind}:{where}': there is no '{where}'")
-    if kind == "objects":
-        from .object_files import open_object_files
-
-        return open_object_files(where, options.y_up)
     if kind == "modelnet40":
         from .modelnet40 import open_modelnet40
 
@@ -52,6 +51,22 @@ def open_objects(kind: str, where: str, options: DataOptions) -> ObjectDataset:
     from .shapenet_part import ShapeNetPart
 
     return ShapeNetPart(where, options.split)
+
+
+def _open_without_split(kind: str, where: str, options: DataOptions) -> ObjectDataset:
+    if kind == "sim":
+        from .simulated_objects import open_simulated_objects
+
+        return open_simulated_objects(
+            options.n_scenes, options.per_scene, options.seed, options.cache_dir, progress=True
+        )
+    if kind == "instances":
+        return open_instances(where, options)
+    if not Path(where).exists():
+        raise FileNotFoundError(f"'{kind}:{where}': there is no '{where}'")
+    from .object_files import open_object_files
+
+    return open_object_files(where, options.y_up)
 
 
 def open_instances(where: str, options: DataOptions, cutting: Cutting | None = None) -> ObjectDataset:
@@ -74,19 +89,25 @@ def open_instances(where: str, options: DataOptions, cutting: Cutting | None = N
     if kind not in KINDS or not inner:
         is_bag = Path(where).suffix in (".mcap", ".db3", ".bag") or (Path(where) / "metadata.yaml").is_file()
         kind, inner = ("bag" if is_bag else "folder"), where
-    if kind in (*OBJECTS, "s3dis-blocks") or inner == "objects":
+    if kind in (*OBJECTS, "s3dis-blocks") or inner.partition(":")[0] == "objects":
         raise ValueError(f"'instances:{where}': {kind} holds objects or blocks; name it without 'instances:'")
     data = open_one(f"{kind}:{inner}", options)
-    label_set = load_label_set(options.label_set)
-    cutting = cutting or Cutting(
-        group=1 if kind == "folder" else options.per_scene if kind == "sim" else BAG_GROUP
-    )
+    label_set = options.label_set
+    if not isinstance(label_set, LabelSet):
+        label_set = load_label_set(label_set)
+    cutting = cutting or _cutting(kind, options)
     root = Path(options.cache_dir) if options.cache_dir else cache_root()
     key = key_of(inner, data, label_set, cutting, own=kind in ("bag", "folder"))
-    file = root / "objects" / f"{Path(inner).stem}-{key}.npz"
+    file = root / "objects" / f"{Path(inner).stem.replace(':', '-')}-{key}.npz"
     if not file.is_file():
         cut_to_file(file, data, label_set, cutting)
     return read_objects(file)
+
+
+def _cutting(kind: str, options: DataOptions) -> Cutting:
+    if kind == "sim":
+        return Cutting(group=options.per_scene, tracks=False, most=SIM_MOST)
+    return Cutting(group=1 if kind == "folder" else BAG_GROUP)
 
 
 def open_all_objects(specs: str, options: DataOptions) -> JoinedObjects:

@@ -7,31 +7,17 @@ and gaps; the others are points all over the surface, as scans of all sides and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
 from pc_perception.cloud import PointCloud
-from pc_perception.simulation import (
-    buildings,
-    furniture_objects,
-    furniture_seating,
-    furniture_storage,
-    furniture_tables,
-    people,
-    street_furniture,
-    trucks,
-    vegetation,
-    vehicles,
-)
-from pc_perception.simulation.furniture_assembly import Assembly
+from pc_perception.inference.meshing import sample_surface
 from pc_perception.simulation.lidar import SpinningLidar
+from pc_perception.simulation.object_shapes import CLASSES, build_object, object_mesh
 from pc_perception.simulation.raycast import Raycaster
 from pc_perception.simulation.scene import Scene, SceneObject
-from pc_perception.simulation.template import Template, instance
 
 from .object_files import read_objects, write_objects
 from .object_sets import JoinedObjects
@@ -44,67 +30,6 @@ SHARD = 250
 N_POINTS = 2048
 N_LEAST = 64
 VIEWS = ("lidar", "surface")
-
-
-def _templates(make: Callable[[int], Template], n: int) -> Callable[[Generator], list[SceneObject]]:
-    def build(rng: Generator) -> list[SceneObject]:
-        stretch = tuple(rng.uniform(0.9, 1.1, 3).tolist())
-        return [instance(make(int(rng.integers(n))), 1, np.eye(4), rng, stretch)]
-
-    return build
-
-
-def _building(rng: Generator) -> list[SceneObject]:
-    style = str(rng.choice(["house", "block", "shop", "hall", "garage"]))
-    width, depth, height = rng.uniform((5, 5, 3), (18, 12, 12)).tolist()
-    return [instance(buildings.building(rng, width, depth, height, style), 1, np.eye(4), rng)]
-
-
-def _furniture(*builders: Callable[[Generator], list[Assembly]]) -> Callable[[Generator], list[SceneObject]]:
-    def build(rng: Generator) -> list[SceneObject]:
-        return [piece.make(np.eye(4)) for piece in builders[int(rng.integers(len(builders)))](rng)]
-
-    return build
-
-
-BUILDERS: dict[str, Callable[[Generator], list[SceneObject]]] = {
-    "car": _templates(vehicles.car, vehicles.N_CARS),
-    "truck": _templates(trucks.truck, trucks.N_TRUCKS),
-    "bus": _templates(trucks.bus, trucks.N_BUSES),
-    "trailer": _templates(trucks.trailer, trucks.N_TRAILERS),
-    "pedestrian": _templates(people.pedestrian, people.N_PEDESTRIANS),
-    "cyclist": _templates(people.cyclist, people.N_CYCLISTS),
-    "two_wheeler": _templates(people.bicycle, people.N_BICYCLES),
-    "tree": _templates(vegetation.tree, vegetation.N_TREES),
-    "bush": _templates(vegetation.bush, vegetation.N_BUSHES),
-    "hedge": _templates(vegetation.hedge, vegetation.N_HEDGES),
-    "pole": _templates(street_furniture.pole, street_furniture.N_POLES),
-    "sign": _templates(street_furniture.sign, street_furniture.N_SIGNS),
-    "traffic_light": _templates(street_furniture.traffic_light, street_furniture.N_LIGHTS),
-    "cone": _templates(street_furniture.traffic_cone, street_furniture.N_CONES),
-    "fence": _templates(street_furniture.fence, street_furniture.N_FENCES),
-    "building": _building,
-    "chair": _furniture(
-        furniture_seating.office_chair, furniture_seating.dining_chair, furniture_seating.shell_chair
-    ),
-    "stool": _furniture(furniture_seating.stool),
-    "sofa": _furniture(furniture_seating.sofa, furniture_seating.armchair),
-    "bed": _furniture(furniture_seating.bed),
-    "table": _furniture(furniture_tables.table, furniture_tables.coffee_table, furniture_tables.bar_table),
-    "desk": _furniture(furniture_tables.desk),
-    "shelf": _furniture(furniture_storage.shelf, furniture_storage.metal_rack),
-    "cabinet": _furniture(furniture_storage.cabinet, furniture_storage.nightstand, furniture_storage.fridge),
-    "plant": _furniture(furniture_objects.plant),
-    "lamp": _furniture(furniture_objects.table_lamp, furniture_objects.floor_lamp),
-    "monitor": _furniture(furniture_objects.monitor),
-    "laptop": _furniture(furniture_objects.laptop),
-    "bottle": _furniture(furniture_objects.bottle),
-    "bag": _furniture(furniture_objects.bag),
-    "bin": _furniture(furniture_objects.bin_),
-    "box": _furniture(furniture_objects.carton, furniture_objects.computer),
-}
-"""How an object of each class is built; classes are named as PandaSet's objects and ModelNet40 name them."""
-CLASSES = tuple(BUILDERS)
 
 
 def open_simulated_objects(
@@ -155,7 +80,7 @@ def simulated_object(seed: int, view: int = 0) -> PointCloud:
     gives too few returns is seen all over too.
     """
     shape_rng = np.random.default_rng([20261125, seed])
-    pieces = BUILDERS[CLASSES[seed % len(CLASSES)]](shape_rng)
+    pieces = build_object(CLASSES[seed % len(CLASSES)], shape_rng)
     rng = np.random.default_rng([20261125, seed, view])
     cloud = None
     if (seed // len(CLASSES) + view) % 2 == 0:
@@ -187,19 +112,4 @@ def _seen_by_lidar(pieces: list[SceneObject], rng: Generator, tries: int = 4) ->
 
 def _all_over(pieces: list[SceneObject], rng: Generator) -> PointCloud:
     """Draw points evenly over all surfaces."""
-    corners = np.concatenate([_triangles(piece) for piece in pieces])
-    a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
-    area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
-    rows = rng.choice(len(area), N_POINTS, p=area / area.sum())
-    u, v = rng.random((2, N_POINTS, 1))
-    flip = u + v > 1
-    u, v = np.where(flip, 1 - u, u), np.where(flip, 1 - v, v)
-    xyz = a[rows] + u * (b[rows] - a[rows]) + v * (c[rows] - a[rows])
-    return PointCloud(xyz.astype(np.float32))
-
-
-def _triangles(piece: SceneObject) -> NDArray[np.float64]:
-    """(T, 3, 3) corners of all triangles, in the common frame."""
-    T = piece.T_world_object
-    parts = [p.vertices[p.triangles] for p in piece.parts]
-    return np.concatenate(parts).astype(np.float64) @ T[:3, :3].T + T[:3, 3]
+    return PointCloud(sample_surface(object_mesh(pieces), N_POINTS, rng))

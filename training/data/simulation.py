@@ -23,12 +23,12 @@ from pc_perception.cloud import PointCloud
 from pc_perception.io.files import read_cloud
 
 from .dataset import Target, label_table, with_labels
-from .plain_files import cache_root, write_plain
+from .plain_files import KEPT_FIELDS, cache_root, write_plain
 
 if TYPE_CHECKING:
     from pc_perception.simulation.lidar import SpinningLidar
 
-FORMAT = 3
+FORMAT = 4
 """Raise when the clouds of a seed change, so that old files are not taken for new ones."""
 HELD_OUT = 1_000_000
 SPACING_M = 9.0
@@ -121,7 +121,7 @@ class SimulatedClouds:
                 f"n_scenes {n_scenes} and per_scene {per_scene} must be at least 1, seed {seed} at least 0"
             )
         self.kind, self.n_scenes, self.per_scene, self.seed = kind, n_scenes, per_scene, seed
-        self.table = label_table("simulation", label_set)
+        self.table = label_table(f"simulation_{'room' if kind == 'room' else 'street'}", label_set)
         self.folder = (
             (Path(cache_dir) if cache_dir else cache_root()) / "simulation" / f"{kind}-{FORMAT}-{per_scene}"
         )
@@ -176,7 +176,7 @@ def _run(results: Iterable[None], n: int, kind: str, progress: bool) -> None:
 def make_files(kind: str, folder: Path, per_scene: int, seed: int) -> None:
     """Make and write the clouds of one scene, the last view last."""
     for view, cloud in enumerate(MAKERS[kind](seed, per_scene)):
-        write_plain(folder / f"{seed:08d}-{view}.npz", cloud)
+        write_plain(folder / f"{seed:08d}-{view}.npz", cloud, (*KEPT_FIELDS, "instance"))
 
 
 def main() -> None:

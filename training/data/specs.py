@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from .dataset import CloudDataset, Target
 from .plain_files import cache_root
 
 KINDS = {
-    "sim": "simulated clouds: sim:street, sim:drive or sim:room; single objects: sim:objects",
+    "sim": "simulated clouds: sim:street, sim:drive or sim:room; single objects: sim:objects; of 300: sim:room:300",
     "bag": "point clouds of a recording: bag:drive.mcap",
     "folder": "cloud files, labelled or not: folder:DIR",
     "nuscenes": "a nuScenes-format data set with lidarseg: nuscenes:DIR",
@@ -27,7 +27,11 @@ KINDS = {
     "scanobjectnn": "ScanObjectNN: scanobjectnn:DIR variant=hardest",
     "shapenet55": "ShapeNet-55: shapenet55:DIR",
     "shapenetpart": "ShapeNetPart: shapenetpart:DIR",
+    "shapes": "closed procedural shapes with their occupancy: shapes:all or shapes:chair+table",
+    "analytic": "spheres, boxes and tori with their occupancy: analytic:all",
 }
+FIELDS = ("shapes", "analytic")
+"""Kinds whose clouds are whole shapes and come with occupancy."""
 OBJECTS = ("objects", "instances", "modelnet40", "scanobjectnn", "shapenet55", "shapenetpart")
 """Kinds whose clouds are single objects, as is ``sim:objects``."""
 
@@ -47,11 +51,14 @@ class DataOptions:
         sequences: SemanticKITTI sequences; empty takes all that have labels.
         areas: S3DIS areas, such as 1,2,3,4,6; empty takes all that are there.
         split: official split, ``train``, ``val`` ..., or path of a list of ScanNet scenes; empty takes all scenes
-            and, of sets of objects, what one trains on.
+            and, of sets of objects, what one trains on. Objects without an official split (``objects``,
+            ``instances``, ``sim:objects``) have ``train``, ``validation`` and ``test`` by instance.
+        split_seed: of the split by instance.
+        per_class: training instances of each class in such a split; 0 for all.
         topic: of a bag; empty takes its only one.
         cameras: give pictures with the clouds, where the kind of data has them.
         n_scenes, per_scene, seed, cache_dir: see ``simulation.SimulatedClouds``; for ``sim:objects`` shapes and
-            views of each.
+            views of each; for ``shapes`` how many. ``sim:room:300`` has its own number of scenes.
         variant: of ScanObjectNN: ``bg``, ``only`` or ``hardest``.
         y_up: names of object files in which y is up (``object_files.open_object_files``).
     """
@@ -64,6 +71,8 @@ class DataOptions:
     sequences: tuple[str, ...] = ()
     areas: tuple[str, ...] = ()
     split: str = ""
+    split_seed: int = 0
+    per_class: int = 0
     topic: str = ""
     cameras: bool = False
     n_scenes: int = 200
@@ -104,8 +113,25 @@ def open_one(spec: str, options: DataOptions) -> CloudDataset:
     where = where or options.root
     if kind not in KINDS:
         raise ValueError(f"'{spec}' names no data; use one of: " + "; ".join(KINDS.values()))
+    if kind == "sim" and ":" in where:
+        where, _, number = where.partition(":")
+        if not number.isdecimal():
+            raise ValueError(f"'{spec}': '{number}' is no number of scenes")
+        options = replace(options, n_scenes=int(number))
     if not where:
         raise ValueError(f"'{spec}' does not say where the data is; write {kind}:WHERE or data_root=WHERE")
+    if kind in FIELDS:
+        from .fields import open_fields
+
+        split = options.split or "train"
+        return open_fields(
+            f"{kind}:{where}",
+            split,
+            options.n_scenes,
+            options.seed,
+            cache_dir=options.cache_dir,
+            progress=True,
+        )
     if kind in OBJECTS or (kind, where) == ("sim", "objects"):
         from .object_specs import open_objects
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Evaluation protocols, one file each; ``pc-evaluate`` runs segmentation."""
+"""Evaluation protocols, one file each; ``pc-evaluate`` runs those of models that give labels."""
 
-from .segmentation import main
+from .command import main
 
 __all__ = ["main"]

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pc_perception.cloud import PointCloud
+from pc_perception.metrics import Confusion
+from training.data.object_splits import bootstrap
 from training.data.objects import ObjectDataset, check_share
-
-from .object_splits import bootstrap
 
 Classify = Callable[[Sequence[PointCloud]], Sequence[int]]
 """Objects to the ids of their classes; any id that is no class for "none"."""
@@ -28,6 +28,7 @@ class Accuracy:
         recall: by class, for those that are there.
         n_objects, n_instances: what was counted.
         correct: (n_objects,) bool.
+        confusion: (C, C + 1) objects by true and predicted class; the last column was given none.
         unknown: objects left out, since the classifier has no such class.
         bad: objects that could not be used, with the reason.
     """
@@ -40,6 +41,7 @@ class Accuracy:
     n_objects: int
     n_instances: int
     correct: NDArray[np.bool_] = field(repr=False)
+    confusion: NDArray[np.int64] = field(repr=False)
     unknown: int = 0
     bad: tuple[str, ...] = ()
 
@@ -62,7 +64,10 @@ def measure(
         raise ValueError(
             f"{len(predicted)} predictions and {len(instances)} instances for {len(truth)} objects"
         )
-    correct = np.asarray(truth) == np.asarray(predicted)
+    counts = Confusion(len(classes))
+    found = np.asarray(predicted)
+    counts.add(np.asarray(truth), np.where((found >= 0) & (found < len(classes)), found, len(classes)))
+    correct = np.asarray(truth) == found
     low, high = bootstrap(correct, instances, seed=seed)
     recall = {classes[c]: float(correct[truth == c].mean()) for c in np.unique(truth).tolist()}
     return Accuracy(
@@ -74,6 +79,7 @@ def measure(
         n_objects=len(correct),
         n_instances=len(set(instances)),
         correct=correct,
+        confusion=counts.matrix,
         unknown=unknown,
         bad=tuple(bad),
     )

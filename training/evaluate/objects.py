@@ -12,18 +12,15 @@ from typing import Any
 
 from pc_perception.inference.model_file import load_object_encoder
 from training.data.object_specs import open_all_objects
+from training.data.object_splits import SHARES, few_labels, split_by_instance
 from training.data.objects import ObjectDataset
 from training.data.specs import DataOptions
 from training.export import without_places
 from training.object_views import MODELNET40, ObjectView
 
 from .features import Describe, Described, describe_all, shape_statistics
-from .object_splits import few_labels, split_by_instance
 from .probes import CHOICES, SVM_C, Probe, ProbeResult, run_probe
 from .results import SeedRun, about, table, write_result
-
-SHARES = (0.65, 0.15, 0.2)
-"""Training, validation and test, where the data has no split of its own."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +62,19 @@ def probe_objects(
     if len({data.name(i) for i in range(len(data))}) != len(data):
         raise ValueError("two objects of the data have one name; results could not be told apart")
     features = describe_all(describe, data, settings.view)
-    known = {name: k for k, name in enumerate(features.names)}
     held_out = describe_all(describe, test, settings.view) if test is not None else None
+    return probe_features(features, data, settings, held_out)
+
+
+def probe_features(
+    features: Described, data: ObjectDataset, settings: ProbeSettings, held_out: Described | None = None
+) -> list[SeedRun]:
+    """Probe features that are there, of all objects of ``data``; else as ``probe_objects``."""
+    known = {name: k for k, name in enumerate(features.names)}
     bad = features.bad + (held_out.bad if held_out else ())
     runs = []
     for seed in settings.seeds:
-        parts = split_by_instance(data, SHARES if test is None else SHARES[:2], seed)
+        parts = split_by_instance(data, SHARES if held_out is None else SHARES[:2], seed)
         parts[0] = few_labels(parts[0], settings.per_class, seed)
         chosen = [_pick(features, part, known) for part in parts]
         runs.append(_run(settings, seed, chosen[0], chosen[1], held_out or chosen[2], bad))
@@ -105,6 +109,7 @@ def _run(
 def _figures(found: ProbeResult) -> dict[str, Any]:
     story = asdict(found)
     del story["test"]["correct"]
+    story["test"]["confusion"] = story["test"]["confusion"].tolist()
     return story
 
 

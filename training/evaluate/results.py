@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -38,40 +38,6 @@ class SeedRun:
     seed: int
     scores: Mapping[str, float]
     details: Mapping[str, Any] = field(default_factory=dict)
-
-
-class Selection:
-    """Follow a training run, and score the test only where it may be: at the end, and where validation is best.
-
-    Attributes:
-        best: highest validation score so far; epoch: when it was reached first.
-    """
-
-    def __init__(self) -> None:
-        self.best, self.epoch, self._test = -math.inf, -1, math.nan
-
-    def add(self, epoch: int, validation: float, score_test: Callable[[], float]) -> bool:
-        """Take note of an epoch's validation score; True where it is the best so far.
-
-        Args:
-            score_test: scores the present weights on the test; called only then, and never compared.
-
-        Raises:
-            ValueError: the validation score is not a number.
-        """
-        if not math.isfinite(validation):
-            raise ValueError(
-                f"the validation score of epoch {epoch} is {validation}; nothing can be selected by it"
-            )
-        if validation <= self.best:
-            return False
-        self.best, self.epoch, self._test = validation, epoch, score_test()
-        return True
-
-    def finish(self, seed: int, last: float) -> SeedRun:
-        """Return the two numbers of the run; ``last`` is the test score of the last weights."""
-        details = {"best_epoch": self.epoch, "validation": self.best if self.epoch >= 0 else math.nan}
-        return SeedRun(seed, {LAST: last, BEST: self._test}, details)
 
 
 def summarise(runs: Sequence[SeedRun]) -> dict[str, tuple[float, float]]:

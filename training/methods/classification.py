@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -18,13 +19,20 @@ from torch.nn import functional
 
 from pc_perception.cloud import PointCloud
 from pc_perception.models.object_encoder import ObjectClassifier, ObjectEncoder
+from pc_perception.models.voxel_objects import VoxelObjectEncoder
 from training.objects import ObjectBatch, ObjectSample, collate_objects, draw_object, object_label
 
 from .method import Task
 from .model import TrainingModel
+from .segmentation import class_weights
 
 MODES = {"full": "mlp3", "mlp3": "mlp3", "linear": "linear"}
 """What is trained -> head: everything, or the head alone (with the class token, as in the published code)."""
+HOSTS = {
+    "patches": ("ObjectClassifier", ObjectEncoder),
+    "voxels": ("VoxelObjectClassifier", VoxelObjectEncoder),
+}
+"""What objects are encoded by -> architecture in the model file, class of the encoder."""
 
 
 @dataclass(frozen=True)
@@ -33,27 +41,34 @@ class Classification:
 
     Attributes:
         mode: ``full``, ``mlp3`` or ``linear``.
+        host: ``patches`` (Point-MAE's transformer) or ``voxels`` (PointCSP's encoder).
         label_smoothing: of the cross-entropy; the published protocols use none.
+        weight_cap: of the losses of rare classes, 1 / sqrt(frequency) with mean 1, at most this; 0 for no weights, as
+            in the published protocols.
         still: a frozen encoder also runs as at inference; False is the published code, where batch norms of the
             patch embedding still follow the data and paths are dropped.
     """
 
     mode: str = "full"
+    host: str = "patches"
     label_smoothing: float = 0.0
+    weight_cap: float = 0.0
     still: bool = False
     task: ClassVar[str] = "classification"
 
     def validate(self) -> None:
         """Raise ValueError where a value makes no sense."""
-        if self.mode not in MODES or not 0 <= self.label_smoothing < 1:
+        if self.mode not in MODES or not 0 <= self.label_smoothing < 1 or self.weight_cap < 0:
             raise ValueError(
-                f"method.mode must be one of {', '.join(MODES)} and label_smoothing lie in 0 .. 1;"
-                f" got '{self.mode}', {self.label_smoothing}"
+                f"method.mode must be one of {', '.join(MODES)}, label_smoothing lie in 0 .. 1 and weight_cap not"
+                f" be negative; got '{self.mode}', {self.label_smoothing}, {self.weight_cap}"
             )
+        if self.host not in HOSTS:
+            raise ValueError(f"method.host must be one of {', '.join(HOSTS)}; got '{self.host}'")
 
     def architecture(self, encoder: dict[str, Any]) -> dict[str, Any]:
         """Return what the model file says about its network."""
-        return {"name": "ObjectClassifier", "arguments": {**encoder, "head": MODES[self.mode]}}
+        return {"name": HOSTS[self.host][0], "arguments": {**encoder, "head": MODES[self.mode]}}
 
     def sample(self, cloud: PointCloud, rng: Generator, task: Task) -> ObjectSample:
         """Draw the points of one labelled object."""
@@ -66,8 +81,10 @@ class Classification:
 
     def build(self, task: Task, class_counts: NDArray[np.int64]) -> ClassificationModel:
         """Return the model with random weights."""
-        network = ObjectClassifier(ObjectEncoder(**task.encoder), task.n_classes, MODES[self.mode])
-        return ClassificationModel(network, self)
+        encoder = HOSTS[self.host][1](**task.encoder)
+        network = ObjectClassifier(encoder, task.n_classes, MODES[self.mode])
+        weights = class_weights(class_counts, self.weight_cap) if self.weight_cap else np.ones(task.n_classes)
+        return ClassificationModel(network, torch.from_numpy(weights).float(), self)
 
     def deployable(self, model: nn.Module) -> nn.Module:
         """Return the classifier."""
@@ -78,9 +95,12 @@ class Classification:
 class ClassificationModel(TrainingModel):
     """A classifier with its loss."""
 
-    def __init__(self, network: ObjectClassifier, settings: Classification) -> None:
+    weights: Tensor
+
+    def __init__(self, network: ObjectClassifier, weights: Tensor, settings: Classification) -> None:
         super().__init__()
         self.network, self.settings = network, settings
+        self.register_buffer("weights", weights, persistent=False)
         if settings.mode != "full":
             for name, parameter in network.encoder.named_parameters():
                 parameter.requires_grad_(name.startswith("class_"))
@@ -97,5 +117,6 @@ class ClassificationModel(TrainingModel):
         if self.training and len(batch.labels) < 2:
             raise ValueError("batch norms need two objects in a batch or more; raise batch_size")
         logits = self.network(batch.points, batch.offsets).float()
-        loss = functional.cross_entropy(logits, batch.labels, label_smoothing=self.settings.label_smoothing)
+        smoothing = self.settings.label_smoothing
+        loss = functional.cross_entropy(logits, batch.labels, self.weights, label_smoothing=smoothing)
         return {"loss_ce": loss, "accuracy": (logits.argmax(1) == batch.labels).float().mean()}

@@ -8,8 +8,30 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.object_sets import ObjectSubset
-from training.data.objects import ObjectDataset, labels_of
+from .object_sets import ObjectSubset
+from .objects import ObjectDataset, labels_of
+
+PARTS = ("train", "validation", "test")
+SHARES = (0.65, 0.15, 0.2)
+"""Of the parts, where data has no split of its own."""
+
+
+def part_of(data: ObjectDataset, name: str, seed: int, per_class: int = 0) -> ObjectSubset:
+    """Return one of ``PARTS`` of data that has no official split, cut by instance.
+
+    Args:
+        seed: of the split.
+        per_class: training instances of each class; 0 for all.
+
+    Raises:
+        ValueError: there is no such part, or it is empty.
+    """
+    if name not in PARTS:
+        raise ValueError(f"this data has no official split; its parts by instance are {', '.join(PARTS)}")
+    part = split_by_instance(data, SHARES, seed)[PARTS.index(name)]
+    if not len(part):
+        raise ValueError(f"the {name} part has no object; there are too few instances to split")
+    return few_labels(part, per_class, seed) if name == "train" else part
 
 
 def split_by_instance(data: ObjectDataset, shares: Sequence[float], seed: int) -> list[ObjectSubset]:

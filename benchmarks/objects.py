@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What pre-training gives on real objects: ``python -m benchmarks.objects --page docs/results/objects.md``.
+
+Pre-trains every arm with three seeds on the training parts, without labels, of all real sets and on simulated shapes;
+then probes, and fine-tunes with few and with all labels. All splits are by instance. Finished runs and
+measurements are kept in ``--work-dir``; an interrupted script goes on where it was, the most telling runs come
+first, and the page says what is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.jobs import run_stages
+from benchmarks.objects_page import write_objects_page
+
+SEEDS = (0, 1, 2)
+LABELS = (1, 5, 20, 0)
+"""Training instances of each class; 0: all."""
+SETS = {
+    "PandaSet": "pandaset_objects_dev.npz",
+    "LidarNet": "lidarnet_hdl32_dev.npz",
+    "DALES": "dales_objects_dev.npz",
+}
+Y_UP = ("lidarnet_*",)
+SHAPES = "sim:objects:1500"
+SHARES = (0.25, 0.15, 0.1, 0.5)
+"""How often the real sets and the simulated shapes are drawn in pre-training."""
+RANDOM = "random weights"
+ARMS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "Point-MAE": ("point_mae_pretrain", ()),
+    "PointACL": ("pointacl_pretrain", ()),
+    "Point-PQAE": ("point_pqae_pretrain", ()),
+    "PointACL's control: no contrast, as long": ("pointacl_pretrain", ("method.weight=0",)),
+    "PointACL, random masks": ("pointacl_pretrain", ("method.masking=random",)),
+    "PointACL, fixed top-k masks": ("pointacl_pretrain", ("method.masking=top",)),
+    "Point-PQAE, constant query": ("point_pqae_pretrain", ("method.query=constant",)),
+    "Point-PQAE, crops of 0.8 and more": ("point_pqae_pretrain", ("method.crop=0.8",)),
+    "Point-PQAE, whole objects": ("point_pqae_pretrain", ("method.crop=1.0",)),
+}
+"""Config and overrides of each pre-training."""
+MAIN = (RANDOM, *list(ARMS)[:3])
+CONTROLS = tuple(list(ARMS)[3:])
+PRETRAIN_SHARE = 0.1
+"""Of the configs' steps: 1,000, and PointACL in its two phases 2,000."""
+TUNE_STEPS = 160
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run.
+
+    Attributes:
+        kind: ``pretrain``, ``svm`` (a probe, with all numbers of labels), ``linear``, ``mlp3`` or ``full``.
+        arm: ``RANDOM`` or a name of ``ARMS``.
+        data: a name of ``SETS``; empty for a pre-training.
+        labels: instances of each class; 0 for all.
+    """
+
+    kind: str
+    arm: str
+    seed: int
+    data: str = ""
+    labels: int = 0
+
+    @property
+    def name(self) -> str:
+        """Name the folder of the run."""
+        arm = "".join(c if c.isalnum() else "_" for c in self.arm)
+        where = f"-{self.data}-{self.labels or 'all'}" if self.data else ""
+        return f"{self.kind}-{arm}{where}-{self.seed}"
+
+
+def stages() -> list[list[Job]]:
+    """Return the runs of the page, what each stage needs in one before it, the most telling ones first."""
+
+    def jobs(kinds: Sequence[str], arms: Sequence[str], labels: Sequence[int] = (0,)) -> list[Job]:
+        return [
+            Job(kind, arm, seed, data, n)
+            for n in labels
+            for kind in kinds
+            for data in SETS
+            for seed in SEEDS
+            for arm in arms
+        ]
+
+    frozen = ("linear", "mlp3")
+    return [
+        [Job("pretrain", arm, seed) for seed in SEEDS for arm in MAIN[1:]],
+        jobs(["svm"], MAIN) + jobs(["full"], MAIN, (5, 0)),
+        [Job("pretrain", arm, seed) for seed in SEEDS for arm in CONTROLS[:1]],
+        jobs(["svm"], CONTROLS[:1]) + jobs(["full"], CONTROLS[:1], (5,)) + jobs(frozen, MAIN, (0, 5)),
+        [Job("pretrain", arm, seed) for arm in CONTROLS[1:] for seed in SEEDS],
+        jobs(["svm"], CONTROLS[1:]) + jobs(["full"], CONTROLS[1:], (5,)),
+        jobs(["full", *frozen], MAIN, (1, 20)),
+    ]
+
+
+def pretrain(job: Job, root: Path, work_dir: Path, scale: float) -> dict[str, Any]:
+    """Pre-train on all training parts; return the last losses of the log."""
+    from training.run import train
+    from training.settings import read_config
+
+    config, overrides = ARMS[job.arm]
+    run = read_config(config, overrides)
+    real = [f"objects:{root / file}" for file in SETS.values()]
+    steps = max(round(run.max_steps * PRETRAIN_SHARE * scale), 2)
+    train(
+        replace(
+            run, data=",".join([*real, SHAPES]), data_shares=SHARES, split="train", split_seed=job.seed, y_up=Y_UP,
+            seed=job.seed, max_steps=steps, threads=1, progress=False, checkpoint_minutes=1.0,
+            work_dir=str(work_dir), resume=(work_dir / "last.pth").exists(),
+        ).validate()
+    )  # fmt: skip
+    return {"steps": steps}
+
+
+def _weights(job: Job, work_dir: Path) -> Path | None:
+    """Return the pre-trained encoder that a job starts from."""
+    if job.arm == RANDOM:
+        return None
+    return work_dir.parent / Job("pretrain", job.arm, job.seed).name / "model.safetensors"
+
+
+def probe(job: Job, root: Path, work_dir: Path, scale: float) -> dict[str, Any]:
+    """Return the accuracy of a linear SVM on frozen features, its strength chosen on validation, by labels."""
+    import torch
+
+    from pc_perception.inference.model_file import load_object_encoder
+    from pc_perception.models.object_encoder import SIZES, ObjectEncoder
+    from training.data.object_files import open_object_files
+    from training.evaluate.features import describe_all
+    from training.evaluate.objects import ProbeSettings, probe_features
+
+    torch.manual_seed(job.seed)
+    file = _weights(job, work_dir)
+    encoder = load_object_encoder(file, "cpu") if file else ObjectEncoder(**SIZES["tiny"]).eval()
+    data = open_object_files(root / SETS[job.data], Y_UP)
+    features = describe_all(encoder.describe, data)
+    found = {}
+    for n in LABELS:
+        settings = ProbeSettings(
+            job.data, job.arm, ("svm",), per_class=n, standardise=True, seeds=(job.seed,)
+        )
+        found[str(n)] = probe_features(features, data, settings)[0].scores["svm, chosen on validation"]
+    return {"accuracy": found}
+
+
+def tune(job: Job, root: Path, work_dir: Path, scale: float) -> dict[str, Any]:
+    """Fine-tune, or train a head, and measure the last weights and those best on validation on the test part."""
+    from pc_perception.inference.model_file import load_classifier
+    from training.data.object_sets import in_label_set
+    from training.data.object_specs import open_all_objects
+    from training.evaluate.classification import evaluate, files_of
+    from training.methods.classification import Classification
+    from training.run import train
+    from training.settings import read_config
+
+    steps = max(round(TUNE_STEPS * scale), 2)
+    file = _weights(job, work_dir)
+    run = replace(
+        read_config("classify_tiny"), method=Classification(job.kind), data=f"objects:{root / SETS[job.data]}",
+        split="train", split_seed=job.seed, per_class=job.labels, y_up=Y_UP, seed=job.seed, max_steps=steps,
+        validate_steps=max(steps // 4, 1), threads=1, progress=False, init=str(file) if file else "",
+        work_dir=str(work_dir), checkpoint_minutes=0.0, log_steps=20,
+    ).validate()  # fmt: skip
+    train(run)
+    (work_dir / "last.pth").unlink()
+    test = open_all_objects(run.data, replace(run.data_options(), split="test"))
+    out: dict[str, Any] = {"instances": [f"{job.data} {test.instance(i)}" for i in range(len(test))]}
+    for path, name in files_of(str(work_dir)).items():
+        model = load_classifier(path, "cpu")
+        found = evaluate(model, in_label_set(test, model.label_set))
+        out[name] = {"accuracy": found.accuracy, "mean": found.mean_recall, "correct": found.correct.tolist()}
+    return out
+
+
+WORK = {"pretrain": pretrain, "svm": probe, "linear": tune, "mlp3": tune, "full": tune}
+
+
+def work(job: Job, root: Path, work_dir: Path, scale: float, deadline: float) -> dict[str, Any] | None:
+    """Do one job unless it is done; None where it would begin after ``deadline`` or its encoder is missing."""
+    import torch
+
+    torch.set_num_threads(1)
+    folder = work_dir / job.name
+    kept, encoder = folder / "figures.json", _weights(job, folder) if job.data else None
+    if kept.exists():
+        return asdict(job) | {"figures": json.loads(kept.read_text())}
+    begin = time.time()
+    if begin > deadline or (encoder and not encoder.with_name("figures.json").exists()):
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    found = WORK[job.kind](job, root, folder, scale)
+    found["seconds"] = round(time.time() - begin, 1)
+    kept.write_text(json.dumps(found))
+    print(f"{job.name}: {found['seconds']:.0f} s", file=sys.stderr, flush=True)
+    return asdict(job) | {"figures": found}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train, measure, write the page."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, help="folder of the objects; default: $PC_PERCEPTION_DATA/objects/dev"
+    )
+    parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/objects_benchmark"))
+    parser.add_argument("--page", type=Path, default=Path("docs/results/objects.md"))
+    parser.add_argument("--scale", type=float, default=1.0, help="factor of all numbers of steps")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument(
+        "--minutes", type=float, default=90, help="begin no run later; the page says what is missing"
+    )
+    args = parser.parse_args(argv)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    root = args.data or Path(os.environ["PC_PERCEPTION_DATA"]) / "objects" / "dev"
+    begin = time.time()
+    do = partial(
+        work,
+        root=root.resolve(),
+        work_dir=args.work_dir,
+        scale=args.scale,
+        deadline=begin + 60 * args.minutes,
+    )
+    planned = stages()
+    results = list(run_stages(planned, do, args.workers))
+    minutes = (time.time() - begin) / 60
+    write_objects_page(args.page, results, [job for stage in planned for job in stage], args.scale, minutes)
+    print(f"{args.page} ({minutes:.0f} minutes in this call)")
+
+
+if __name__ == "__main__":
+    main()

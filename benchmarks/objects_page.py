@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page of ``benchmarks.objects``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import jobs
+from benchmarks.machine import describe_machine
+from training.data.object_splits import bootstrap
+
+Results = Sequence[dict[str, Any]]
+WAYS = {
+    "svm": "Linear SVM on frozen features, its strength chosen on validation",
+    "linear": "Linear head on the frozen encoder",
+    "mlp3": "Three-layer head on the frozen encoder",
+    "full": "Full fine-tuning",
+}
+LAST, BEST = "last epoch", "best epoch on validation"
+
+
+def write_objects_page(
+    page: Path, results: Results, planned: Sequence[Any], scale: float, minutes: float
+) -> None:
+    """Write the page from what was measured; what was planned and not run is told."""
+    from benchmarks.objects import CONTROLS, LABELS, MAIN, RANDOM
+
+    arms = [RANDOM, *[a for a in MAIN if a != RANDOM]]
+    blocks = [_head(scale, minutes)]
+    for way, title in WAYS.items():
+        blocks += [
+            f"\n## {title}\n",
+            "Accuracy on the test parts, mean of the three sets; columns: labelled instances of each class.\n",
+            jobs.table(
+                ["start", *(str(n or "all") for n in LABELS)],
+                [[arm, *(jobs.spread(_over_sets(results, way, arm, n)) for n in LABELS)] for arm in arms],
+            ),
+        ]
+    blocks += ["\n## Each set, all labels\n", _each_set(results, arms)]
+    blocks += [
+        "\n## Differences to random weights\n",
+        "Full fine-tuning, last weights, all seeds and sets together, in points of accuracy; 95 % interval "
+        "bootstrapped by instance.\n",
+        jobs.table(
+            ["start", "5 labels", "all labels"],
+            [[arm, *(_difference(results, arm, RANDOM, n) for n in (5, 0))] for arm in arms[1:]],
+        ),
+        "\n## Controls\n",
+        "SVM and full fine-tuning with 5 labels of each class, mean of the three sets.\n",
+        jobs.table(
+            ["pre-training", "SVM, 5", "SVM, all", "full, 5"],
+            [
+                [arm, *(jobs.spread(_over_sets(results, *what)) for what in _control_columns(arm))]
+                for arm in (*arms[1:], *CONTROLS)
+            ],
+        ),
+        "\n## Not run\n",
+        _missing(results, planned),
+    ]
+    jobs.write_page(page, blocks)
+
+
+def _head(scale: float, minutes: float) -> str:
+    from benchmarks.objects import PRETRAIN_SHARE, SEEDS, SHAPES, TUNE_STEPS
+    from training.settings import read_config
+
+    mae, acl, tune = (read_config(c) for c in ("point_mae_pretrain", "pointacl_pretrain", "classify_tiny"))
+    steps = [max(round(run.max_steps * PRETRAIN_SHARE * scale), 2) for run in (mae, acl)]
+    tuned = max(round(TUNE_STEPS * scale), 2)
+    return (
+        "# Pre-training on real objects\n\n"
+        f"Command: `python -m benchmarks.objects --scale {scale:g}`, on {describe_machine()}; {minutes:.0f} minutes in "
+        f"the last call. {len(SEEDS)} seeds, mean ± sample standard deviation. Every seed draws its own split by "
+        "instance (65 / 15 / 20 %), weights and order.\n\n"
+        f"Encoder: size `tiny`. Pre-training on the training parts of all three sets without labels and {SHAPES}: "
+        f"{steps[0]} steps of {mae.batch_size} objects, PointACL's two phases and its control {steps[1]}. Fine-tuning: "
+        f"{tuned} steps of {tune.batch_size} objects. Unless said otherwise, the last weights; those best on "
+        "validation stand apart. Steps are few: the tables compare arms, they do not show the best that those reach."
+    )
+
+
+def _found(results: Results, way: str, arm: str, labels: int) -> list[dict[str, Any]]:
+    """Return the runs of an arm; a probe's hold all numbers of labels."""
+    return [
+        r for r in results if (r["kind"], r["arm"]) == (way, arm) and (way == "svm" or r["labels"] == labels)
+    ]
+
+
+def _score(result: dict[str, Any], labels: int, which: str = LAST) -> float:
+    figures = result["figures"]
+    return figures["accuracy"][str(labels)] if result["kind"] == "svm" else figures[which]["accuracy"]
+
+
+def _over_sets(results: Results, way: str, arm: str, labels: int, which: str = LAST) -> list[float]:
+    """Return the mean over sets of each seed that was measured on all of them."""
+    from benchmarks.objects import SETS
+
+    by_seed: dict[int, list[float]] = {}
+    for r in _found(results, way, arm, labels):
+        by_seed.setdefault(r["seed"], []).append(_score(r, labels, which))
+    return [float(np.mean(v)) for v in by_seed.values() if len(v) == len(SETS)]
+
+
+def _each_set(results: Results, arms: Iterable[str]) -> str:
+    from benchmarks.objects import SETS
+
+    rows = []
+    for arm in arms:
+        for which in (LAST, BEST):
+            cells = [
+                jobs.spread(
+                    [_score(r, 0, which) for r in _found(results, "full", arm, 0) if r["data"] == data]
+                )
+                for data in SETS
+            ]
+            rows.append([f"full, {arm}: {which}", *cells])
+        svm = [
+            jobs.spread([_score(r, 0) for r in _found(results, "svm", arm, 0) if r["data"] == data])
+            for data in SETS
+        ]
+        rows.append([f"SVM, {arm}", *svm])
+    return jobs.table(["way and start", *SETS], rows)
+
+
+def _difference(results: Results, arm: str, other: str, labels: int) -> str:
+    """Return the gain of one arm over another on the same test objects, with its interval."""
+    pairs = {(r["seed"], r["data"]): r["figures"] for r in _found(results, "full", other, labels)}
+    gains, things = [], []
+    for r in _found(results, "full", arm, labels):
+        if (base := pairs.get((r["seed"], r["data"]))) is not None:
+            ours, theirs = (np.array(f[LAST]["correct"], float) for f in (r["figures"], base))
+            gains += (ours - theirs).tolist()
+            things += r["figures"]["instances"]
+    if not gains:
+        return jobs.MISSING
+    low, high = bootstrap(np.array(gains), things)
+    return f"{100 * np.mean(gains):+.1f} ({100 * low:+.1f} .. {100 * high:+.1f})"
+
+
+def _control_columns(arm: str) -> list[tuple[str, str, int]]:
+    return [("svm", arm, 5), ("svm", arm, 0), ("full", arm, 5)]
+
+
+def _missing(results: Results, planned: Sequence[Any]) -> str:
+    """List what was planned and has no result, by kind and arm."""
+    done = {(r["kind"], r["arm"], r["seed"], r["data"], r["labels"]) for r in results}
+    left: dict[str, int] = {}
+    for job in planned:
+        if (job.kind, job.arm, job.seed, job.data, job.labels) not in done:
+            labels = "" if job.kind in ("svm", "pretrain") else f", {job.labels or 'all'} labels"
+            key = f"{job.kind} of {job.arm}{labels}"
+            left[key] = left.get(key, 0) + 1
+    if not left:
+        return "Everything was run."
+    n = sum(left.values())
+    return f"{n} of {len(planned)} runs: " + "; ".join(f"{key} ({k})" for key, k in left.items()) + "."

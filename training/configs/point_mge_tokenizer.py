@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Point-MGE, stage 1, as the `shapes` model has it: 64 codes and their places tell the occupancy of a whole shape.
+
+Reproduces: 3DILG's first stage (point_mge.md, section 2) with encoder.width=256 encoder.encoder_depth=6
+            encoder.decoder_depth=6 encoder.hidden=512 method.n_queries=1024 method.near=0.1 batch_size=128
+            max_steps=300000 on ShapeNet's fields; as it stands, a small one on procedural shapes.
+Command:    pc-train point_mge_tokenizer threads=1
+Hardware:   one CPU core, 20 minutes, and the making of the shapes before (5 minutes).
+Expected:   docs/results/point_mge.md, measured by us.
+"""
+
+from pc_perception.inference.shape_contract import ShapeContract
+from training.methods.point_mge_tokenizer import PointMgeTokenizer
+from training.settings import RunSettings
+
+run = RunSettings(
+    method=PointMgeTokenizer(n_queries=256, near=0.5),
+    contract=ShapeContract(n_points=2048),
+    encoder={
+        "n_patches": 64,
+        "patch_size": 32,
+        "width": 128,
+        "heads": 4,
+        "encoder_depth": 0,
+        "decoder_depth": 3,
+        "embed": [32, 64, 96],
+        "n_codes": 512,
+        "code_width": 32,
+        "decay": 0.95,
+        "hidden": 128,
+        "field_depth": 2,
+    },
+    data="shapes:all",
+    n_scenes=2100,
+    max_steps=0,
+    max_minutes=20,
+    batch_size=16,
+    lr=2e-3,
+    warm_up=0.02,
+    betas=(0.9, 0.98),
+    ema=0.99,
+    work_dir="work_dirs/point_mge_tokenizer",
+    licence="trained on simulated data only",
+)

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shapes as occupancy fields: points on the surface, and places in the cube [-1, 1]^3 with whether they are inside.
+
+============================  ======================================================================
+``shapes:``                   procedural, the classes of ``object_shapes.SHAPES``; ``shapes:chair+table``
+``analytic:``                 spheres, boxes and tori with exact occupancy
+============================  ======================================================================
+
+Shapes fill the cube as in 3DILG (``object_shapes.in_cube``) and stand with z up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from .field_arrays import Sizes
+from .field_sources import made_shapes
+from .field_store import FieldSource, open_stored
+from .objects import LabeledObject
+from .plain_files import cache_root
+
+KINDS = ("shapes", "analytic")
+
+
+def _no_places() -> NDArray[np.float32]:
+    return np.zeros((0, 3), np.float32)
+
+
+def _no_answers() -> NDArray[np.bool_]:
+    return np.zeros(0, bool)
+
+
+@dataclass(frozen=True)
+class FieldSample(LabeledObject):
+    """One shape: a cloud of its surface (``xyz``), its class (``category``), and its field.
+
+    Attributes:
+        queries_vol, queries_near: (Q, 3) float32, evenly in the cube and near the surface.
+        occupancy_vol, occupancy_near: (Q,) bool, True inside.
+        name: where it comes from.
+    """
+
+    queries_vol: NDArray[np.float32] = field(default_factory=_no_places)
+    occupancy_vol: NDArray[np.bool_] = field(default_factory=_no_answers)
+    queries_near: NDArray[np.float32] = field(default_factory=_no_places)
+    occupancy_near: NDArray[np.bool_] = field(default_factory=_no_answers)
+    name: str = ""
+
+    @property
+    def points(self) -> NDArray[np.float32]:
+        """(N, 3) float32 points drawn evenly over the surface."""
+        return self.xyz
+
+    @property
+    def label(self) -> int:
+        """Index into the data set's ``classes``, -1 where it has none."""
+        return self.category
+
+    def draw(self, n_points: int, n_queries: int, rng: Generator) -> FieldSample:
+        """Return so many of the points and of each kind of queries, at random and none twice.
+
+        Raises:
+            ValueError: there are fewer.
+        """
+        rows = {}
+        for what, have, wanted in (
+            ("points", len(self.xyz), n_points),
+            ("vol queries", len(self.queries_vol), n_queries),
+            ("near queries", len(self.queries_near), n_queries),
+        ):
+            if not 1 <= wanted <= have:
+                raise ValueError(
+                    f"{wanted} {what} cannot be drawn from the {have} that are kept of {self.name}"
+                )
+            rows[what] = rng.choice(have, wanted, replace=False)
+        vol, near = rows["vol queries"], rows["near queries"]
+        return replace(
+            self,
+            xyz=self.xyz[rows["points"]],
+            queries_vol=self.queries_vol[vol],
+            occupancy_vol=self.occupancy_vol[vol],
+            queries_near=self.queries_near[near],
+            occupancy_near=self.occupancy_near[near],
+        )
+
+
+class FieldDataset:
+    """Shapes by number, each with all that is kept of it (``FieldSample.draw`` takes fewer); an ``ObjectDataset``.
+
+    Attributes:
+        classes: names of the labels.
+        repaired, refused: what was done to shapes of files, or why they are left out, by name.
+    """
+
+    def __init__(
+        self, source: FieldSource, folder: Path, sizes: Sizes, workers: int = 1, progress: bool = False
+    ) -> None:
+        self.classes = tuple(source.classes)
+        self._stored = open_stored(folder, source, sizes.validate(), workers, progress)
+        rows = self._stored.usable.tolist()
+        names, labels = source.names, source.labels
+        self._names, self._labels = [names[i] for i in rows], [labels[i] for i in rows]
+        self.repaired, self.refused = self._stored.repaired, self._stored.refused
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, index: int) -> FieldSample:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        row = int(self._stored.usable[index])
+        kept = {name: np.asarray(array[row]) for name, array in self._stored.arrays.items()}
+        return FieldSample(
+            kept["surface"],
+            category=self._labels[index],
+            queries_vol=kept["vol"],
+            occupancy_vol=kept["vol_inside"],
+            queries_near=kept["near"],
+            occupancy_near=kept["near_inside"],
+            name=self._names[index],
+        )
+
+    def name(self, index: int) -> str:
+        """Name shape ``index``."""
+        return self._names[index]
+
+    def label(self, index: int) -> int:
+        """Return the class of shape ``index``."""
+        return self._labels[index]
+
+    def instance(self, index: int) -> str:
+        """Name the shape."""
+        return self._names[index]
+
+
+def open_fields(
+    spec: str,
+    split: str = "train",
+    n_shapes: int = 1000,
+    seed: int = 0,
+    sizes: Sizes = Sizes(),  # noqa: B008 (frozen)
+    cache_dir: str | Path = "",
+    workers: int = 1,
+    progress: bool = False,
+) -> FieldDataset:
+    """Open the shapes that a text names; see the module. They are made when first asked for, and kept.
+
+    Args:
+        split: ``train``, ``val`` or ``test``; no shape is in two of them.
+        n_shapes, seed: of shapes that are made: how many, and where in the split's seeds they start.
+        sizes: how much is kept of each.
+        cache_dir: where files are kept; empty: the user's cache.
+        workers: processes that make shapes.
+
+    Raises:
+        FileNotFoundError, ValueError: the text, the data or a number cannot be used.
+    """
+    kind, _, where = spec.partition(":")
+    folder = (Path(cache_dir) if cache_dir else cache_root()) / "fields"
+    if kind in ("shapes", "analytic"):
+        source: FieldSource = made_shapes(kind, where, split, n_shapes, seed)
+    else:
+        raise ValueError(f"'{spec}' names no fields; use one of {', '.join(f'{k}:' for k in KINDS)}")
+    return FieldDataset(source, folder, sizes, workers, progress)

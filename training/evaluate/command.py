@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pc-evaluate MODEL [MODEL ...] --data SPEC``: the task in the model files decides what is measured."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from pc_perception.inference.model_file import read_model_file
+from training.data.simulation import HELD_OUT
+from training.data.specs import KINDS
+
+from . import classification, segmentation
+
+RUNS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "segmentation": segmentation.run,
+    "classification": classification.run,
+}
+"""What measures models, by their task."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``pc-evaluate``; problems are told in one line, missing files in one each."""
+    args = _parser().parse_args(argv)
+    try:
+        _run(args)
+    except (ValueError, OSError) as error:
+        print(f"pc-evaluate: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(args: argparse.Namespace) -> None:
+    import torch
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    tasks = {read_model_file(next(iter(classification.files_of(m))))[0].task for m in args.models}
+    if len(tasks) > 1:
+        raise ValueError(f"the models are for {' and '.join(sorted(tasks))}; evaluate them one by one")
+    task = tasks.pop()
+    if task not in RUNS:
+        raise ValueError(
+            f"a model for '{task}' gives no labels; probe one of objects by python -m training.evaluate.objects"
+        )
+    RUNS[task](args)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pc-evaluate",
+        description="Measure models: of segmentation the IoU over points, of single objects their accuracy.",
+    )
+    add = parser.add_argument
+    add(
+        "models", nargs="+", help="model files, names of shipped ones, folders of runs; several: mean and std"
+    )
+    add("--data", required=True, help="; ".join(KINDS.values()))
+    add("--label-source", default="", help="id space of the labels (nyu40, pandaset43 ...) or .yaml map")
+    add("--label-field", default="", help="field of a folder's clouds that holds the labels")
+    add("--version", default="", help="nuScenes tables, such as v1.0-mini")
+    add(
+        "--split",
+        default="",
+        help="official split, such as val, or file with a list of scenes; train, validation or"
+        " test by instance of objects that have none",
+    )
+    add("--seeds", default="", help="of splits by instance: one for all models, or one for each")
+    add("--sequences", default="", help="SemanticKITTI sequences, such as 08")
+    add("--areas", default="", help="S3DIS areas, such as 5")
+    add("--six-fold", action="store_true", help="six models, one for each area of S3DIS; counts are pooled")
+    add("--topic", default="", help="topic of a bag")
+    add("--variant", default="", help="of ScanObjectNN: bg, only, hardest")
+    add("--y-up", default="", help="object files in which y is up, such as modelnet40_*")
+    add("--n-scenes", type=int, default=25, help="simulated streets or rooms")
+    add("--per-scene", type=int, default=4, help="clouds of each")
+    add("--seed", type=int, default=HELD_OUT, help="first simulated scene; training uses those from 0")
+    add("--cache-dir", default="", help="folder for simulated clouds, clouds of bags and parsed rooms")
+    add("--limit", type=int, default=0, help="use only this many clouds (of each area)")
+    add("--window", type=float, default=0.0, help="cut scenes into squares of this many metres; 0: whole")
+    add("--overlap", type=float, default=2.0, help="metres that windows share")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N")
+    add("--threads", type=int, default=0, help="threads of torch")
+    add("--json", action="store_true", help="print one JSON object")
+    add(
+        "--out",
+        default="",
+        help="result file (JSON) of classifiers: seeds, commit, settings, hash of the data",
+    )
+    add("--record", action="store_true", help="add the figures to the model files' provenance")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
