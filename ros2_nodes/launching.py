@@ -83,7 +83,9 @@ class Session:
         given = context.launch_configurations
         bag = "bag" in given and self.said("bag")
         self._bag_rate = positive("bag_rate", self.said("bag_rate")) if "bag_rate" in given else 1.0
-        self.sim_time = {"use_sim_time": True} if bag or self.said("use_sim_time") == "true" else {}
+        self.sim_time: dict[str, object] = (
+            {"use_sim_time": True} if bag or self.said("use_sim_time") == "true" else {}
+        )
         self._common: dict[str, Any] = {
             "package": PACKAGE,
             "namespace": self.said("namespace"),
