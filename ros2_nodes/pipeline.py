@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a cloud's message to a labelled one: a loaded model with what belongs to it. Without ROS."""
+"""A loaded model with what belongs to it, where nodes look for it."""
 
-from __future__ import annotations
+from pc_perception.inference.live_segmenter import Pipeline, device_values, load_pipeline
 
+<<<<<<< HEAD
 from typing import NamedTuple
 
 import numpy as np
@@ -56,3 +57,6 @@ def practice_cloud() -> PointCloud:
     xyz[::100] = np.nan
     intensity = rng.uniform(0, 255, WARM_UP_POINTS).astype(np.float32)
     return PointCloud(xyz, {"intensity": intensity}, frame="lidar")
+=======
+__all__ = ["Pipeline", "device_values", "load_pipeline"]
+>>>>>>> cec4415 (Serve live topics over DDS without ROS; the work of a live process apart from what carries its messages)
