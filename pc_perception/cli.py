@@ -86,6 +86,17 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
 
 
+def _add_view(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--view",
+        type=int,
+        nargs="?",
+        const=0,
+        metavar="PORT",
+        help="show a live picture to a browser on this machine (default port: any free one)",
+    )
+
+
 def _add_segment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path, help="cloud file, folder of clouds, S3DIS room or bag")
     _add_model(parser)
@@ -94,6 +105,7 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="labelled cloud, .label file, folder, or .mcap for a bag")
     parser.add_argument("--picture", type=Path, metavar="P.png", help="draw the labelled clouds")
     parser.add_argument("--html", type=Path, metavar="H.html", help="write an interactive page")
+    _add_view(parser)
     parser.add_argument("--json", action="store_true", dest="as_json", help="last line: one JSON object")
     parser.add_argument("--confidence-threshold", type=float, default=0.0, metavar="C")
     parser.add_argument(
@@ -217,6 +229,7 @@ def _segment(a: argparse.Namespace) -> None:
         as_json=a.as_json,
         options=SweepOptions(confidence_threshold=a.confidence_threshold),
         windows=Windows(a.window, a.overlap) if a.window else None,
+        view=a.view,
     )
 
 
@@ -235,7 +248,7 @@ def _serve(a: argparse.Namespace) -> None:
         confidence_threshold=a.confidence_threshold,
         period_s=a.period,
     )
-    serve.run(options)
+    serve.run(options, a.view)
 
 
 def _classify(a: argparse.Namespace) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pc_perception.inference.dds_transport import DdsTransport, Watcher
-from pc_perception.inference.live_segmenter import LiveSegmenter
+from pc_perception.inference.live_segmenter import Labelled, LiveSegmenter
 from pc_perception.inference.memory import keep_freed_memory
 from pc_perception.inference.vitals import Report
 from pc_perception.io.dds import BEST_EFFORT, Participant, Subscription
 from pc_perception.io.message_types import CLOUD
+from pc_perception.visualization.live import LiveView
 
 HINT_AFTER_S = 5.0
 
@@ -140,16 +143,28 @@ def _line(stream: Report) -> str:
     )
 
 
-def run(options: ServeOptions) -> None:
-    """Serve until interrupted.
+def run(options: ServeOptions, view: int | None = None) -> None:
+    """Serve until interrupted; with ``view``, a port of loopback (0: any), show a page as well.
 
     Raises:
-        FileNotFoundError, ImportError, ValueError: as ``Server``.
+        FileNotFoundError, ImportError, OSError, ValueError: as ``Server`` and ``LiveView``.
     """
     keep_freed_memory()
     try:
-        with Server(options) as server:
+        with ExitStack() as stack:
+            watch = None
+            if view is not None:
+                page = stack.enter_context(LiveView(f"{options.model} on {options.input}", view))
+                print(f"live picture: {page.url}", flush=True)
+                watch = partial(_show, page)
+            server = stack.enter_context(Server(options, watch))
             while True:
                 server.spin()
     except KeyboardInterrupt:
         print("pc-perception: ended", file=sys.stderr)
+
+
+def _show(page: LiveView, labelled: Labelled) -> None:
+    age_ms = (time.time_ns() - labelled.cloud.stamp_ns) / 1e6
+    age = f"{age_ms:.0f} ms old" if 0 <= age_ms < 1e6 else "not stamped by this clock"
+    page.show(labelled.cloud, labelled.result, f"{age} · model {labelled.result.total_ms:.0f} ms")
