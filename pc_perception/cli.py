@@ -183,6 +183,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--max-rate", type=float, default=0.0, metavar="HZ", help="label at most so many")
     parser.add_argument("--confidence-threshold", type=float, default=0.0, metavar="C")
+    _add_view(parser)
     parser.add_argument(
         "--period", type=float, default=5.0, metavar="S", help="between two lines (default: 5)"
     )
