@@ -58,15 +58,13 @@ class FieldArrays:
         """Return self.
 
         Raises:
-            ValueError: a number is not finite, or no query at all is inside, or none outside.
+            ValueError: a number is not finite, or no query at all is inside. (All may be: of a box that is the cube.)
         """
         if not all(np.isfinite(a).all() for a in (self.surface, self.vol, self.near)):
             raise ValueError("its points or queries hold NaN or Inf")
         inside = np.concatenate([self.vol_inside, self.near_inside])
         if not inside.any():
             raise ValueError(f"its field is empty: none of {len(inside)} queries is inside")
-        if inside.all():
-            raise ValueError(f"its field is full: all of {len(inside)} queries are inside")
         return self
 
 
