@@ -18,12 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from pc_perception.io.meshes import READ, Mesh, read_mesh
 from pc_perception.simulation.object_shapes import in_cube
 
-from .field_arrays import FieldArrays, Sizes, arrays_of_mesh
+from .field_arrays import FieldArrays, Sizes, arrays_of_mesh, outer_surface
 from .field_sources import SPLITS
 from .mesh_repair import repair
 from .objects import Z_UP
@@ -62,11 +63,10 @@ class FileShapes:
         """Read one file and draw its points and queries."""
         name = self.files[index]
         rng = np.random.default_rng([20261129, *name.encode()])
-        turn = Z_UP if self.y_up else np.eye(3, dtype=np.float32)
         if self.kind == "meshes":
-            found = repair(read_mesh(self.root / name))
-            mesh = in_cube(Mesh(found.mesh.vertices @ turn.T, found.mesh.faces))
-            return arrays_of_mesh(mesh, sizes, rng), found.note
+            mesh, note = self._mesh(name)
+            return arrays_of_mesh(mesh, sizes, rng), note
+        turn = self._turn()
         arrays = read_occupancy(self.root / name)
         rows = {
             what: rng.choice(len(have), n, replace=len(have) < n)
@@ -84,6 +84,22 @@ class FileShapes:
             arrays.near_inside[rows["near"]],
         )
         return drawn.checked(), ""
+
+    def surface(self, index: int, n: int, rng: Generator) -> NDArray[np.float64]:
+        """Draw points on the surface of one file's shape; of occupancy, from the points that the file has."""
+        name = self.files[index]
+        if self.kind == "meshes":
+            return outer_surface(self._mesh(name)[0], rng)(n)
+        points = read_occupancy(self.root / name).surface
+        return points[rng.choice(len(points), n, replace=len(points) < n)] @ self._turn().T
+
+    def _turn(self) -> NDArray[np.float32]:
+        return Z_UP if self.y_up else np.eye(3, dtype=np.float32)
+
+    def _mesh(self, name: str) -> tuple[Mesh, str]:
+        """The closed mesh of a file in the cube, and what was repaired."""
+        found = repair(read_mesh(self.root / name))
+        return in_cube(Mesh(found.mesh.vertices @ self._turn().T, found.mesh.faces)), found.note
 
 
 def file_shapes(kind: str, where: str, split: str, y_up: bool = False) -> FileShapes:

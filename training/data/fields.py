@@ -46,7 +46,7 @@ def _no_answers() -> NDArray[np.bool_]:
 
 
 @dataclass(frozen=True)
-class FieldSample(LabeledObject):
+class FieldObject(LabeledObject):
     """One shape: a cloud of its surface (``xyz``), its class (``category``), and its field.
 
     Attributes:
@@ -71,7 +71,7 @@ class FieldSample(LabeledObject):
         """Index into the data set's ``classes``, -1 where it has none."""
         return self.category
 
-    def draw(self, n_points: int, n_queries: int, rng: Generator) -> FieldSample:
+    def draw(self, n_points: int, n_queries: int, rng: Generator) -> FieldObject:
         """Return so many of the points and of each kind of queries, at random and none twice.
 
         Raises:
@@ -100,7 +100,7 @@ class FieldSample(LabeledObject):
 
 
 class FieldDataset:
-    """Shapes by number, each with all that is kept of it (``FieldSample.draw`` takes fewer); an ``ObjectDataset``.
+    """Shapes by number, each with all that is kept of it (``FieldObject.draw`` takes fewer); an ``ObjectDataset``.
 
     Attributes:
         classes: names of the labels.
@@ -110,7 +110,7 @@ class FieldDataset:
     def __init__(
         self, source: FieldSource, folder: Path, sizes: Sizes, workers: int = 1, progress: bool = False
     ) -> None:
-        self.classes = tuple(source.classes)
+        self.classes, self._source = tuple(source.classes), source
         self._stored = open_stored(folder, source, sizes.validate(), workers, progress)
         rows = self._stored.usable.tolist()
         names, labels = source.names, source.labels
@@ -120,12 +120,12 @@ class FieldDataset:
     def __len__(self) -> int:
         return len(self._names)
 
-    def __getitem__(self, index: int) -> FieldSample:
+    def __getitem__(self, index: int) -> FieldObject:
         if not 0 <= index < len(self):
             raise IndexError(index)
         row = int(self._stored.usable[index])
-        kept = {name: np.asarray(array[row]) for name, array in self._stored.arrays.items()}
-        return FieldSample(
+        kept = {name: np.array(array[row]) for name, array in self._stored.arrays.items()}
+        return FieldObject(
             kept["surface"],
             category=self._labels[index],
             queries_vol=kept["vol"],
@@ -134,6 +134,13 @@ class FieldDataset:
             occupancy_near=kept["near_inside"],
             name=self._names[index],
         )
+
+    def surface(self, index: int, n: int, seed: int = 0) -> NDArray[np.float32]:
+        """Draw (n, 3) points on the surface of shape ``index``, however many are kept: for measuring distances."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        row = int(self._stored.usable[index])
+        return self._source.surface(row, n, np.random.default_rng([seed, row])).astype(np.float32)
 
     def name(self, index: int) -> str:
         """Name shape ``index``."""
