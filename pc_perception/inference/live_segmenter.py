@@ -177,7 +177,7 @@ def load_pipeline(model: str, device: str, precision: str, options: SweepOptions
     """
     segmenter = load_segmenter(model, device, precision)
     pipeline = Pipeline(SweepSegmenter(segmenter, options), LabelledCloudEncoder(segmenter.label_set))
-    message = encode_cloud(_practice_cloud())
+    message = encode_cloud(practice_cloud())
     for _ in range(2):
         cloud = cloud_from_msg(message)
         result = segmenter(cloud)
@@ -193,7 +193,7 @@ def device_values(device: torch.device) -> dict[str, object]:
     return values
 
 
-def _practice_cloud() -> PointCloud:
+def practice_cloud() -> PointCloud:
     """Ground and clutter around a sensor: enough to touch every kernel."""
     rng = np.random.default_rng(0)
     distance, angle = rng.uniform(2, 40, WARM_UP_POINTS), rng.uniform(0, 2 * np.pi, WARM_UP_POINTS)
