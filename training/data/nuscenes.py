@@ -13,6 +13,7 @@ from pc_perception.io.label_files import read_labels
 from .cameras import Camera, CameraCloud
 from .dataset import Target, label_table, with_labels
 from .nuscenes_cameras import read_cameras
+from .nuscenes_splits import every_nth, scenes_of
 
 
 class NuScenesClouds:
@@ -24,7 +25,9 @@ class NuScenesClouds:
         version: name of the tables' folder; empty where there is only one.
         label_source: ``nuscenes32`` (the default) or another id space whose labels lie in
             ``lidarseg_NAME`` instead of ``lidarseg`` (``pandaset43``).
-        split: ``train``, ``val``, ``mini_train`` ... of the official lists; empty for all scenes.
+        split: ``train``, ``val``, ``mini_train`` ... of the official lists, or SLidR's ``parametrizing`` and
+            ``verifying``; empty for all scenes.
+        every: only every how many-th scene of the split (``nuscenes_splits.every_nth``).
         pictures: folder for decoded pictures: clouds are then ``CameraCloud``. None: without cameras.
 
     Raises:
@@ -40,6 +43,7 @@ class NuScenesClouds:
         label_source: str = "",
         split: str = "",
         pictures: str | Path | None = None,
+        every: int = 1,
     ) -> None:
         self.root, self.pictures = Path(root), None if pictures is None else Path(pictures)
         source = label_source or "nuscenes32"
@@ -47,7 +51,7 @@ class NuScenesClouds:
         self.label_folder = "lidarseg" if source == "nuscenes32" else f"lidarseg_{source}"
         self.version = version or self._only_version()
         self.cameras: dict[str, tuple[Camera, ...] | str] = {}
-        self.frames = self._read_tables(split)
+        self.frames = self._read_tables(split, every)
         if label_set is not None:
             self.frames = [frame for frame in self.frames if self._labels(frame[1]).is_file()]
         if not self.frames:
@@ -61,11 +65,10 @@ class NuScenesClouds:
             )
         return found[0]
 
-    def _read_tables(self, split: str) -> list[tuple[str, str, str]]:
+    def _read_tables(self, split: str, every: int) -> list[tuple[str, str, str]]:
         """(scene, sample_data token, file) of every LIDAR_TOP keyframe."""
         try:
             from nuscenes import NuScenes
-            from nuscenes.utils.splits import create_splits_scenes
         except ImportError as error:
             raise ImportError(
                 "nuScenes data needs nuscenes-devkit; install with: pip install 'pc_perception[nuscenes]'"
@@ -73,15 +76,13 @@ class NuScenesClouds:
 
         if not (self.root / self.version).is_dir():
             raise FileNotFoundError(f"there are no tables '{self.root / self.version}'")
+        wanted = scenes_of(split)
         tables = NuScenes(self.version, str(self.root), verbose=False)
-        lists = create_splits_scenes()
-        if split and split not in lists:
-            raise ValueError(f"there is no split '{split}'; choose one of {', '.join(lists)}")
+        names = [scene["name"] for scene in tables.scene if wanted is None or scene["name"] in wanted]
+        chosen = set(every_nth(names, every, f"'{self.root.name}'" + (f", split {split}" if split else "")))
         frames = []
         for scene in tables.scene:
-            if split and scene["name"] not in lists[split]:
-                continue
-            token = scene["first_sample_token"]
+            token = scene["first_sample_token"] if scene["name"] in chosen else ""
             while token:
                 sample = tables.get("sample", token)
                 data = tables.get("sample_data", sample["data"]["LIDAR_TOP"])
