@@ -168,6 +168,7 @@ class RunSettings:
             variant=self.variant,
             y_up=self.y_up,
             cameras=getattr(self.method, "cameras", False),
+            instances=getattr(self.method, "instances", False),
             n_scenes=self.n_scenes,
             per_scene=self.per_scene,
             seed=self.data_seed,

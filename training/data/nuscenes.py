@@ -6,6 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pc_perception.cloud import PointCloud
 from pc_perception.io.files import read_cloud
 from pc_perception.io.label_files import read_labels
@@ -28,6 +31,7 @@ class NuScenesClouds:
         split: ``train``, ``val``, ``mini_train`` ... of the official lists, or SLidR's ``parametrizing`` and
             ``verifying``; empty for all scenes.
         every: only every how many-th scene of the split (``nuscenes_splits.every_nth``).
+        instances: give clouds a field ``instance`` out of ``panoptic``, unique in a cloud, 0 for no object.
         pictures: folder for decoded pictures: clouds are then ``CameraCloud``. None: without cameras.
 
     Raises:
@@ -44,8 +48,10 @@ class NuScenesClouds:
         split: str = "",
         pictures: str | Path | None = None,
         every: int = 1,
+        instances: bool = False,
     ) -> None:
         self.root, self.pictures = Path(root), None if pictures is None else Path(pictures)
+        self.instances = instances
         source = label_source or "nuscenes32"
         self.table = label_table(source, label_set)
         self.label_folder = "lidarseg" if source == "nuscenes32" else f"lidarseg_{source}"
@@ -100,9 +106,16 @@ class NuScenesClouds:
             return str(error)
 
     def _labels(self, token: str) -> Path:
-        folder = self.root / self.label_folder
-        versioned = folder / self.version
-        return (versioned if versioned.is_dir() else folder) / f"{token}_lidarseg.bin"
+        return self._folder(self.label_folder) / f"{token}_lidarseg.bin"
+
+    def _folder(self, name: str) -> Path:
+        versioned = self.root / name / self.version
+        return versioned if versioned.is_dir() else self.root / name
+
+    def _instances(self, token: str, n_points: int) -> NDArray[np.int32]:
+        """Return (N,) category * 1000 + number of the object, 0 for points of none."""
+        found = read_labels(self._folder("panoptic") / f"{token}_panoptic.npz", n_points)[0]
+        return np.where(found % 1000 > 0, found, 0)
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -117,6 +130,8 @@ class NuScenesClouds:
         cloud = read_cloud(self.root / file, 5)
         raw = None if self.table is None else read_labels(self._labels(token), len(cloud))[0]
         cloud = with_labels(cloud, raw, self.table)
+        if self.instances:
+            cloud = cloud.with_fields(instance=self._instances(token, len(cloud)))
         if self.pictures is None:
             return cloud
         cameras = self.cameras[token]

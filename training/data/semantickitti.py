@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from pc_perception.cloud import PointCloud
 from pc_perception.io.files import read_cloud
 from pc_perception.io.label_files import read_labels
@@ -24,6 +26,8 @@ SPLITS = {
 
 class SemanticKittiClouds:
     """The scans of some sequences that have labels (all scans where no labels are wanted).
+
+    Labelled ones have a field ``instance`` too, unique in a scan, 0 for no object.
 
     Args:
         root: the folder that holds ``sequences/``, or the sequences, or one sequence's ``velodyne/``.
@@ -84,8 +88,13 @@ class SemanticKittiClouds:
     def __getitem__(self, index: int) -> PointCloud:
         file = self.files[index]
         cloud = read_cloud(file, 4)
-        raw = None if self.table is None else read_labels(self._labels(file), len(cloud))[0]
-        cloud = with_labels(cloud, raw, self.table)
+        if self.table is None:
+            cloud = with_labels(cloud, None, None)
+        else:
+            raw, number = read_labels(self._labels(file), len(cloud))
+            cloud = with_labels(cloud, raw, self.table)
+            # Numbers are unique within a class alone.
+            cloud = cloud.with_fields(instance=np.where(number > 0, number * 65536 + raw, 0))
         if self.pictures is None:
             return cloud
         return CameraCloud(

@@ -58,6 +58,7 @@ class DataOptions:
         every: only every how many-th scene of nuScenes, or scan of SemanticKITTI, has labels: 100 for "1 %".
         topic: of a bag; empty takes its only one.
         cameras: give pictures with the clouds, where the kind of data has them.
+        instances: give the ids of objects, where nuScenes-format data has panoptic labels.
         n_scenes, per_scene, seed, cache_dir: see ``simulation.SimulatedClouds``; for ``sim:objects`` shapes and
             views of each; for ``shapes`` how many. ``sim:room:300`` has its own number of scenes.
         variant: of ScanObjectNN: ``bg``, ``only`` or ``hardest``.
@@ -77,6 +78,7 @@ class DataOptions:
     every: int = 1
     topic: str = ""
     cameras: bool = False
+    instances: bool = False
     n_scenes: int = 200
     per_scene: int = 4
     seed: int = 0
@@ -172,6 +174,7 @@ def _open_scenes(kind: str, where: str, options: DataOptions) -> CloudDataset:
             options.split,
             pictures,
             options.every,
+            options.instances,
         )
     if kind == "scannet":
         from .scannet import ScanNetClouds
