@@ -52,7 +52,7 @@ MAIN = (RANDOM, *list(ARMS)[:3])
 CONTROLS = tuple(list(ARMS)[3:])
 PRETRAIN_SHARE = 0.1
 """Of the configs' steps: 1,000, and PointACL in its two phases 2,000."""
-TUNE_STEPS = 160
+TUNE_STEPS, TUNE_BATCH = 100, 16
 
 
 @dataclass(frozen=True)
@@ -165,13 +165,12 @@ def tune(job: Job, root: Path, work_dir: Path, scale: float) -> dict[str, Any]:
     from training.run import train
     from training.settings import read_config
 
-    steps = max(round(TUNE_STEPS * scale), 2)
     file = _weights(job, work_dir)
     run = replace(
         read_config("classify_tiny"), method=Classification(job.kind), data=f"objects:{root / SETS[job.data]}",
-        split="train", split_seed=job.seed, per_class=job.labels, y_up=Y_UP, seed=job.seed, max_steps=steps,
-        validate_steps=max(steps // 4, 1), threads=1, progress=False, init=str(file) if file else "",
-        work_dir=str(work_dir), checkpoint_minutes=0.0, log_steps=20,
+        split="train", split_seed=job.seed, per_class=job.labels, y_up=Y_UP, seed=job.seed, max_steps=TUNE_STEPS,
+        batch_size=TUNE_BATCH, validate_steps=TUNE_STEPS // 4, threads=1, progress=False, log_steps=20,
+        init=str(file) if file else "", work_dir=str(work_dir), checkpoint_minutes=0.0,
     ).validate()  # fmt: skip
     train(run)
     (work_dir / "last.pth").unlink()
@@ -217,7 +216,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/objects_benchmark"))
     parser.add_argument("--page", type=Path, default=Path("docs/results/objects.md"))
-    parser.add_argument("--scale", type=float, default=1.0, help="factor of all numbers of steps")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor of the steps of pre-training")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument(
         "--minutes", type=float, default=90, help="begin no run later; the page says what is missing"

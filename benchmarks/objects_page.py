@@ -65,12 +65,11 @@ def write_objects_page(
 
 
 def _head(scale: float, minutes: float) -> str:
-    from benchmarks.objects import PRETRAIN_SHARE, SEEDS, SHAPES, TUNE_STEPS
+    from benchmarks.objects import PRETRAIN_SHARE, SEEDS, SHAPES, TUNE_BATCH, TUNE_STEPS
     from training.settings import read_config
 
-    mae, acl, tune = (read_config(c) for c in ("point_mae_pretrain", "pointacl_pretrain", "classify_tiny"))
+    mae, acl = (read_config(c) for c in ("point_mae_pretrain", "pointacl_pretrain"))
     steps = [max(round(run.max_steps * PRETRAIN_SHARE * scale), 2) for run in (mae, acl)]
-    tuned = max(round(TUNE_STEPS * scale), 2)
     return (
         "# Pre-training on real objects\n\n"
         f"Command: `python -m benchmarks.objects --scale {scale:g}`, on {describe_machine()}; {minutes:.0f} minutes in "
@@ -78,7 +77,7 @@ def _head(scale: float, minutes: float) -> str:
         "instance (65 / 15 / 20 %), weights and order.\n\n"
         f"Encoder: size `tiny`. Pre-training on the training parts of all three sets without labels and {SHAPES}: "
         f"{steps[0]} steps of {mae.batch_size} objects, PointACL's two phases and its control {steps[1]}. Fine-tuning: "
-        f"{tuned} steps of {tune.batch_size} objects. Unless said otherwise, the last weights; those best on "
+        f"{TUNE_STEPS} steps of {TUNE_BATCH} objects. Unless said otherwise, the last weights; those best on "
         "validation stand apart. Steps are few: the tables compare arms, they do not show the best that those reach."
     )
 

@@ -10,8 +10,11 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import argparse
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -19,7 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; return the exit code (0 done, 1 refused with one sentence, 130 interrupted)."""
     arguments = _parser().parse_args(argv)
     try:
-        arguments.run(arguments)
+        with _sigterm_interrupts():
+            arguments.run(arguments)
     except BrokenPipeError:
         # The reader of our output (head, less) is gone; Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -31,6 +35,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("pc-perception: interrupted; what was finished is kept", file=sys.stderr)
         return 130
     return 0
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM (docker stop, systemd) end a command as Ctrl-C does: files complete, peers told."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _sentence(error: BaseException) -> str:
@@ -46,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_classify(commands.add_parser("classify", help="name single objects, or the objects of scenes"))
     _add_complete(commands.add_parser("complete", help="draw the whole of an object seen from one side"))
     _add_generate(commands.add_parser("generate", help="make new shapes of a class"))
+    _add_serve(commands.add_parser("serve", help="label a robot's live clouds, with no ROS installed"))
     _add_demo(commands.add_parser("demo", help="simulate a short drive, label it, leave pictures"))
     _add_simulate(commands.add_parser("simulate", help="write simulated labelled data"))
     inspect = commands.add_parser("inspect", help="print what a model file says about itself")
@@ -64,6 +86,17 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
 
 
+def _add_view(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--view",
+        type=int,
+        nargs="?",
+        const=0,
+        metavar="PORT",
+        help="show a live picture to a browser on this machine (default port: any free one)",
+    )
+
+
 def _add_segment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path, help="cloud file, folder of clouds, S3DIS room or bag")
     _add_model(parser)
@@ -72,6 +105,7 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="labelled cloud, .label file, folder, or .mcap for a bag")
     parser.add_argument("--picture", type=Path, metavar="P.png", help="draw the labelled clouds")
     parser.add_argument("--html", type=Path, metavar="H.html", help="write an interactive page")
+    _add_view(parser)
     parser.add_argument("--json", action="store_true", dest="as_json", help="last line: one JSON object")
     parser.add_argument("--confidence-threshold", type=float, default=0.0, metavar="C")
     parser.add_argument(
@@ -134,6 +168,28 @@ def _add_shapes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
 
 
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--input", default="/points", help="PointCloud2 topic, full name (default: /points)")
+    parser.add_argument("--output", default="/segmentation", help="labelled clouds (default: /segmentation)")
+    parser.add_argument(
+        "--domain",
+        type=int,
+        default=int(os.environ.get("ROS_DOMAIN_ID") or 0),
+        help="ROS_DOMAIN_ID of the robot (default: this environment's, else 0)",
+    )
+    _add_model(parser)
+    parser.add_argument(
+        "--reliable", action="store_true", help="have lost parts of clouds sent again, by reliable publishers"
+    )
+    parser.add_argument("--max-rate", type=float, default=0.0, metavar="HZ", help="label at most so many")
+    parser.add_argument("--confidence-threshold", type=float, default=0.0, metavar="C")
+    _add_view(parser)
+    parser.add_argument(
+        "--period", type=float, default=5.0, metavar="S", help="between two lines (default: 5)"
+    )
+    parser.set_defaults(run=_serve)
+
+
 def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder (default: out)")
     parser.add_argument("--sweeps", type=int, default=40, help="length of the drive (default: 40)")
@@ -174,7 +230,26 @@ def _segment(a: argparse.Namespace) -> None:
         as_json=a.as_json,
         options=SweepOptions(confidence_threshold=a.confidence_threshold),
         windows=Windows(a.window, a.overlap) if a.window else None,
+        view=a.view,
     )
+
+
+def _serve(a: argparse.Namespace) -> None:
+    from pc_perception.commands import serve
+    from pc_perception.io.dds import BEST_EFFORT, RELIABLE
+
+    options = serve.ServeOptions(
+        input=a.input,
+        output=a.output,
+        domain=a.domain,
+        qos=RELIABLE if a.reliable else BEST_EFFORT,
+        model=a.model or "street",
+        device=a.device,
+        max_rate_hz=a.max_rate,
+        confidence_threshold=a.confidence_threshold,
+        period_s=a.period,
+    )
+    serve.run(options, a.view)
 
 
 def _classify(a: argparse.Namespace) -> None:

@@ -16,6 +16,7 @@ from calibration.check import Drift, check_calibration
 from calibration.frames import Frame
 from pc_perception.cloud import PointCloud
 from pc_perception.geometry import inverse, transform
+from pc_perception.inference.live import invalid_share
 from pc_perception.io.image_messages import fill_camera_info
 from pc_perception.io.pointcloud2 import cloud_from_msg, header_of
 from pc_perception.io.rgbd import color_image
@@ -23,7 +24,6 @@ from pc_perception.io.rgbd import color_image
 from .calibrations import doubts, read_calibrations
 from .camera_feed import CameraFeed
 from .conversions import status_message, transform_message
-from .model_worker import invalid_share
 from .node_worker import NodeWorker
 from .outputs import Outputs
 from .perception_node import PerceptionNode

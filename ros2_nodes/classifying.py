@@ -15,6 +15,7 @@ from visualization_msgs.msg import MarkerArray
 
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.instances import InstanceOptions
+from pc_perception.inference.live import invalid_share
 from pc_perception.inference.model_file import load_classifier, load_segmenter
 from pc_perception.inference.object_messages import detections, instance_cloud, object_markers
 from pc_perception.inference.object_results import ObjectsResult
@@ -22,7 +23,6 @@ from pc_perception.inference.objects import ObjectOptions, SweepObjects
 from pc_perception.io.pointcloud2 import cloud_from_msg, encode_cloud
 
 from .conversions import Detection3DArray, labelled_message, new_message
-from .model_worker import invalid_share
 from .node_worker import NodeWorker
 from .outputs import Outputs
 from .perception_node import PerceptionNode

@@ -13,6 +13,7 @@ from sensor_msgs.msg import PointCloud2
 from calibration.result import Calibration
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.fusion import View, fuse
+from pc_perception.inference.live import invalid_share
 from pc_perception.io.pointcloud2 import LabelledCloudEncoder, cloud_from_msg, encode_cloud, header_of
 from pc_perception.io.rgbd import color_image, label_image
 from pc_perception.labels import UNLABELED, load_label_set
@@ -20,7 +21,6 @@ from pc_perception.labels import UNLABELED, load_label_set
 from .calibrations import doubts, read_calibrations, sentence
 from .camera_feed import CameraFeed
 from .conversions import cloud_message, labelled_message
-from .model_worker import invalid_share
 from .node_worker import NodeWorker
 from .outputs import Outputs
 from .perception_node import PerceptionNode

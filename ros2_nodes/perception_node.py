@@ -31,7 +31,7 @@ from .qos import SubscriptionEventCallbacks, sensor_qos
 from .runtime import ERROR, OK, WARN, Report, Words, limit_threads
 
 if TYPE_CHECKING:
-    from .node_worker import NodeWorker
+    from pc_perception.inference.live import LiveWorker
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
@@ -63,7 +63,7 @@ class PerceptionNode(LifecycleNode):
         parameters.declare(self, self.table, self._apply)
         self.values = parameters.read(self, self.table)
         self._problem = "waiting for configure"
-        self._worker: NodeWorker[Any] | None = None
+        self._worker: LiveWorker[Any] | None = None
         self._inputs: list[Any] = []
         self._heard: Counter[str] = Counter()
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -73,7 +73,7 @@ class PerceptionNode(LifecycleNode):
         if self.values["autostart"]:
             self._starter = self.create_timer(0.0, self._autostart, clock=STEADY)
 
-    def make_worker(self) -> NodeWorker[Any]:
+    def make_worker(self) -> LiveWorker[Any]:
         """Return the work of this node for its ``values``; import what needs torch in here.
 
         Raises:

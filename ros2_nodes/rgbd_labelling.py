@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
+from pc_perception.inference.live import invalid_share
+from pc_perception.inference.live_segmenter import LiveModel
 from pc_perception.inference.rgbd_stream import (
     ColorCamera,
     RgbdResult,
@@ -19,7 +21,8 @@ from pc_perception.io.image_messages import fill_image
 from pc_perception.io.pointcloud2 import header_of
 
 from .conversions import cloud_message
-from .model_worker import ModelWorker, invalid_share
+from .node_worker import NodeTransport
+from .outputs import Outputs
 from .perception_node import PerceptionNode
 from .runtime import OK, WARN, Report, Stopwatch
 from .transforms import Transforms
@@ -35,7 +38,7 @@ class RgbdFrame(NamedTuple):
     rgb: Image | None = None
 
 
-class RgbdLabeller(ModelWorker[RgbdFrame]):
+class RgbdLabeller(LiveModel[RgbdFrame]):
     """Labels the frames of one RGB-D camera."""
 
     def __init__(self, node: PerceptionNode) -> None:
@@ -44,10 +47,11 @@ class RgbdLabeller(ModelWorker[RgbdFrame]):
         Raises:
             FileNotFoundError, ValueError: as ``load_segmenter``.
         """
-        super().__init__(node, {CLOUD: PointCloud2, LABELS: Image, COLORS: Image})
-        self._transforms = (
-            None if node.values["registered"] else Transforms(node, node.values["tf_timeout_s"])
-        )
+        self.outputs = Outputs(node, {CLOUD: PointCloud2, LABELS: Image, COLORS: Image})
+        self._transforms: Transforms | None = None
+        super().__init__(NodeTransport(node, self.outputs), node.values, node.words)
+        if not node.values["registered"]:
+            self._transforms = Transforms(node, node.values["tf_timeout_s"])
         self._color_info: CameraInfo | None = None
         self._mismatched: list[str] = []
 

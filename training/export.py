@@ -106,8 +106,9 @@ def write_model(
 def _architecture(run: RunSettings) -> dict[str, Any]:
     """Return name and arguments of the network; a method with its own head names it."""
     arguments = {k: list(v) if isinstance(v, tuple) else v for k, v in run.encoder.items()}
-    if hasattr(run.method, "architecture"):
-        return run.method.architecture(arguments)
+    method = getattr(run.method, "inner", run.method)
+    if hasattr(method, "architecture"):
+        return method.architecture(arguments)
     name = run.network.__name__ if isinstance(run.contract, InputContract) else "ObjectClassifier"
     return {"name": name, "arguments": arguments}
 

@@ -36,7 +36,7 @@ class RunSettings:
         data: ``KIND:WHERE`` (``training/data/specs.py``), several separated by commas.
         data_shares: how often each data set is drawn from; empty: every cloud equally often.
         data_limit: use only this many clouds, spread evenly over the data; 0 for all.
-        data_root, version, split, split_seed, per_class, label_source, label_field, sequences, areas, topic,
+        data_root, version, split, every, split_seed, per_class, label_source, label_field, sequences, areas, topic,
             variant, y_up: see ``DataOptions``.
         n_scenes, per_scene, data_seed, cache_dir: of simulated data, see ``DataOptions``.
         max_steps: batches; 0 for no limit.
@@ -80,6 +80,7 @@ class RunSettings:
     split: str = ""
     split_seed: int = 0
     per_class: int = 0
+    every: int = 1
     label_source: str = ""
     label_field: str = ""
     sequences: tuple[str, ...] = ()
@@ -158,6 +159,7 @@ class RunSettings:
             split=self.split,
             split_seed=self.split_seed,
             per_class=self.per_class,
+            every=self.every,
             label_source=self.label_source,
             label_field=self.label_field,
             sequences=self.sequences,
@@ -166,6 +168,7 @@ class RunSettings:
             variant=self.variant,
             y_up=self.y_up,
             cameras=getattr(self.method, "cameras", False),
+            instances=getattr(self.method, "instances", False),
             n_scenes=self.n_scenes,
             per_scene=self.per_scene,
             seed=self.data_seed,

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections import Counter
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from pc_perception.inference.sensor_check import mismatches
 from pc_perception.inference.stream import SweepOptions, SweepSegmenter
 from pc_perception.inference.windows import WindowedSegmenter, Windows
 from pc_perception.ops.backend import warm_up
+from pc_perception.visualization.live import LiveView
 
 from .sinks import Sink, open_sink
 from .sources import Source, open_source
@@ -74,8 +76,12 @@ def run(
     as_json: bool = False,
     options: SweepOptions | None = None,
     windows: Windows | None = None,
+    view: int | None = None,
 ) -> None:
     """Label every cloud of ``path``; see the command's help for the arguments.
+
+    With ``view``, a port of loopback (0: any), a page shows every cloud as it is labelled, and the last one
+    until an interrupt.
 
     Raises:
         FileNotFoundError, ValueError: with one sentence. What was labelled before is on disk.
@@ -84,18 +90,25 @@ def run(
     source = open_source(path, topic, columns)
     # The output's form is checked before hours of work; a model that was named loads before reading.
     sink: Any = open_sink(out, source) if out else nullcontext()
-    run_state = _Run(model, device, options, windows, keep=bool(picture or html))
-    start = time.perf_counter()
-    try:
-        with sink as writer:
-            run_state.consume(source, writer, show_progress=not as_json)
-    finally:
-        run_state.report.seconds = time.perf_counter() - start
-        if run_state.report.clouds:
-            _pictures(run_state, picture, html, title=path.name)
-            _print(run_state, out, as_json)
-    if not run_state.report.clouds:
-        raise ValueError(f"'{path}' holds no cloud")
+    with ExitStack() as stack:
+        page = None if view is None else stack.enter_context(LiveView(path.name, view))
+        if page is not None:
+            print(f"live picture: {page.url}", file=sys.stderr)
+        run_state = _Run(model, device, options, windows, bool(picture or html), page)
+        start = time.perf_counter()
+        try:
+            with sink as writer:
+                run_state.consume(source, writer, show_progress=not as_json)
+        finally:
+            run_state.report.seconds = time.perf_counter() - start
+            if run_state.report.clouds:
+                _pictures(run_state, picture, html, title=path.name)
+                _print(run_state, out, as_json)
+        if not run_state.report.clouds:
+            raise ValueError(f"'{path}' holds no cloud")
+        if page is not None:
+            print("the page stays until Ctrl-C", file=sys.stderr)
+            threading.Event().wait()
 
 
 class _Run:
@@ -108,9 +121,10 @@ class _Run:
         options: SweepOptions | None,
         windows: Windows | None,
         keep: bool,
+        page: LiveView | None,
     ) -> None:
         self.report, self.name, self.device, self.options = Report(), name or "", device, options
-        self.windows, self.keep = windows, keep
+        self.windows, self.keep, self.page = windows, keep, page
         self.sweeps = self._load() if name else None
         self.kept: list[tuple[str, PointCloud, SegmentationResult]] = []
 
@@ -125,6 +139,8 @@ class _Run:
                 if writer is not None:
                     writer.write(item.name, item.cloud, result)
                 self.report.add(item.cloud, result)
+                if self.page is not None:
+                    self.page.show(item.cloud, result, f"{item.name} · {result.total_ms:.0f} ms")
                 if self.keep and len(self.kept) < MAX_PICTURED:
                     self.kept.append((item.name, item.cloud, result))
                 bar.update()

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from pc_perception.cloud import PointCloud
 from pc_perception.labels import UNLABELED, LabelSet
 from pc_perception.models.linear import set_precision
+from pc_perception.models.panoptic_segmenter import PanopticSegmenter
 from pc_perception.models.segmenters import AnySegmenter
 from pc_perception.ops.parallel import team
 
 from .contract import InputContract
+from .panoptic import group_instances, of_points
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,15 @@ class SegmentationResult:
         confidence: (N,) float32, softmax probability of the label, 0 where unlabeled.
         label_set: names and colours.
         milliseconds: wall time of ``prepare``, ``network`` and ``finish``.
+        instance: (N,) uint32, objects from 1 on, numbered in this cloud alone, 0 for points of none; None where the
+            model does not tell objects apart.
     """
 
     labels: NDArray[np.uint16]
     confidence: NDArray[np.float32]
     label_set: LabelSet
     milliseconds: dict[str, float]
+    instance: NDArray[np.uint32] | None = None
 
     @property
     def total_ms(self) -> float:
@@ -87,11 +92,20 @@ class Segmenter:
         clock = [time.perf_counter()]
         prepared = self.contract.prepare(cloud, self.network.encoder.n_levels)
         clock.append(time.perf_counter())
+        instance = None
         if not len(prepared.features):
             labels = np.full(len(cloud), UNLABELED, np.uint16)
             confidence = np.zeros(len(cloud), np.float32)
+            if isinstance(self.network, PanopticSegmenter):
+                instance = np.zeros(len(cloud), np.uint32)
         else:
-            logits = self.network(prepared.features.to(self.device), prepared.pyramid.to(self.device))
+            features, pyramid = prepared.features.to(self.device), prepared.pyramid.to(self.device)
+            if isinstance(self.network, PanopticSegmenter):
+                logits, offset = self.network.both(features, pyramid)
+                logits, owner = group_instances(pyramid.levels[0].xyz, offset, logits, self.network.things)
+                instance = of_points(owner, prepared.inverse)
+            else:
+                logits = self.network(features, pyramid)
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
             clock.append(time.perf_counter())
@@ -99,4 +113,5 @@ class Segmenter:
         clock.append(time.perf_counter())
         spans = [1e3 * (b - a) for a, b in pairwise(clock)]
         stages = ("prepare", "network", "finish") if len(spans) == 3 else ("prepare", "finish")
-        return SegmentationResult(labels, confidence, self.label_set, dict(zip(stages, spans, strict=True)))
+        milliseconds = dict(zip(stages, spans, strict=True))
+        return SegmentationResult(labels, confidence, self.label_set, milliseconds, instance)

@@ -2,16 +2,15 @@
 """What a live stream needs around a segmenter, whatever carries the messages.
 
 The ROS 2 node, the bag runner and the DDS server share these: the newest-wins slot, the worker that
-empties it, per-sweep logic (ego box, accumulation of sweeps), counters and percentiles.
+empties it, per-sweep logic (ego box, accumulation of sweeps).
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -23,6 +22,7 @@ from pc_perception.labels import UNLABELED
 
 from .segmenter import SegmentationResult, Segmenter
 from .sensor_check import mismatches
+from .vitals import Timing
 
 T = TypeVar("T")
 
@@ -92,34 +92,6 @@ class Worker(Generic[T]):
         """Finish the item at hand and end the thread."""
         self.slot.close()
         self._thread.join(timeout_s)
-
-
-@dataclass
-class Timing:
-    """The last ``window`` durations of each named stage, in milliseconds."""
-
-    window: int = 1000
-    _stages: dict[str, deque[float]] = field(default_factory=dict)
-
-    def add(self, **milliseconds: float) -> None:
-        """Record one duration per stage."""
-        for name, value in milliseconds.items():
-            self._stages.setdefault(name, deque(maxlen=self.window)).append(value)
-
-    def percentile(self, stage: str, q: float) -> float:
-        """Return the q-th percentile (0..100) of a stage in ms; NaN when nothing was recorded."""
-        values = self._stages.get(stage)
-        return float(np.percentile(list(values), q)) if values else float("nan")
-
-    def last(self, stage: str) -> float:
-        """Return the newest duration of a stage in ms; NaN when nothing was recorded."""
-        values = self._stages.get(stage)
-        return values[-1] if values else float("nan")
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """Names recorded so far, in order of first appearance."""
-        return tuple(self._stages)
 
 
 @dataclass(frozen=True)
@@ -220,24 +192,3 @@ def without_ego(cloud: PointCloud, ego_box: tuple[float, ...] | None) -> PointCl
 
 def _seen_from(cloud: PointCloud, origin: NDArray | None) -> PointCloud:
     return cloud if origin is None else replace(cloud, xyz=cloud.xyz - np.asarray(origin, np.float32))
-
-
-class RateMeter:
-    """Events per second over the last few seconds of a monotonic clock."""
-
-    def __init__(self, window_s: float = 5.0) -> None:
-        self._window_s, self._times = window_s, deque[float]()
-
-    def tick(self) -> None:
-        """Note one event now."""
-        self._times.append(time.monotonic())
-
-    @property
-    def hz(self) -> float:
-        """Rate over the window, 0 when fewer than two events lie in it."""
-        now = time.monotonic()
-        while self._times and now - self._times[0] > self._window_s:
-            self._times.popleft()
-        if len(self._times) < 2:
-            return 0.0
-        return (len(self._times) - 1) / max(self._times[-1] - self._times[0], 1e-9)

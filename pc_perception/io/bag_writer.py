@@ -18,12 +18,11 @@ from pc_perception.io.bag_sources import Topic
 from pc_perception.io.image_messages import fill_camera_info, fill_image
 from pc_perception.io.label_messages import set_header
 from pc_perception.io.mcap_writer import McapChannel, McapWriter
-from pc_perception.io.message_encoding import CloudMessage, encode_cloud, fill_message
-from pc_perception.io.message_types import new_message, typestore
+from pc_perception.io.message_encoding import CloudMessage, encode_cloud
+from pc_perception.io.message_types import CLOUD, cloud_message, new_message, typestore
 from pc_perception.labels import LabelSet
 
 _FOREVER = {"sec": 9223372036, "nsec": 854775807}
-_POINT_FIELD = "sensor_msgs/msg/PointField"
 
 
 def _qos(latched: bool, depth: int) -> list[dict[str, Any]]:
@@ -97,12 +96,7 @@ class BagWriter:
         """Write a cloud as PointCloud2; its bag stamp is the cloud's own unless given."""
         values = encode_cloud(cloud) if isinstance(cloud, PointCloud) else cloud
         header_ns = values.header.stamp.sec * 10**9 + values.header.stamp.nanosec
-        msg = fill_message(
-            new_message("sensor_msgs/msg/PointCloud2"), values, self._store.types[_POINT_FIELD]
-        )
-        msg.data = np.frombuffer(values.data, np.uint8)
-        set_header(msg, values.header.frame_id, header_ns)
-        self.write(topic, "sensor_msgs/msg/PointCloud2", msg, header_ns if stamp_ns is None else stamp_ns)
+        self.write(topic, CLOUD, cloud_message(values), header_ns if stamp_ns is None else stamp_ns)
 
     def write_transform(
         self, parent: str, child: str, T_parent_child: NDArray, stamp_ns: int, static: bool = False

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from pc_perception.io.message_encoding import CloudMessage, fill_message
+
+CLOUD = "sensor_msgs/msg/PointCloud2"
 VISION_MSGS = {
     "vision_msgs/msg/VisionClass": "uint16 class_id\nstring class_name\n",
     "vision_msgs/msg/LabelInfo": (
@@ -53,6 +56,15 @@ def new_message(msgtype: str) -> Any:
     store = typestore()
     values = {name: _default(store, kind) for name, kind in store.fielddefs[msgtype][1]}
     return store.types[msgtype](**values)
+
+
+def cloud_message(values: CloudMessage) -> Any:
+    """Return the PointCloud2 object of ``values``, header included; the data are shared."""
+    msg = fill_message(new_message(CLOUD), values, typestore().types["sensor_msgs/msg/PointField"])
+    msg.data = np.frombuffer(values.data, np.uint8)
+    msg.header.frame_id = values.header.frame_id
+    msg.header.stamp.sec, msg.header.stamp.nanosec = values.header.stamp
+    return msg
 
 
 def to_cdr(msg: Any, msgtype: str) -> bytes:

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .panoptic_segmenter import PanopticSegmenter
 from .scene_encoder import SceneEncoder, SceneSegmenter
 from .sparse_unet import SparseUNet, SparseUNetSegmenter
 
-AnySegmenter = SceneSegmenter | SparseUNetSegmenter
+AnySegmenter = SceneSegmenter | SparseUNetSegmenter | PanopticSegmenter
 MAX_LEVELS = 8
 
 
@@ -67,6 +68,7 @@ def whole_numbers(name: str, items: Any, low: int, high: int, most: int = MAX_LE
 
 
 _WIDTH, _BLOCKS = (1, 2048), (0, 64)
+_UNET = {"widths": _WIDTH, "up_widths": _WIDTH, "blocks": (1, 64), "up_blocks": (1, 64)}
 SEGMENTERS = {
     "SceneSegmenter": Architecture(
         SceneSegmenter,
@@ -74,9 +76,6 @@ SEGMENTERS = {
         lists={"widths": _WIDTH, "local": _BLOCKS, "mixers": _BLOCKS, "heads": (1, 64)},
         scalars={"heads": (1, 64), "d_key": (1, 512), "d_value": (1, 512)},
     ),
-    "SparseUNetSegmenter": Architecture(
-        SparseUNetSegmenter,
-        SparseUNet,
-        lists={"widths": _WIDTH, "up_widths": _WIDTH, "blocks": (1, 64), "up_blocks": (1, 64)},
-    ),
+    "SparseUNetSegmenter": Architecture(SparseUNetSegmenter, SparseUNet, lists=_UNET),
+    "PanopticSegmenter": Architecture(PanopticSegmenter, SparseUNet, lists=_UNET),
 }

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .pyramid import build_pyramid, pack
+from .pyramid import Level, build_pyramid, pack
 from .scene_encoder import SceneEncoder
+from .walks import Walk, along_curves
 
 N_FEATURES = 6
 """Of a voxel: the mean of its points, and where that lies in the voxel."""
@@ -40,21 +41,27 @@ class VoxelObjectEncoder(SceneEncoder):
         return 2 * self.width
 
     def pooled(self, points: Tensor, offsets: Sequence[int] | None = None) -> Tensor:
-        """Encode objects, (B, N, 3) or packed (N, 3) with offsets, on the unit sphere.
+        """Encode objects, (B, N, 3) or packed (N, 3) with offsets, on the unit sphere, to (B, 2 C)."""
+        return self.pool(*self.levels_of(points, offsets)[-1])
 
-        Returns:
-            (B, 2 C), mean and maximum over each object's coarsest voxels.
-        """
+    def levels_of(
+        self, points: Tensor, offsets: Sequence[int] | None = None, walk: Walk = along_curves
+    ) -> list[tuple[Tensor, Level]]:
+        """Return (M_l, C_l) features of each level's voxels; no object sees another unless ``walk`` joins them."""
         if offsets is None:
             offsets = [0, *accumulate([points.shape[1]] * len(points))]
             points = points.flatten(0, 1)
         objects = [points[a:b] for a, b in pairwise(offsets)]
         pyramid = pack([build_pyramid(xyz, self.grid, self.n_levels)[0] for xyz in objects])
-        finest, coarsest = pyramid.levels[0], pyramid.levels[-1]
+        finest = pyramid.levels[0]
         place = finest.xyz / self.grid
         features = torch.cat([finest.xyz, place - place.floor() - 0.5], 1)
-        x = self.encode(features, pyramid)[-1]
-        each = [x[a:b] for a, b in pairwise(coarsest.offsets)]
+        return list(zip(self.encode(features, pyramid, walk), pyramid.levels, strict=True))
+
+    @staticmethod
+    def pool(x: Tensor, level: Level) -> Tensor:
+        """Return (B, 2 C), mean and maximum over each object's voxels."""
+        each = [x[a:b] for a, b in pairwise(level.offsets)]
         return torch.stack([torch.cat([rows.mean(0), rows.amax(0)]) for rows in each])
 
     def describe(self, points: Tensor, offsets: Sequence[int] | None = None) -> Tensor:

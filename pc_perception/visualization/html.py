@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,34 +72,48 @@ def write_html(
         ValueError: there is no frame, a frame's arrays do not fit, or there are over 255 classes.
     """
     _validate(frames, label_set)
-    columns = _columns(frames)
+    columns = columns_of(frames)
     chosen, limit = _budget(frames, columns, max_bytes)
-    packed = [_pack(frames[i], limit, columns, len(label_set)) for i in chosen]
+    packed = [pack(frames[i], limit, columns, len(label_set)) for i in chosen]
     meta = {
+        "shown": {
+            "frames": [len(chosen), len(frames)],
+            "points": [sum(p.meta["n"] for p in packed), sum(len(f.labels) for f in frames)],
+        },
+        "frames": [p.meta for p in packed],
+        **describe(frames[chosen[0]], limit, label_set, columns, title),
+    }
+    blocks = "\n".join(
+        f'<script type="application/octet-stream" id="frame{i}">{base64.b64encode(p.data).decode("ascii")}'
+        "</script>"
+        for i, p in enumerate(packed)
+    )
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(render_page(meta, blocks), encoding="utf-8")
+    return path
+
+
+def describe(
+    first: Frame, limit: int, label_set: LabelSet, columns: dict[str, int], title: str = ""
+) -> dict[str, Any]:
+    """Return what the page knows of all frames: names, colours, columns and where its camera starts."""
+    return {
         "title": title or label_set.name,
         "classes": [*label_set.classes, "unlabeled"],
         "colors": [list(color) for color in (*label_set.colors, UNLABELED_COLOR)],
         "columns": columns,
-        "shown": {
-            "frames": [len(chosen), len(frames)],
-            "points": [sum(p["meta"]["n"] for p in packed), sum(len(f.labels) for f in frames)],
-        },
-        "frames": [p["meta"] for p in packed],
-        **_first_view(frames[chosen[0]], limit, label_set),
+        **_first_view(first, limit, label_set),
     }
-    blocks = "\n".join(
-        f'<script type="application/octet-stream" id="frame{i}">{p["data"]}</script>'
-        for i, p in enumerate(packed)
-    )
+
+
+def render_page(meta: dict[str, Any], blocks: str = "") -> str:
+    """Return the viewer's page with its description and the frames' elements."""
     page = (resources.files(__package__) / "assets" / "viewer.html").read_text(encoding="utf-8")
-    page = page.replace("{{title}}", html.escape(title or label_set.name))
+    page = page.replace("{{title}}", html.escape(meta["title"]))
     # A class name must not be able to end the script element that holds it.
     page = page.replace("{{meta}}", json.dumps(meta, separators=(",", ":")).replace("<", "\\u003c"))
-    page = page.replace("{{frames}}", blocks)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
-    return path
+    return page.replace("{{frames}}", blocks)
 
 
 def _first_view(frame: Frame, limit: int, label_set: LabelSet) -> dict[str, Any]:
@@ -135,7 +149,7 @@ def _validate(frames: Sequence[Frame], label_set: LabelSet) -> None:
                 )
 
 
-def _columns(frames: Sequence[Frame]) -> dict[str, int]:
+def columns_of(frames: Sequence[Frame]) -> dict[str, int]:
     """Return the arrays that every frame has, with bytes per point, in the order they are stored."""
     columns = {"xyz": 6, "label": 1}
     if all(f.confidence is not None for f in frames):
@@ -159,8 +173,15 @@ def _budget(frames: Sequence[Frame], columns: dict[str, int], max_bytes: int) ->
     return chosen, max(1, n_points // n_frames)
 
 
-def _pack(frame: Frame, limit: int, columns: dict[str, int], n_classes: int) -> dict[str, Any]:
-    """Return a frame's description and its columns, one after the other, as base64."""
+class Packed(NamedTuple):
+    """A frame as the page reads it: its description, and its columns one after the other."""
+
+    meta: dict[str, Any]
+    data: bytes
+
+
+def pack(frame: Frame, limit: int, columns: dict[str, int], n_classes: int) -> Packed:
+    """Pack the finite points of a frame, at most ``limit`` of them."""
     xyz = upright(frame.cloud)
     index = np.flatnonzero(np.isfinite(xyz).all(axis=1))
     if len(index) > limit:
@@ -184,7 +205,7 @@ def _pack(frame: Frame, limit: int, columns: dict[str, int], n_classes: int) -> 
         arrays["truth"] = _labels(frame.truth[index], n_classes)
     data = b"".join(arrays[name].tobytes() for name in columns)
     meta = {"n": len(index), "low": low.tolist(), "span": span.tolist(), "caption": frame.caption}
-    return {"meta": meta, "data": base64.b64encode(data).decode("ascii")}
+    return Packed(meta, data)
 
 
 def _labels(labels: NDArray, n_classes: int) -> NDArray[np.uint8]:

@@ -22,6 +22,8 @@ from .superpixels import slic
 _log = logging.getLogger(__name__)
 NEAREST_M = 1.0
 """Points nearer to a camera than this are not paired (SLidR, CMCR)."""
+MAX_APART_S = 0.15
+"""A picture taken further from the sweep than this shows other things; nuScenes' own are within 0.05 s."""
 LEAST_SHARE = 0.05
 """Where fewer of a cloud's points than this lie in any picture, the calibration is doubted."""
 CACHE_WIDTH = 800

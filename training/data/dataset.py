@@ -123,19 +123,20 @@ class Joined:
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    def _find(self, index: int) -> tuple[CloudDataset, int]:
+    def find(self, index: int) -> tuple[CloudDataset, int]:
+        """Return the data set that cloud ``index`` is of, and its number there."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         part = int(np.searchsorted(self.starts, index, side="right")) - 1
         return self.parts[part], index - int(self.starts[part])
 
     def __getitem__(self, index: int) -> PointCloud:
-        part, inner = self._find(index)
+        part, inner = self.find(index)
         return part[inner]
 
     def name(self, index: int) -> str:
         """Name cloud ``index``."""
-        part, inner = self._find(index)
+        part, inner = self.find(index)
         return part.name(inner)
 
 

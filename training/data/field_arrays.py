@@ -58,15 +58,13 @@ class FieldArrays:
         """Return self.
 
         Raises:
-            ValueError: a number is not finite, or no query at all is inside, or none outside.
+            ValueError: a number is not finite, or no query at all is inside. (All may be: of a box that is the cube.)
         """
         if not all(np.isfinite(a).all() for a in (self.surface, self.vol, self.near)):
             raise ValueError("its points or queries hold NaN or Inf")
         inside = np.concatenate([self.vol_inside, self.near_inside])
         if not inside.any():
             raise ValueError(f"its field is empty: none of {len(inside)} queries is inside")
-        if inside.all():
-            raise ValueError(f"its field is full: all of {len(inside)} queries are inside")
         return self
 
 
@@ -99,15 +97,14 @@ def draw_arrays(
     ).checked()
 
 
-def arrays_of_mesh(mesh: Mesh, sizes: Sizes, rng: Generator) -> FieldArrays:
-    """Draw points and queries of a closed mesh in the cube; of parts that overlap, those of their union.
+def outer_surface(mesh: Mesh, rng: Generator) -> Callable[[int], NDArray[np.float64]]:
+    """Return what draws (n, 3) points evenly over a closed mesh in the cube, less what lies within its own parts.
 
-    Raises:
-        ValueError: as ``draw_arrays``, or hardly any of its surface is outside its own parts.
+    The drawing raises ValueError where hardly anything is left.
     """
     solid = Solid(mesh)
 
-    def visible(n: int) -> NDArray[np.float64]:
+    def draw(n: int) -> NDArray[np.float64]:
         found = np.zeros((0, 3))
         for _ in range(MAX_TRIES):
             points, normals = sample_triangles(mesh, 2 * n, rng)
@@ -116,4 +113,13 @@ def arrays_of_mesh(mesh: Mesh, sizes: Sizes, rng: Generator) -> FieldArrays:
                 return found[:n]
         raise ValueError("hardly any of its surface is outside its own parts")
 
-    return draw_arrays(visible, solid.contains, sizes, rng)
+    return draw
+
+
+def arrays_of_mesh(mesh: Mesh, sizes: Sizes, rng: Generator) -> FieldArrays:
+    """Draw points and queries of a closed mesh in the cube; of parts that overlap, those of their union.
+
+    Raises:
+        ValueError: as ``draw_arrays``, or hardly any of its surface is outside its own parts.
+    """
+    return draw_arrays(outer_surface(mesh, rng), Solid(mesh).contains, sizes, rng)

@@ -6,11 +6,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
 
 from pc_perception.simulation.analytic import KINDS, random_analytic
 from pc_perception.simulation.object_shapes import CLASSES, SHAPES, random_shape
 
-from .field_arrays import FieldArrays, Sizes, arrays_of_mesh, draw_arrays
+from .field_arrays import FieldArrays, Sizes, arrays_of_mesh, draw_arrays, outer_surface
 
 SPLITS = ("train", "val", "test")
 SEEDS = 1_000_000
@@ -49,13 +51,24 @@ class MadeShapes:
 
     def make(self, index: int, sizes: Sizes) -> tuple[FieldArrays, str]:
         """Make one shape and draw its points and queries."""
-        seed = self.seeds[index]
-        name = self.classes[seed % len(self.classes)]
-        rng = np.random.default_rng([20261128, seed, *name.encode()])
+        name, seed, rng = self._of(index)
         if self.kind == "shapes":
             return arrays_of_mesh(random_shape(name, seed), sizes, rng), ""
         shape = random_analytic(name, seed)
         return draw_arrays(lambda n: shape.surface(n, rng), shape.contains, sizes, rng), ""
+
+    def surface(self, index: int, n: int, rng: Generator) -> NDArray[np.float64]:
+        """Make one shape and draw any number of points on its surface."""
+        name, seed, _ = self._of(index)
+        if self.kind == "shapes":
+            return outer_surface(random_shape(name, seed), rng)(n)
+        return random_analytic(name, seed).surface(n, rng)
+
+    def _of(self, index: int) -> tuple[str, int, Generator]:
+        """Class and seed of a shape, and the random numbers for what is drawn of it."""
+        seed = self.seeds[index]
+        name = self.classes[seed % len(self.classes)]
+        return name, seed, np.random.default_rng([20261128, seed, *name.encode()])
 
 
 def made_shapes(kind: str, which: str, split: str, n_shapes: int, seed: int = 0) -> MadeShapes:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from .field_arrays import FieldArrays, Sizes
@@ -46,6 +47,9 @@ class FieldSource(Protocol):
         Raises:
             ValueError, OSError: it is of no use; the message says why.
         """
+
+    def surface(self, index: int, n: int, rng: Generator) -> NDArray[np.float64]:
+        """Draw (n, 3) points on the surface of shape ``index``, more than are kept; for measuring distances."""
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,22 @@
 ============================  ======================================================================
 ``shapes:``                   procedural, the classes of ``object_shapes.SHAPES``; ``shapes:chair+table``
 ``analytic:``                 spheres, boxes and tori with exact occupancy
+``meshes:DIR``                closed meshes, repaired where need be (``mesh_repair``)
+``occupancy:DIR``             what 3DILG and 3DShape2VecSet publish (``field_files``)
 ============================  ======================================================================
 
 Shapes fill the cube as in 3DILG (``object_shapes.in_cube``) and stand with z up.
+
+    python -m training.data.fields meshes:DIR --split train
+
+makes a split's fields in advance and says what was repaired and what refused.
 """
 
 from __future__ import annotations
 
+import argparse
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,12 +28,13 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from .field_arrays import Sizes
+from .field_files import file_shapes
 from .field_sources import made_shapes
 from .field_store import FieldSource, open_stored
 from .objects import LabeledObject
 from .plain_files import cache_root
 
-KINDS = ("shapes", "analytic")
+KINDS = ("shapes", "analytic", "meshes", "occupancy")
 
 
 def _no_places() -> NDArray[np.float32]:
@@ -36,7 +46,7 @@ def _no_answers() -> NDArray[np.bool_]:
 
 
 @dataclass(frozen=True)
-class FieldSample(LabeledObject):
+class FieldObject(LabeledObject):
     """One shape: a cloud of its surface (``xyz``), its class (``category``), and its field.
 
     Attributes:
@@ -61,7 +71,7 @@ class FieldSample(LabeledObject):
         """Index into the data set's ``classes``, -1 where it has none."""
         return self.category
 
-    def draw(self, n_points: int, n_queries: int, rng: Generator) -> FieldSample:
+    def draw(self, n_points: int, n_queries: int, rng: Generator) -> FieldObject:
         """Return so many of the points and of each kind of queries, at random and none twice.
 
         Raises:
@@ -90,7 +100,7 @@ class FieldSample(LabeledObject):
 
 
 class FieldDataset:
-    """Shapes by number, each with all that is kept of it (``FieldSample.draw`` takes fewer); an ``ObjectDataset``.
+    """Shapes by number, each with all that is kept of it (``FieldObject.draw`` takes fewer); an ``ObjectDataset``.
 
     Attributes:
         classes: names of the labels.
@@ -100,7 +110,7 @@ class FieldDataset:
     def __init__(
         self, source: FieldSource, folder: Path, sizes: Sizes, workers: int = 1, progress: bool = False
     ) -> None:
-        self.classes = tuple(source.classes)
+        self.classes, self._source = tuple(source.classes), source
         self._stored = open_stored(folder, source, sizes.validate(), workers, progress)
         rows = self._stored.usable.tolist()
         names, labels = source.names, source.labels
@@ -110,12 +120,12 @@ class FieldDataset:
     def __len__(self) -> int:
         return len(self._names)
 
-    def __getitem__(self, index: int) -> FieldSample:
+    def __getitem__(self, index: int) -> FieldObject:
         if not 0 <= index < len(self):
             raise IndexError(index)
         row = int(self._stored.usable[index])
-        kept = {name: np.asarray(array[row]) for name, array in self._stored.arrays.items()}
-        return FieldSample(
+        kept = {name: np.array(array[row]) for name, array in self._stored.arrays.items()}
+        return FieldObject(
             kept["surface"],
             category=self._labels[index],
             queries_vol=kept["vol"],
@@ -124,6 +134,13 @@ class FieldDataset:
             occupancy_near=kept["near_inside"],
             name=self._names[index],
         )
+
+    def surface(self, index: int, n: int, seed: int = 0) -> NDArray[np.float32]:
+        """Draw (n, 3) points on the surface of shape ``index``, however many are kept: for measuring distances."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        row = int(self._stored.usable[index])
+        return self._source.surface(row, n, np.random.default_rng([seed, row])).astype(np.float32)
 
     def name(self, index: int) -> str:
         """Name shape ``index``."""
@@ -147,6 +164,7 @@ def open_fields(
     cache_dir: str | Path = "",
     workers: int = 1,
     progress: bool = False,
+    y_up: bool = False,
 ) -> FieldDataset:
     """Open the shapes that a text names; see the module. They are made when first asked for, and kept.
 
@@ -156,6 +174,7 @@ def open_fields(
         sizes: how much is kept of each.
         cache_dir: where files are kept; empty: the user's cache.
         workers: processes that make shapes.
+        y_up: y is up in files of meshes and occupancy; they are turned.
 
     Raises:
         FileNotFoundError, ValueError: the text, the data or a number cannot be used.
@@ -164,6 +183,46 @@ def open_fields(
     folder = (Path(cache_dir) if cache_dir else cache_root()) / "fields"
     if kind in ("shapes", "analytic"):
         source: FieldSource = made_shapes(kind, where, split, n_shapes, seed)
+    elif kind in ("meshes", "occupancy"):
+        source = file_shapes(kind, where, split, y_up)
     else:
         raise ValueError(f"'{spec}' names no fields; use one of {', '.join(f'{k}:' for k in KINDS)}")
     return FieldDataset(source, folder, sizes, workers, progress)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make fields and print the report; problems are told in one line."""
+    parser = argparse.ArgumentParser(prog="python -m training.data.fields", description=main.__doc__)
+    parser.add_argument("spec", help="shapes:, shapes:chair+table, analytic:, meshes:DIR or occupancy:DIR")
+    parser.add_argument("--split", default="train", help="train, val or test")
+    parser.add_argument("--n", type=int, default=1000, help="of shapes that are made: how many")
+    parser.add_argument("--y-up", action="store_true", help="y is up in the files")
+    parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument("--cache", default="", help="folder (default: the user's cache)")
+    args = parser.parse_args(argv)
+    try:
+        data = open_fields(
+            args.spec,
+            args.split,
+            args.n,
+            cache_dir=args.cache,
+            workers=args.workers,
+            progress=True,
+            y_up=args.y_up,
+        )
+    except (ValueError, OSError, ImportError) as error:
+        print(f"training.data.fields: {error}", file=sys.stderr)
+        return 1
+    for name, note in data.repaired.items():
+        print(f"{name}: {note}")
+    for note in data.refused.values():
+        print(f"refused: {note}")
+    print(
+        f"{len(data)} shapes of {len(data.classes)} classes, {len(data.repaired)} with a note, "
+        f"{len(data.refused)} refused"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -6,6 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pc_perception.cloud import PointCloud
 from pc_perception.io.files import read_cloud
 from pc_perception.io.label_files import read_labels
@@ -13,6 +16,7 @@ from pc_perception.io.label_files import read_labels
 from .cameras import Camera, CameraCloud
 from .dataset import Target, label_table, with_labels
 from .nuscenes_cameras import read_cameras
+from .nuscenes_splits import every_nth, scenes_of
 
 
 class NuScenesClouds:
@@ -24,7 +28,10 @@ class NuScenesClouds:
         version: name of the tables' folder; empty where there is only one.
         label_source: ``nuscenes32`` (the default) or another id space whose labels lie in
             ``lidarseg_NAME`` instead of ``lidarseg`` (``pandaset43``).
-        split: ``train``, ``val``, ``mini_train`` ... of the official lists; empty for all scenes.
+        split: ``train``, ``val``, ``mini_train`` ... of the official lists, or SLidR's ``parametrizing`` and
+            ``verifying``; empty for all scenes.
+        every: only every how many-th scene of the split (``nuscenes_splits.every_nth``).
+        instances: give clouds a field ``instance`` out of ``panoptic``, unique in a cloud, 0 for no object.
         pictures: folder for decoded pictures: clouds are then ``CameraCloud``. None: without cameras.
 
     Raises:
@@ -40,14 +47,17 @@ class NuScenesClouds:
         label_source: str = "",
         split: str = "",
         pictures: str | Path | None = None,
+        every: int = 1,
+        instances: bool = False,
     ) -> None:
         self.root, self.pictures = Path(root), None if pictures is None else Path(pictures)
+        self.instances = instances
         source = label_source or "nuscenes32"
         self.table = label_table(source, label_set)
         self.label_folder = "lidarseg" if source == "nuscenes32" else f"lidarseg_{source}"
         self.version = version or self._only_version()
         self.cameras: dict[str, tuple[Camera, ...] | str] = {}
-        self.frames = self._read_tables(split)
+        self.frames = self._read_tables(split, every)
         if label_set is not None:
             self.frames = [frame for frame in self.frames if self._labels(frame[1]).is_file()]
         if not self.frames:
@@ -61,11 +71,10 @@ class NuScenesClouds:
             )
         return found[0]
 
-    def _read_tables(self, split: str) -> list[tuple[str, str, str]]:
+    def _read_tables(self, split: str, every: int) -> list[tuple[str, str, str]]:
         """(scene, sample_data token, file) of every LIDAR_TOP keyframe."""
         try:
             from nuscenes import NuScenes
-            from nuscenes.utils.splits import create_splits_scenes
         except ImportError as error:
             raise ImportError(
                 "nuScenes data needs nuscenes-devkit; install with: pip install 'pc_perception[nuscenes]'"
@@ -73,15 +82,13 @@ class NuScenesClouds:
 
         if not (self.root / self.version).is_dir():
             raise FileNotFoundError(f"there are no tables '{self.root / self.version}'")
+        wanted = scenes_of(split)
         tables = NuScenes(self.version, str(self.root), verbose=False)
-        lists = create_splits_scenes()
-        if split and split not in lists:
-            raise ValueError(f"there is no split '{split}'; choose one of {', '.join(lists)}")
+        names = [scene["name"] for scene in tables.scene if wanted is None or scene["name"] in wanted]
+        chosen = set(every_nth(names, every, f"'{self.root.name}'" + (f", split {split}" if split else "")))
         frames = []
         for scene in tables.scene:
-            if split and scene["name"] not in lists[split]:
-                continue
-            token = scene["first_sample_token"]
+            token = scene["first_sample_token"] if scene["name"] in chosen else ""
             while token:
                 sample = tables.get("sample", token)
                 data = tables.get("sample_data", sample["data"]["LIDAR_TOP"])
@@ -99,9 +106,16 @@ class NuScenesClouds:
             return str(error)
 
     def _labels(self, token: str) -> Path:
-        folder = self.root / self.label_folder
-        versioned = folder / self.version
-        return (versioned if versioned.is_dir() else folder) / f"{token}_lidarseg.bin"
+        return self._folder(self.label_folder) / f"{token}_lidarseg.bin"
+
+    def _folder(self, name: str) -> Path:
+        versioned = self.root / name / self.version
+        return versioned if versioned.is_dir() else self.root / name
+
+    def _instances(self, token: str, n_points: int) -> NDArray[np.int32]:
+        """Return (N,) category * 1000 + number of the object, 0 for points of none."""
+        found = read_labels(self._folder("panoptic") / f"{token}_panoptic.npz", n_points)[0]
+        return np.where(found % 1000 > 0, found, 0)
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -116,6 +130,8 @@ class NuScenesClouds:
         cloud = read_cloud(self.root / file, 5)
         raw = None if self.table is None else read_labels(self._labels(token), len(cloud))[0]
         cloud = with_labels(cloud, raw, self.table)
+        if self.instances:
+            cloud = cloud.with_fields(instance=self._instances(token, len(cloud)))
         if self.pictures is None:
             return cloud
         cameras = self.cameras[token]

@@ -12,10 +12,7 @@ from numpy.typing import NDArray
 
 from pc_perception.geometry import inverse, pose, quaternion_to_rotation
 
-from .cameras import Camera
-
-MAX_APART_S = 0.15
-"""A picture taken further from the sweep than this shows other things; nuScenes' own are within 0.05 s."""
+from .cameras import MAX_APART_S, Camera
 
 
 def read_cameras(tables: Any, sample: Mapping[str, Any], root: Path, cache: Path) -> tuple[Camera, ...]:

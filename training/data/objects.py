@@ -20,7 +20,8 @@ from pc_perception.cloud import PointCloud
 
 HASHED = 64
 """Objects, spread evenly, whose points go into ``data_hash``."""
-_Z_UP = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], np.float32)
+Z_UP = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], np.float32)
+"""Turns coordinates with y up to z up."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,12 @@ class ObjectDataset(Protocol):
 
 def z_up(cloud: PointCloud) -> PointCloud:
     """Turn a cloud with y up to z up: (x, y, z) becomes (x, -z, y), normals too."""
-    return _turned(cloud, _Z_UP)
+    return _turned(cloud, Z_UP)
 
 
 def y_up(cloud: PointCloud) -> PointCloud:
     """Undo ``z_up``: the axes of ShapeNet, ModelNet and ScanObjectNN as published."""
-    return _turned(cloud, _Z_UP.T)
+    return _turned(cloud, Z_UP.T)
 
 
 def _turned(cloud: PointCloud, R: NDArray[np.float32]) -> PointCloud:

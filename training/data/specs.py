@@ -48,15 +48,17 @@ class DataOptions:
             data set's own; for folders and bags it must be given unless their labels are already those of
             ``label_set``.
         label_field: of a folder's clouds, which field holds raw labels; empty: ``label``, or label files.
-        sequences: SemanticKITTI sequences; empty takes all that have labels.
+        sequences: SemanticKITTI sequences; empty takes those of ``split``, or all that have labels.
         areas: S3DIS areas, such as 1,2,3,4,6; empty takes all that are there.
         split: official split, ``train``, ``val`` ..., or path of a list of ScanNet scenes; empty takes all scenes
             and, of sets of objects, what one trains on. Objects without an official split (``objects``,
             ``instances``, ``sim:objects``) have ``train``, ``validation`` and ``test`` by instance.
         split_seed: of the split by instance.
         per_class: training instances of each class in such a split; 0 for all.
+        every: only every how many-th scene of nuScenes, or scan of SemanticKITTI, has labels: 100 for "1 %".
         topic: of a bag; empty takes its only one.
         cameras: give pictures with the clouds, where the kind of data has them.
+        instances: give the ids of objects, where nuScenes-format data has panoptic labels.
         n_scenes, per_scene, seed, cache_dir: see ``simulation.SimulatedClouds``; for ``sim:objects`` shapes and
             views of each; for ``shapes`` how many. ``sim:room:300`` has its own number of scenes.
         variant: of ScanObjectNN: ``bg``, ``only`` or ``hardest``.
@@ -73,8 +75,10 @@ class DataOptions:
     split: str = ""
     split_seed: int = 0
     per_class: int = 0
+    every: int = 1
     topic: str = ""
     cameras: bool = False
+    instances: bool = False
     n_scenes: int = 200
     per_scene: int = 4
     seed: int = 0
@@ -147,10 +151,14 @@ def open_one(spec: str, options: DataOptions) -> CloudDataset:
 
 
 def _open_scenes(kind: str, where: str, options: DataOptions) -> CloudDataset:
+    pictures = None
+    if options.cameras:
+        pictures = (Path(options.cache_dir) if options.cache_dir else cache_root()) / "pictures"
     if kind == "bag":
         from .bag import BagClouds
 
-        return BagClouds(where, options.label_set, options.label_source, options.topic, options.cache_dir)
+        source, topic = options.label_source, options.topic
+        return BagClouds(where, options.label_set, source, topic, options.cache_dir, pictures)
     if kind == "folder":
         from .folder import FolderClouds
 
@@ -158,14 +166,15 @@ def _open_scenes(kind: str, where: str, options: DataOptions) -> CloudDataset:
     if kind == "nuscenes":
         from .nuscenes import NuScenesClouds
 
-        pictures = (Path(options.cache_dir) if options.cache_dir else cache_root()) / "pictures"
         return NuScenesClouds(
             where,
             options.label_set,
             options.version,
             options.label_source,
             options.split,
-            pictures if options.cameras else None,
+            pictures,
+            options.every,
+            options.instances,
         )
     if kind == "scannet":
         from .scannet import ScanNetClouds
@@ -179,4 +188,5 @@ def _open_scenes(kind: str, where: str, options: DataOptions) -> CloudDataset:
         return rooms if kind == "s3dis" else S3DISBlocks(rooms, options.label_set, seed=options.seed)
     from .semantickitti import SemanticKittiClouds
 
-    return SemanticKittiClouds(where, options.label_set, options.sequences)
+    split, every = options.split, options.every
+    return SemanticKittiClouds(where, options.label_set, options.sequences, split, every, pictures)

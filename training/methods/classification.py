@@ -20,10 +20,12 @@ from torch.nn import functional
 from pc_perception.cloud import PointCloud
 from pc_perception.models.object_encoder import ObjectClassifier, ObjectEncoder
 from pc_perception.models.voxel_objects import VoxelObjectEncoder
+from pc_perception.models.walks import Walk
 from training.objects import ObjectBatch, ObjectSample, collate_objects, draw_object, object_label
 
+from .host import Encoded, HostModel
 from .method import Task
-from .model import TrainingModel
+from .object_host import encode_objects
 from .segmentation import class_weights
 
 MODES = {"full": "mlp3", "mlp3": "mlp3", "linear": "linear"}
@@ -92,7 +94,7 @@ class Classification:
         return model.network
 
 
-class ClassificationModel(TrainingModel):
+class ClassificationModel(HostModel):
     """A classifier with its loss."""
 
     weights: Tensor
@@ -100,6 +102,7 @@ class ClassificationModel(TrainingModel):
     def __init__(self, network: ObjectClassifier, weights: Tensor, settings: Classification) -> None:
         super().__init__()
         self.network, self.settings = network, settings
+        self.level_widths = tuple(getattr(network.encoder, "widths", ()))
         self.register_buffer("weights", weights, persistent=False)
         if settings.mode != "full":
             for name, parameter in network.encoder.named_parameters():
@@ -112,11 +115,15 @@ class ClassificationModel(TrainingModel):
             self.network.encoder.eval()
         return self
 
-    def losses(self, batch: ObjectBatch) -> dict[str, Tensor]:
-        """Return the cross-entropy and the share of objects that are right."""
-        if self.training and len(batch.labels) < 2:
+    def encode(self, batch: ObjectBatch, walk: Walk) -> Encoded:
+        """Encode objects to one row each."""
+        if self.training and batch.n_scenes < 2:
             raise ValueError("batch norms need two objects in a batch or more; raise batch_size")
-        logits = self.network(batch.points, batch.offsets).float()
+        return encode_objects(self.network.encoder, batch, walk)
+
+    def task_losses(self, features: Tensor, batch: ObjectBatch) -> dict[str, Tensor]:
+        """Return the cross-entropy and the share of objects that are right."""
+        logits = self.network.head(features).float()
         smoothing = self.settings.label_smoothing
         loss = functional.cross_entropy(logits, batch.labels, self.weights, label_smoothing=smoothing)
         return {"loss_ce": loss, "accuracy": (logits.argmax(1) == batch.labels).float().mean()}

@@ -139,7 +139,9 @@ class Cmcr:
     def sample(self, cloud: PointCloud, rng: Generator, task: Task) -> FrameSample:
         """Crop the pictures of a sweep, turn the sweep, and find what both see."""
         if not isinstance(cloud, CameraCloud):
-            raise ValueError("it comes without pictures; give nuScenes-format data with cameras")
+            raise ValueError(
+                "it comes without pictures; give nuScenes-format data, KITTI sequences or a bag with cameras"
+            )
         cloud = crop_cloud(cloud.select(cloud.finite()), task.augmentation, rng)
         pixels = [seen_points(cloud.xyz, camera) for camera in cloud.cameras]
         check_calibration(cloud, pixels)

@@ -19,7 +19,7 @@ class Encoded(NamedTuple):
     """Features of a batch.
 
     Attributes:
-        features: (M, C) the last ones before the head, one row per token of the packed scenes.
+        features: (M, C) the last ones before the head, one row per token of the packed scenes, or per object.
         levels: (M_l, C_l) features of the encoder's levels with their voxels; empty where there are none.
     """
 

@@ -79,7 +79,9 @@ class ImageTrunk:
     def sample(self, cloud: PointCloud, rng: Generator, task: Task) -> Views:
         """Cut two parts out of each picture and find places that both show."""
         if not isinstance(cloud, CameraCloud):
-            raise ValueError("it comes without pictures; give nuScenes-format data with cameras")
+            raise ValueError(
+                "it comes without pictures; give nuScenes-format data, KITTI sequences or a bag with cameras"
+            )
         found = [self._views(camera, rng) for camera in cloud.cameras]
         lengths = [place.shape[1] for _, place in found]
         if sum(lengths) < 2:

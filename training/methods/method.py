@@ -51,7 +51,8 @@ class Task:
 class Method(Protocol):
     """One way to train; a frozen dataclass of its settings.
 
-    With a class attribute ``cameras = True`` its clouds come with pictures, where the data has them.
+    With a class attribute ``cameras = True`` its clouds come with pictures, with ``instances = True`` with the ids of
+    objects, where the data has them.
     """
 
     task: ClassVar[str]

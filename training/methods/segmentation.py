@@ -49,6 +49,10 @@ class Segmentation:
 
     def sample(self, cloud: PointCloud, rng: Generator, task: Task) -> SceneSample:
         """Change a labelled cloud at random and prepare it as inference would."""
+        return self.changed(cloud, rng, task)[1]
+
+    def changed(self, cloud: PointCloud, rng: Generator, task: Task) -> tuple[PointCloud, SceneSample]:
+        """Return the cloud as it was changed too, for what a method needs of it beyond classes."""
         if "label" not in cloud.fields:
             raise ValueError("it has no labels; give labelled clouds or use a method that needs none")
         cloud = task.augmentation(standing(cloud, task), rng)
@@ -59,7 +63,7 @@ class Segmentation:
         target = voxel_labels(labels, prepared.inverse, len(prepared.features), task.n_classes)
         if len(target) < MIN_VOXELS:
             raise ValueError(f"only {len(target)} voxels in range, at least {MIN_VOXELS} are needed")
-        return SceneSample(prepared, target)
+        return cloud, SceneSample(prepared, target)
 
     def collate(self, samples: Sequence[SceneSample]) -> SceneBatch:
         """Lay scenes behind each other."""

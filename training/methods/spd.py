@@ -7,7 +7,7 @@ scene by itself, and only the student is used afterwards. Not said there, and ou
 ones before the head, layer-normalised, and the square is averaged over channels too; the teacher is a moving
 average of the student (0.999, younger ones move faster) and starts as its copy.
 
-Both wrap any method whose model is a ``HostModel``.
+Both wrap any method whose model is a ``HostModel``; what a sequence of single objects is, ``object_host`` says.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,7 +46,16 @@ class Wrapped:
 
     host: Method = field(default_factory=Segmentation)
     csp_order: str = "shuffle_all"
-    task: ClassVar[str] = "segmentation"
+
+    @property
+    def task(self) -> str:
+        """The host's."""
+        return self.host.task
+
+    @property
+    def inner(self) -> Method:
+        """What the model file is of."""
+        return self.host
 
     def validate(self) -> None:
         """Raise ValueError where a value makes no sense."""
