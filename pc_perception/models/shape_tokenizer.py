@@ -143,9 +143,8 @@ class ShapeTokenizer(nn.Module):
         """Return (B, Q) logits of occupancy at (B, Q, 3)."""
         return self.field_decoder(queries, latents, centers)
 
-    def forward(self, points: Tensor, queries: Tensor) -> tuple[Tensor, Quantized]:
-        """Return (B, Q) logits of shapes (B, N, 3) at (B, Q, 3), and their codes."""
-        patches = self.patches(points)
+    def forward(self, patches: Patches, queries: Tensor) -> tuple[Tensor, Quantized]:
+        """Return (B, Q) logits of whole shapes at (B, Q, 3), and their codes."""
         if self.training:
             self._note_spacing(patches.centers)
         found = self.quantize(patches)
