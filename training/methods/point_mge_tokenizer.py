@@ -132,12 +132,3 @@ def wear(patches: Patches, share: float) -> Patches:
     noise = 0.01 * torch.rand(n, 1, 1, 1, device=points.device) * torch.randn_like(points)
     thinned = points.gather(2, rows[..., None].expand_as(points))
     return replace(patches, points=thinned + noise * worn[..., None])
-
-
-def tokenizer_iou(tokenizer: ShapeTokenizer, points: Tensor, queries: Tensor, occupied: Tensor) -> Tensor:
-    """Return the (B,) IoU of the fields that a tokenizer draws from shapes (B, N, 3) at places (B, Q, 3)."""
-    was = tokenizer.training
-    with torch.no_grad():
-        logits, _ = tokenizer.eval()(tokenizer.patches(points), queries)
-    tokenizer.train(was)
-    return field_iou(logits, occupied)
