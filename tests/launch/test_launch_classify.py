@@ -14,37 +14,21 @@ from pc_perception.inference.model_file import shipped_models
 from tests.launch.conftest import Workspace
 from tests.nodes import tiny_model
 
-pytestmark = [pytest.mark.ros, pytest.mark.slow]
+# In one of the build modes: test_launch.py has both, and what differs is not this launch file.
+IN_ONE_MODE = pytest.mark.parametrize("workspace", ["symlinked"], indirect=True)
+pytestmark = [pytest.mark.ros, pytest.mark.slow, IN_ONE_MODE]
 FILE = Path(__file__).with_name("launch_classify.py")
 
 
-def test_objects_come_out(workspace: Workspace, tmp_path: Path) -> None:
-    # One source in each build mode, as in test_launch.py; without a shipped model the small one stands in.
-    model = (
-        {}
-        if "objects" in shipped_models()
-        else {"model": str(tiny_model.write_objects(tmp_path / "o.safetensors"))}
-    )
-    arguments = {"rviz": "false", "threads": "1", **model}
-    if workspace.mode == "copied":
-        arguments |= {
-            "input": "/velodyne_points",
-            "namespace": "/robot",
-            "params_file": str(geometry(tmp_path)),
-        }
-    else:
-        pytest.importorskip("open3d", reason="the simulator casts rays with open3d")
+def test_objects_of_a_simulated_sensor_come_out(workspace: Workspace, tmp_path: Path) -> None:
+    pytest.importorskip("open3d", reason="the simulator casts rays with open3d")
+    arguments = {"rviz": "false", "threads": "1"}
+    if "objects" not in shipped_models():  # without a shipped model the small one stands in
+        arguments["model"] = str(tiny_model.write_objects(tmp_path / "objects.safetensors"))
     command = (sys.executable, "-m", "launch_testing.launch_test", str(FILE))
     done = workspace.run(*command, PC_PERCEPTION_LAUNCH_TEST=json.dumps(arguments), timeout_s=300)
     assert done.returncode == 0, done.stdout
     assert re.search(r"^Ran [1-9]", done.stdout, re.M), done.stdout
-
-
-def geometry(folder: Path) -> Path:
-    """A parameter file that leaves the segmentation out: a cube on a plate is no street."""
-    file = folder / "geometry.yaml"
-    file.write_text("/**:\n  ros__parameters:\n    segmenter: ''\n")
-    return file
 
 
 def test_the_arguments_are_documented(workspace: Workspace) -> None:
