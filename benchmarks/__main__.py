@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measure speed and memory: ``python -m benchmarks ops|stream|train|growth|gpu [--rows A6 A7] [--json FILE]``."""
+"""Measure speed and memory: ``python -m benchmarks ops|stream|objects|train|growth|gpu [--rows A6 A7]``."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     tables.add_parser(
         "stream", parents=[common], help="messages and the live path: A1, A2, A11, A12, A15; R1"
     )
+    tables.add_parser("objects", parents=[common], help="single objects, classified on the CPU: O1 to O4")
     tables.add_parser("train", parents=[common], help="steps of training on the CPU: C1")
     tables.add_parser("growth", parents=[common], help="growth of time from 8k to 512k points")
     gpu = tables.add_parser("gpu", parents=[common], help="operations on one GPU: B5, B7 to B12, B15")
@@ -61,6 +62,10 @@ def _rows(arguments: argparse.Namespace) -> list[Row]:
         from benchmarks import live, messages, runtimes
 
         return [*messages.CASES, *live.ROWS, *runtimes.CASES]
+    if arguments.table == "objects":
+        from benchmarks import single_objects
+
+        return list(single_objects.ROWS)
     if arguments.table == "train":
         from benchmarks import training_steps
 

@@ -107,21 +107,34 @@ def stages() -> list[list[Job]]:
 
 def pretrain(job: Job, root: Path, work_dir: Path, scale: float) -> dict[str, Any]:
     """Pre-train on all training parts; return the last losses of the log."""
-    from training.run import train
     from training.settings import read_config
 
     config, overrides = ARMS[job.arm]
     run = read_config(config, overrides)
     real = [f"objects:{root / file}" for file in SETS.values()]
     steps = max(round(run.max_steps * PRETRAIN_SHARE * scale), 2)
-    train(
+    _finish(
         replace(
             run, data=",".join([*real, SHAPES]), data_shares=SHARES, split="train", split_seed=job.seed, y_up=Y_UP,
             seed=job.seed, max_steps=steps, threads=1, progress=False, checkpoint_minutes=1.0,
             work_dir=str(work_dir), resume=(work_dir / "last.pth").exists(),
-        ).validate()
+        )
     )  # fmt: skip
     return {"steps": steps}
+
+
+def _finish(run: Any) -> None:
+    """Train to the last step; a run that was told to stop before is none.
+
+    Raises:
+        InterruptedError: it was told to stop.
+    """
+    from pc_perception.inference.model_file import read_model_file
+    from training.run import train
+
+    steps = read_model_file(train(run.validate()))[0].provenance["steps"]
+    if steps < run.max_steps:
+        raise InterruptedError(f"'{run.work_dir}' ended after {steps} of {run.max_steps} steps")
 
 
 def _weights(job: Job, work_dir: Path) -> Path | None:
@@ -162,7 +175,6 @@ def tune(job: Job, root: Path, work_dir: Path, scale: float) -> dict[str, Any]:
     from training.data.object_specs import open_all_objects
     from training.evaluate.classification import evaluate, files_of
     from training.methods.classification import Classification
-    from training.run import train
     from training.settings import read_config
 
     file = _weights(job, work_dir)
@@ -171,8 +183,8 @@ def tune(job: Job, root: Path, work_dir: Path, scale: float) -> dict[str, Any]:
         split="train", split_seed=job.seed, per_class=job.labels, y_up=Y_UP, seed=job.seed, max_steps=TUNE_STEPS,
         batch_size=TUNE_BATCH, validate_steps=TUNE_STEPS // 4, threads=1, progress=False, log_steps=20,
         init=str(file) if file else "", work_dir=str(work_dir), checkpoint_minutes=0.0,
-    ).validate()  # fmt: skip
-    train(run)
+    )  # fmt: skip
+    _finish(run)
     (work_dir / "last.pth").unlink()
     test = open_all_objects(run.data, replace(run.data_options(), split="test"))
     out: dict[str, Any] = {"instances": [f"{job.data} {test.instance(i)}" for i in range(len(test))]}

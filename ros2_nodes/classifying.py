@@ -51,7 +51,7 @@ class ObjectFinder(NodeWorker[PointCloud2]):
         super().__init__(node, Outputs(node, topics, reliable=("objects", "object_markers")))
         self._transforms = Transforms(node, values["tf_timeout_s"]) if values["fixed_frame"] else None
         self._retry_at = float("-inf")
-        self._adrift = ""  # why objects are tracked in the sensor's own frame
+        self._adrift = "no cloud yet"  # why objects are not tracked in the fixed frame
         self._counts = {"objects": 0, "confirmed": 0}
 
     def load(self) -> None:
@@ -96,7 +96,7 @@ class ObjectFinder(NodeWorker[PointCloud2]):
                 OK, "in the sensor's own frame, as fixed_frame is empty: speeds are relative to it", {}
             )
         elif self._adrift:
-            told = Report(WARN, f"in the sensor's own frame: {self._adrift}", {})
+            told = Report(WARN if self.vitals.counts[self.words.done] else OK, self._adrift, {})
         else:
             told = Report(OK, f"in '{self.values['fixed_frame']}'", {})
         return {**reports, "tracking": told}
@@ -133,10 +133,9 @@ class ObjectFinder(NodeWorker[PointCloud2]):
         try:
             T = self._transforms.at_stamp(self.values["fixed_frame"], cloud.frame, cloud.stamp_ns)
         except ValueError as error:
-            self._retry_at, self._adrift = time.monotonic() + RETRY_S, str(error)
-            self.node.get_logger().warning(
-                f"tracking in the sensor's own frame: {error}", throttle_duration_sec=5.0
-            )
+            self._retry_at = time.monotonic() + RETRY_S
+            self._adrift = f"in the sensor's own frame: {error}"
+            self.node.get_logger().warning(f"tracking {self._adrift}", throttle_duration_sec=5.0)
             return None
         self._adrift = ""
         return T

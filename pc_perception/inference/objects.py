@@ -17,6 +17,7 @@ from pc_perception.labels import GROUNDS, MASSES, UNLABELED
 
 from .boxes import complete_boxes, fit_boxes
 from .classifier import Classifier
+from .fragments import join_fragments
 from .instances import InstanceOptions, Instances, find_instances
 from .motion import SweepMotion, sweep_time
 from .object_results import UNKNOWN, ObjectsResult
@@ -102,6 +103,7 @@ class SweepObjects:
         with np.errstate(invalid="ignore"):  # NaN and Inf are left out later
             level = seen.xyz @ R.T.astype(np.float32)
         found = find_instances(level, classes, things, options.instances)
+        found = join_fragments(found, fit_boxes(level, found), classes)
         boxes = fit_boxes(level, found)
         watch.mark("cluster")
         members = _members(found)

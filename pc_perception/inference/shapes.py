@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pc_perception.cloud import PointCloud
 from pc_perception.io.meshes import Mesh
@@ -142,8 +141,8 @@ class ShapeModel:
         placement = box_placement(points)
         with torch.inference_mode(), team():
             xyz = torch.from_numpy(placement.into_cube(_thinned(points, self.contract.n_points)))
-            patches = self.network.tokenizer.patches(xyz[None].to(self.device))
-            mesh = self._mesh(self.network.tokenizer.tokenize(patches), resolution)
+            field = self.network.tokenizer.reconstruct(xyz.to(self.device))
+            mesh = extract_mesh(field, resolution)
         return Mesh(placement.out_of_cube(mesh.vertices), mesh.faces)
 
     def _label(self, class_name: str | None) -> int:
@@ -163,13 +162,7 @@ class ShapeModel:
         return decode(self.network, empty, labels, self.network.tokenizer.n_patches, how, generator)
 
     def _mesh(self, tokens: ShapeTokens, resolution: int) -> Mesh:
-        tokenizer, centers = self.network.tokenizer, tokens.centers
-        latents = tokenizer.latents(tokenizer.quantizer.lookup(tokens.ids), centers)
-
-        def field(places: Tensor) -> Tensor:
-            return tokenizer.field(places[None].to(self.device), latents, centers)[0].float()
-
-        return extract_mesh(field, resolution)
+        return extract_mesh(self.network.tokenizer.field_of(tokens), resolution)
 
 
 def _thinned(points: NDArray[np.float32], n: int) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ a shape are those that the whole shape has there; a narrow space to look codes u
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -143,14 +143,23 @@ class ShapeTokenizer(nn.Module):
         """Return (B, Q) logits of occupancy at (B, Q, 3)."""
         return self.field_decoder(queries, latents, centers)
 
-    def forward(self, points: Tensor, queries: Tensor) -> tuple[Tensor, Quantized]:
-        """Return (B, Q) logits of shapes (B, N, 3) at (B, Q, 3), and their codes."""
-        patches = self.patches(points)
+    def forward(self, patches: Patches, queries: Tensor) -> tuple[Tensor, Quantized]:
+        """Return (B, Q) logits of whole shapes at (B, Q, 3), and their codes."""
         if self.training:
             self._note_spacing(patches.centers)
         found = self.quantize(patches)
         centers = from_bins(to_bins(patches.centers))
         return self.field(queries, self.latents(found.codes, centers), centers), found
+
+    def field_of(self, tokens: ShapeTokens) -> Callable[[Tensor], Tensor]:
+        """Return the field of one shape's tokens: (M, 3) places to (M,) logits."""
+        centers = tokens.centers
+        latents = self.latents(self.quantizer.lookup(tokens.ids), centers)
+        return lambda places: self.field(places[None].to(centers.device), latents, centers)[0].float()
+
+    def reconstruct(self, points: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return the field of one whole shape, (N, 3) points, by way of its tokens."""
+        return self.field_of(self.tokenize(self.patches(points[None])))
 
     @torch.no_grad()
     def _note_spacing(self, centers: Tensor) -> None:

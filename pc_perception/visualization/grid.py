@@ -66,4 +66,4 @@ def _draw(shape: PointCloud | Mesh | NDArray, cell: int) -> NDArray[np.uint8]:
         return draw_mesh(shape, _COLOR, view, (cell, cell), BACKGROUND)
     xyz = np.asarray(shape.xyz if isinstance(shape, PointCloud) else shape, np.float64)
     colors = np.broadcast_to(np.array(_COLOR, np.uint8), (len(xyz), 3))
-    return draw(xyz, colors, splat_radii(xyz), object_view(xyz, 1.0), (cell, cell), BACKGROUND)
+    return draw(xyz, colors, splat_radii(xyz, 0.5), object_view(xyz, 1.0), (cell, cell), BACKGROUND)

@@ -96,8 +96,8 @@ def object_view(xyz: NDArray, aspect: float, azimuth_deg: float = 40.0, elevatio
     azimuth = np.radians(azimuth_deg)
     heading = -np.array([np.cos(azimuth), np.sin(azimuth)])
     target = (points.min(0) + points.max(0)) / 2
-    eye, target = _fit(points, target, _direction(heading, elevation_deg), 30.0, aspect)
-    return View("object", eye, target, 30.0, keep)
+    eye, target = _fit(points, target, _direction(heading, elevation_deg), 28.0, aspect)
+    return View("object", eye, target, 30.0, keep)  # a little wider, for a margin
 
 
 def _ceiling(

@@ -44,6 +44,7 @@ def test_a_row_that_misses_by_its_lower_bound():
     [
         ["ops", "--rows", "A13"],
         ["stream", "--rows", "A2", "--busy"],
+        ["objects", "--rows", "O1"],
         ["gpu", "--device", "cpu", "--backend", "torch", "--tiny"],
     ],
 )

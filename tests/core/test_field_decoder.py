@@ -83,7 +83,7 @@ def test_codes_of_a_patch_alone_do_not_change_with_the_rest(depth: int) -> None:
     for p in tokenizer.encoder.parameters():
         p.data.mul_(10)  # away from the start, where patches hardly look at each other
     points = torch.rand(2, 200, 3) * 2 - 1
-    tokenizer(points, points[:, :10])  # codes begin among the features
+    tokenizer(tokenizer.patches(points), points[:, :10])  # codes begin among the features
     tokenizer.eval()
     patches = tokenizer.patches(points)
     half = torch.arange(8).expand(2, -1)

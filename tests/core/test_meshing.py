@@ -103,6 +103,25 @@ def test_meshes_survive_their_files(tmp_path: Path, suffix: str) -> None:
     assert volume(back) == pytest.approx(0.6, rel=1e-5)
 
 
+QUADS = [(0, 3, 2, 1), (4, 5, 6, 7), (0, 1, 5, 4), (1, 2, 6, 5), (2, 3, 7, 6), (3, 0, 4, 7)]
+CORNERS = "0 0 0\n1 0 0\n1 1 0\n0 1 0\n0 0 1\n1 0 1\n1 1 1\n0 1 1"
+
+
+@pytest.mark.parametrize("name", ["a.off", "modelnet.off", "a.obj"])
+def test_polygons_are_cut_into_triangles(tmp_path: Path, name: str) -> None:
+    pytest.importorskip("open3d")
+    if name.endswith("obj"):
+        lines = [f"v {line}" for line in CORNERS.splitlines()]
+        lines += ["f " + " ".join(str(i + 1) for i in quad) for quad in QUADS]
+    else:
+        lines = ["OFF # a cube", "8 6 0"] if name == "a.off" else ["OFF8 6 0"]
+        lines += [*CORNERS.splitlines(), *("4 " + " ".join(map(str, quad)) for quad in QUADS)]
+    (tmp_path / name).write_text("\n".join(lines))
+    mesh = read_mesh(tmp_path / name)
+    assert len(mesh.faces) == 12
+    assert volume(mesh) == pytest.approx(1)
+
+
 def test_mesh_files_that_cannot_be_used(tmp_path: Path) -> None:
     pytest.importorskip("open3d")
     with pytest.raises(FileNotFoundError, match="no file"):
@@ -110,6 +129,15 @@ def test_mesh_files_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "a.ply").write_text("ply\nbroken")
     with pytest.raises(ValueError, match="no triangles"):
         read_mesh(tmp_path / "a.ply")
+    (tmp_path / "a.off").write_text("OFF\n3 1 0\n0 0 0 1 0 0 0 1 0\n3 0 1")
+    with pytest.raises(ValueError, match=r"truncated: 0 triangles could be read of 1 faces"):
+        read_mesh(tmp_path / "a.off")
+    (tmp_path / "b.off").write_text("OFF\n3 one 0")
+    with pytest.raises(ValueError, match="cannot be read as OFF"):
+        read_mesh(tmp_path / "b.off")
+    (tmp_path / "c.off").write_text("ply")
+    with pytest.raises(ValueError, match="no OFF file"):
+        read_mesh(tmp_path / "c.off")
     (tmp_path / "a.fbx").write_text("")
     with pytest.raises(ValueError, match=r"\.off"):
         read_mesh(tmp_path / "a.fbx")

@@ -3,17 +3,21 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks.instances_measure import Score, simulated_truth
+from benchmarks.instances_real import keyframes
 from pc_perception.cloud import PointCloud
 from pc_perception.geometry import R_BODY_OPTICAL, inverse, pose, rotation_x, rotation_z, transform
 from pc_perception.inference.classifier import Classifier
-from pc_perception.inference.instances import InstanceOptions, find_instances
+from pc_perception.inference.fragments import join_fragments
+from pc_perception.inference.instances import InstanceOptions, Instances, find_instances
 from pc_perception.inference.model_file import load_classifier
 from pc_perception.inference.motion import SweepMotion
 from pc_perception.inference.object_results import ObjectsResult
@@ -149,6 +153,19 @@ def test_simulated_drive(classifier: Classifier, drive: list[DriveFrame]) -> Non
     assert figures["switches_100"] < 15
 
 
+def test_real_drive(classifier: Classifier) -> None:
+    """Geometry alone on two real keyframes, boxes as they are seen, since the small model knows no classes."""
+    root = Path(os.environ.get("PC_PERCEPTION_DATA", "")) / "nuscenes" / "pandaset002_nusc_dev"
+    if not root.is_dir():
+        pytest.skip("PC_PERCEPTION_DATA names no folder with a real drive")
+    pytest.importorskip("nuscenes", reason="nuscenes-devkit reads the tables")
+    sweeps, score = SweepObjects(classifier, options=ObjectOptions(complete=False)), Score(gate_m=1.0)
+    for cloud, T_world_lidar, truths in islice(keyframes(root), 2):
+        score.add(sweeps(cloud, T_world_lidar), truths)
+    assert score.asked["car"] >= 30
+    assert score.found["car"] > 0.6 * score.asked["car"]
+
+
 def test_things_of_a_segmentation_are_clustered_class_by_class() -> None:
     cloud = scene(np.array([[5.0, 0.0], [6.0, 0.0], [8.0, 6.0]]))  # the first two touch
     classes = np.zeros(len(cloud), np.uint16)
@@ -160,6 +177,28 @@ def test_things_of_a_segmentation_are_clustered_class_by_class() -> None:
     assert set(found.index[4000:4060].tolist()) <= {0, -1}
     assert set(found.index[4060:4120].tolist()) <= {1, -1}
     assert (found.index[4120:] == -1).all()
+
+
+def test_fragments_go_to_what_they_lie_in() -> None:
+    index = np.repeat([0, 1, 2, 3, -1], [50, 10, 5, 60, 2])
+    found = Instances(index, 4, np.zeros(len(index), np.float32))
+    car, seat, near, wall = (
+        [5.0, 0, 0, 4, 2, 1, 0.5],
+        [5.3, 0, 0, 0.5, 0.5, 1, 0],
+        [5, 3.0, 0, 1, 1, 1, 0],
+        [0, 0, 0],
+    )
+    boxes = np.array([car, seat, near, [*wall, 30, 30, 1, 0]], np.float64)
+    joined = join_fragments(found, boxes)
+    assert joined.count == 3
+    assert joined.index.tolist() == np.repeat([0, 0, 1, 2, -1], [50, 10, 5, 60, 2]).tolist()
+    apart = join_fragments(found, boxes, np.repeat([1, 2, 1, 1, 9], [50, 10, 5, 60, 2]).astype(np.uint16))
+    assert apart.count == 4
+    chain = np.array([car, [*car[:3], 3, 2, 1, 0.5], [*car[:3], 1, 1, 1, 0], [9, 9, 0, 1, 1, 1, 0]])
+    assert (
+        join_fragments(found, chain).index.tolist()
+        == np.repeat([0, 0, 0, 1, -1], [50, 10, 5, 60, 2]).tolist()
+    )
 
 
 @pytest.mark.parametrize("n", [0, 1, 500])

@@ -14,6 +14,7 @@ from pc_perception.inference.model_file import load_classifier
 from pc_perception.inference.objects import SweepObjects
 from pc_perception.io.pointcloud2 import cloud_from_msg
 from tests.nodes import tiny_model
+from tests.nodes.test_rviz import displays, find_publishers
 
 if TYPE_CHECKING:
     from tests.nodes.conftest import Bench
@@ -250,6 +251,13 @@ def test_a_segmentation_decides_what_is_clustered(
     options = ObjectOptions(InstanceOptions(min_points=1))
     sweeps = SweepObjects(load_classifier(objects, "cpu"), load_segmenter(tiny, "cpu"), options)
     assert len(found.detections) == len(sweeps(cloud_from_msg(msg)))
+
+
+def test_every_display_of_rviz_finds_its_publisher(bench: Bench, objects: Path) -> None:
+    start(bench, objects)
+    find_publishers(bench, "classify")
+    shown = displays("classify")["Instances"]
+    assert (shown["Enabled"], shown["Color Transformer"]) == (True, "RGB8")
 
 
 def test_a_segmentation_model_is_no_model_for_objects(bench: Bench, tiny: Path) -> None:

@@ -20,17 +20,23 @@ TYPES = {
 }
 
 
-def manager() -> dict[str, Any]:
-    text = (ROOT / "launch/rviz/segment.rviz").read_text(encoding="utf-8")
+def manager(kind: str = "segment") -> dict[str, Any]:
+    text = (ROOT / f"launch/rviz/{kind}.rviz").read_text(encoding="utf-8")
     return yaml.safe_load(text)["Visualization Manager"]
 
 
-def displays() -> dict[str, dict[str, Any]]:
-    return {d["Name"]: d for d in manager()["Displays"] if "Topic" in d}
+def displays(kind: str = "segment") -> dict[str, dict[str, Any]]:
+    return {d["Name"]: d for d in manager(kind)["Displays"] if "Topic" in d}
 
 
 @pytest.mark.ros
-def test_every_display_finds_its_publisher(bench: Bench, tiny: Path, make_cloud: Callable) -> None:
+def test_every_display_finds_its_publisher(bench: Bench, tiny: Path) -> None:
+    bench.start(tiny)
+    find_publishers(bench, "segment")
+
+
+def find_publishers(bench: Bench, kind: str) -> None:
+    """Hold that the node on the bench publishes what every display of an RViz file shows."""
     from rclpy.qos import (
         DurabilityPolicy,
         LivelinessPolicy,
@@ -40,8 +46,7 @@ def test_every_display_finds_its_publisher(bench: Bench, tiny: Path, make_cloud:
         qos_check_compatible,
     )
 
-    bench.start(tiny)
-    for display in displays().values():
+    for display in displays(kind).values():
         topic = display["Topic"]
         wanted = QoSProfile(
             depth=topic["Depth"],

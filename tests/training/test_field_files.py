@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pc_perception.io.meshes import Mesh, write_mesh
 from pc_perception.simulation.occupancy import Solid
@@ -123,11 +124,14 @@ def test_a_folder_of_meshes_with_its_report(tmp_path: Path, capsys: pytest.Captu
         sample.occupancy_vol, (np.abs(sample.queries_vol) < [0.25, 1 - 1e-6, 0.5]).all(1)
     )
     assert set(data.refused) == {"box/train/broken.off", "box/train/open.ply"}
-    assert "no triangles" in data.refused["box/train/broken.off"]
+    assert "cannot be read as OFF" in data.refused["box/train/broken.off"]
     assert list(data.repaired) == ["ball/train/hole.obj"]
     test = open_fields(f"meshes:{root}", "test", sizes=SMALL, cache_dir=tmp_path / "cache")
     assert [test.name(0), len(test), test.label(0)] == ["box/test/c.ply", 1, 1]
-    assert main([f"meshes:{root}", "--cache", str(tmp_path / "cache")]) == 0
+    picture = tmp_path / "shapes.png"
+    assert main([f"meshes:{root}", "--cache", str(tmp_path / "cache"), "--picture", str(picture)]) == 0
+    with Image.open(picture) as image:
+        assert image.size == (3 * 240, 262)
     said = capsys.readouterr().out
     assert "3 shapes of 2 classes, 1 with a note, 2 refused" in said
     assert "refused: box/train/open.ply: " in said

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -116,6 +118,23 @@ def test_an_interruption_loses_nothing_and_refused_shapes_are_told(tmp_path: Pat
     FieldDataset(counting, tmp_path, SMALL)
     assert Counting.made == [2, 3, 4]
     assert isinstance(open_stored(tmp_path, counting, SMALL).arrays["vol"], np.memmap)
+
+
+def test_a_damaged_file_is_made_anew_and_a_full_disk_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = made_shapes("analytic", "", "train", 4)
+    with pytest.raises(KeyboardInterrupt):
+        open_stored(tmp_path, Interrupted("analytic", plain.classes, plain.seeds), SMALL)
+    (file,) = tmp_path.glob("*/vol.npy")
+    file.write_bytes(file.read_bytes()[:1000])
+    again = FieldDataset(plain, tmp_path, SMALL)
+    fresh = FieldDataset(plain, tmp_path / "b", SMALL)
+    for i in range(4):
+        np.testing.assert_array_equal(again[i].queries_vol, fresh[i].queries_vol)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(OSError, match=r"0\.0 GB left, 4 shapes need"):
+        FieldDataset(plain, tmp_path / "c", SMALL)
 
 
 def test_two_processes_make_the_same(tmp_path: Path) -> None:

@@ -155,6 +155,38 @@ def test_an_encoder_of_other_patches_is_refused(folder: Path, tmp_path: Path) ->
         train(object_run(folder, tmp_path / "run", init=str(start), encoder=other))
 
 
+def test_objects_smaller_than_a_patch_are_trained_on(tmp_path: Path) -> None:
+    folder = write_objects(tmp_path / "data", range(2), n=9)
+    encoder = {**SMALL, "patch_size": 16}
+    model = load_classifier(train(object_run(folder, tmp_path / "run", encoder=encoder)), "cpu")
+    assert not (tmp_path / "run" / "bad_samples.txt").exists()
+    assert model(make_object(0, 5, 9)).scores.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_a_head_of_other_classes_is_begun_anew(folder: Path, tmp_path: Path) -> None:
+    start = train(object_run(folder, tmp_path / "start", max_steps=1))
+    run = object_run(folder, tmp_path / "run", init=str(start), label_set="objects16", max_steps=1)
+    assert len(load_classifier(train(run), "cpu").label_set) == 16
+    log = next((tmp_path / "run").rglob("*.log")).read_text()
+    assert "head.8.bias: (8,) in the file, (16,) here" in log
+    with pytest.raises(ValueError, match="name different classes"):
+        labels_of_data([type("Five", (), {"classes": tuple("abcde")})], "objects16")
+
+
+def test_normals_and_colours_may_be_missing(folder: Path, tmp_path: Path) -> None:
+    """What a network of objects sees is x, y, z; some objects of a set may have more fields than others."""
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    for seed in range(2):
+        cloud = make_object(seed, seed)
+        more = {"normal": np.zeros((len(cloud), 3), np.float32), "rgb": np.zeros((len(cloud), 3), np.uint8)}
+        write_cloud(mixed / f"{seed}.npz", cloud.with_fields(**(more if seed else {})))
+    model = load_classifier(train(object_run(mixed, tmp_path / "run", max_steps=2)), "cpu")
+    bare = PointCloud(make_object(1, 1).xyz)
+    for found, plain in zip(model([cloud.with_fields(**more), bare]), [model(bare)] * 2, strict=True):
+        assert found.scores.tolist() == pytest.approx(plain.scores.tolist(), abs=1e-5)
+
+
 def test_a_batch_of_one_is_told(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="raise batch_size"):
         train(object_run(folder, tmp_path / "run", batch_size=1))

@@ -20,12 +20,13 @@ from pc_perception.models.object_encoder import ObjectEncoder
 from pc_perception.models.shape_generator import ShapeNetwork, in_order
 from pc_perception.models.shape_tokenizer import ShapeTokenizer
 from training.data.fields import open_fields
+from training.evaluate.fields import score_fields
 from training.methods.point_mge import PointMge, PointMgeModel
 from training.methods.point_mge_tokenizer import (
     PATIENCE,
     PointMgeTokenizer,
     PointMgeTokenizerModel,
-    shape_iou,
+    wear,
 )
 from training.run import train
 from training.settings import RunSettings
@@ -87,10 +88,12 @@ def stage_two(tokenizer: ShapeTokenizer, **settings: object) -> PointMgeModel:
 
 
 def test_fields_of_unseen_shapes_are_drawn(tokenizer: ShapeTokenizer, cache: Path) -> None:
-    other = batch_of(cache, "test")
-    iou = shape_iou(tokenizer, other.points, other.queries[:, 0], other.occupied[:, 0])
-    assert float(iou.mean()) > 0.5  # after seconds of training; nothing learned gives 0
-    ids = tokenizer.tokenize(tokenizer.patches(other.points)).ids
+    other = open_fields("analytic:all", "test", 12, cache_dir=cache)
+    with torch.inference_mode():
+        scores = score_fields(lambda x: tokenizer.reconstruct(torch.from_numpy(x)), other, N_POINTS)
+        points = torch.from_numpy(np.stack([other[i].points[:N_POINTS] for i in range(12)]))
+        ids = tokenizer.tokenize(tokenizer.patches(points)).ids
+    assert scores.iou > 0.5  # after seconds of training; nothing learned gives 0
     assert float(perplexity(ids.flatten(), V)) > 4
 
 
@@ -109,9 +112,21 @@ def test_another_sampling_of_a_shape_has_more_codes_in_common_than_another_shape
     assert np.mean(same) > 1.5 * np.mean(different)
     places = one.queries[:, 0]
     with torch.no_grad():
-        first, second = (tokenizer(x.points, places)[0] for x in (one, other))
+        first, second = (tokenizer(tokenizer.patches(x.points), places)[0] for x in (one, other))
     agree = ((first >= 0) == (second >= 0)).float().mean()
     assert float(agree) > 0.9
+
+
+def test_worn_patches_hold_fewer_points_of_their_own(batch: FieldBatch, tokenizer: ShapeTokenizer) -> None:
+    torch.manual_seed(0)
+    patches = tokenizer.patches(batch.points)
+    assert torch.equal(wear(patches, 0.0).points, patches.points)
+    worn = wear(patches, 1.0)
+    assert torch.equal(worn.centers, patches.centers)
+    nearest = torch.cdist(worn.points.flatten(0, 1), patches.points.flatten(0, 1)).amin(2)
+    assert 0 < float(nearest.max()) < 0.06
+    apart = torch.cdist(worn.points.flatten(0, 1), worn.points.flatten(0, 1)).flatten(1)
+    assert float((apart.std(1) > 0).float().mean()) == 1
 
 
 def test_a_collapsed_codebook_stops_the_run_with_a_sentence(batch: FieldBatch) -> None:

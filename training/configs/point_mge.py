@@ -26,7 +26,7 @@ run = RunSettings(
         "embed": [32, 64, 96],
     },
     data="shapes:all",
-    n_scenes=2100,
+    n_scenes=420,
     max_steps=0,
     max_minutes=12,
     batch_size=32,

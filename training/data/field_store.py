@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -81,6 +83,7 @@ def open_stored(
 
     Raises:
         ValueError: no shape is of use; the message has the first reason.
+        OSError: the disk is too small.
     """
     place = folder / f"{source.key}-{FORMAT}-{'-'.join(map(str, astuple(sizes)))}"
     notes = place / "notes.json"
@@ -119,8 +122,7 @@ def _make(place: Path, source: FieldSource, sizes: Sizes, workers: int, progress
     from tqdm import tqdm
 
     n = len(source.names)
-    arrays = {name: _writable(place / f"{name}.npy", shape, kind) for name, shape, kind in _layout(n, sizes)}
-    state = _writable(place / "state.npy", (n,), np.dtype(np.uint8))
+    arrays, state = _lay_out(place, n, sizes)
     log = place / "notes.jsonl"
     todo = np.flatnonzero(state == _TODO).tolist()
     bar = tqdm(
@@ -144,21 +146,39 @@ def _make(place: Path, source: FieldSource, sizes: Sizes, workers: int, progress
     _finish(place, log, n)
 
 
-def _layout(n: int, sizes: Sizes) -> list[tuple[str, tuple[int, ...], np.dtype]]:
+def _lay_out(place: Path, n: int, sizes: Sizes) -> tuple[dict[str, np.memmap], np.memmap]:
+    """Map the files of the arrays for writing, and that of what is done; begin anew where one does not fit.
+
+    Raises:
+        OSError: the disk is too small for them.
+    """
     rows = {"surface": sizes.surface, "vol": sizes.vol, "near": sizes.near}
-    places = [(name, (n, rows[name], 3), np.dtype(np.float32)) for name in rows]
-    return [*places, *((f"{name}_inside", (n, rows[name]), np.dtype(bool)) for name in ("vol", "near"))]
+    layout = {name: ((n, rows[name], 3), np.dtype(np.float32)) for name in rows}
+    layout |= {f"{name}_inside": ((n, rows[name]), np.dtype(bool)) for name in ("vol", "near")}
+    layout["state"] = ((n,), np.dtype(np.uint8))  # the last: where it is, all others are
+    files = {name: place / f"{name}.npy" for name in layout}
+    if not all(_fits(files[name], *layout[name]) for name in layout):
+        files["state"].unlink(missing_ok=True)
+        needed = sum(math.prod(shape) * kind.itemsize for shape, kind in layout.values())
+        free = shutil.disk_usage(place).free + sum(f.stat().st_size for f in files.values() if f.is_file())
+        # A full disk would kill the process in the middle of writing to mapped memory.
+        if free < needed:
+            raise OSError(
+                f"'{place}' has {free / 1e9:.1f} GB left, {n} shapes need {needed / 1e9:.1f} GB; name another "
+                "cache_dir, or keep less of each shape"
+            )
+        for name, (shape, kind) in layout.items():
+            np.lib.format.open_memmap(files[name], "w+", kind, shape)
+    arrays = {name: np.load(file, mmap_mode="r+") for name, file in files.items()}
+    return arrays, arrays.pop("state")
 
 
-def _writable(file: Path, shape: tuple[int, ...], kind: np.dtype) -> np.memmap:
-    if file.is_file():
-        try:
-            found = np.load(file, mmap_mode="r+")
-            if found.shape == shape and found.dtype == kind:
-                return found
-        except (ValueError, EOFError):
-            pass  # an interruption while the file was being laid out
-    return np.lib.format.open_memmap(file, "w+", kind, shape)
+def _fits(file: Path, shape: tuple[int, ...], kind: np.dtype) -> bool:
+    try:
+        found = np.load(file, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return False  # not there, or an interruption while the file was being laid out
+    return found.shape == shape and found.dtype == kind
 
 
 def _made(

@@ -10,9 +10,9 @@
 
 Shapes fill the cube as in 3DILG (``object_shapes.in_cube``) and stand with z up.
 
-    python -m training.data.fields meshes:DIR --split train
+    python -m training.data.fields meshes:DIR --split train --picture shapes.png
 
-makes a split's fields in advance and says what was repaired and what refused.
+makes a split's fields in advance, says what was repaired and what refused, and draws the first of the shapes.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -35,6 +36,8 @@ from .objects import LabeledObject
 from .plain_files import cache_root
 
 KINDS = ("shapes", "analytic", "meshes", "occupancy")
+DRAWN = 56
+"""Shapes in a picture."""
 
 
 def _no_places() -> NDArray[np.float32]:
@@ -190,6 +193,14 @@ def open_fields(
     return FieldDataset(source, folder, sizes, workers, progress)
 
 
+def draw_shapes(data: FieldDataset, columns: int = 7) -> Any:
+    """Return a Pillow image of the points of the first ``DRAWN`` shapes."""
+    from pc_perception.visualization import render_grid
+
+    shown = range(min(len(data), DRAWN))
+    return render_grid([data[i] for i in shown], [data.name(i) for i in shown], columns)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Make fields and print the report; problems are told in one line."""
     parser = argparse.ArgumentParser(prog="python -m training.data.fields", description=main.__doc__)
@@ -198,6 +209,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--n", type=int, default=1000, help="of shapes that are made: how many")
     parser.add_argument("--y-up", action="store_true", help="y is up in the files")
     parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument("--picture", type=Path, help=f"draw the first {DRAWN} shapes to this file")
     parser.add_argument("--cache", default="", help="folder (default: the user's cache)")
     args = parser.parse_args(argv)
     try:
@@ -210,6 +222,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             progress=True,
             y_up=args.y_up,
         )
+        if args.picture:
+            draw_shapes(data).save(args.picture)
     except (ValueError, OSError, ImportError) as error:
         print(f"training.data.fields: {error}", file=sys.stderr)
         return 1

@@ -9,7 +9,7 @@ Source: "Masked generative extractor for synergistic representation and 3D gener
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from pc_perception.models.codebook import perplexity
 from pc_perception.models.field_decoder import field_iou, occupancy_loss
+from pc_perception.models.patches import Patches
 from pc_perception.models.shape_tokenizer import ShapeTokenizer
 from training.shape_fields import FieldBatch, FieldRecord, FieldSample, collate_fields, draw_field
 
@@ -39,17 +40,21 @@ class PointMgeTokenizer:
     Attributes:
         n_queries: places anywhere, and as many near the surface, of each shape and step.
         near, spread: weights of the loss near the surface and of mean(exp(log sigma)).
+        worn: share of the shapes whose patches lose points and are noisy, as a sensor's are. Ours.
     """
 
     n_queries: int = 1024
     near: float = 0.1
     spread: float = 1e-4
+    worn: float = 0.0
     task: ClassVar[str] = "tokenizer"
 
     def validate(self) -> None:
         """Raise ValueError where a value makes no sense."""
-        if self.n_queries < 1 or min(self.near, self.spread) < 0:
-            raise ValueError("method.n_queries must be at least 1, near and spread not negative")
+        if self.n_queries < 1 or min(self.near, self.spread) < 0 or not 0 <= self.worn <= 1:
+            raise ValueError(
+                "method.n_queries must be at least 1, near and spread not negative, worn in 0 .. 1"
+            )
 
     def architecture(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Return what the model file says about its network."""
@@ -83,7 +88,8 @@ class PointMgeTokenizerModel(TrainingModel):
 
     def losses(self, batch: FieldBatch) -> dict[str, Tensor]:
         """Return the losses, the IoU at places anywhere, and how evenly the codes are used."""
-        logits, found = self.tokenizer(batch.points, batch.queries.flatten(1, 2))
+        patches = wear(self.tokenizer.patches(batch.points), self.settings.worn)
+        logits, found = self.tokenizer(patches, batch.queries.flatten(1, 2))
         vol, near = logits.unflatten(1, (2, -1)).unbind(1)
         self.used = perplexity(found.ids.flatten(), self.tokenizer.n_codes)
         sigma = self.tokenizer.field_decoder.log_sigma
@@ -111,10 +117,18 @@ class PointMgeTokenizerModel(TrainingModel):
             )
 
 
-def shape_iou(tokenizer: ShapeTokenizer, points: Tensor, queries: Tensor, occupied: Tensor) -> Tensor:
-    """Return the (B,) IoU of the fields that a tokenizer draws from shapes (B, N, 3) at places (B, Q, 3)."""
-    was = tokenizer.training
-    with torch.no_grad():
-        logits, _ = tokenizer.eval()(points, queries)
-    tokenizer.train(was)
-    return field_iou(logits, occupied)
+def wear(patches: Patches, share: float) -> Patches:
+    """Return patches of which a share of the shapes has a quarter of its points or more, moved by 0.01 or less.
+
+    Lost points are replaced by others of their patch, as ``make_patches`` does where there are too few.
+    """
+    points = patches.points
+    n, m = len(points), points.shape[2]
+    worn = torch.rand(n, 1, 1, device=points.device) < share
+    kept = torch.randint(m // 4, m + 1, (n, 1, 1), device=points.device)
+    turn = torch.arange(m, device=points.device).expand(n, 1, m)
+    order = torch.rand(points.shape[:3], device=points.device).argsort(2)
+    rows = torch.where(worn, order.gather(2, (turn % kept).expand_as(order)), turn)
+    noise = 0.01 * torch.rand(n, 1, 1, 1, device=points.device) * torch.randn_like(points)
+    thinned = points.gather(2, rows[..., None].expand_as(points))
+    return replace(patches, points=thinned + noise * worn[..., None])
