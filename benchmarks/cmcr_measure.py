@@ -23,13 +23,14 @@ from training.data.specs import DataOptions, open_one
 from training.evaluate.segmentation import evaluate
 
 LABELS = "street8"
-N_PROBE, PROBE_VOXELS = 50, 800
+N_PROBE, PROBE_VOXELS = 50, 400
 """Training clouds of the linear probe, and random voxels of each."""
+N_REAL = 4
 REAL = {
     "PandaSet": ("nuscenes:nuscenes/pandaset002_nusc_dev", "pandaset43"),
     "SemanticKITTI": ("semantickitti:semantickitti/mmdet3d_seq00", ""),
 }
-"""Real clouds below ``PC_PERCEPTION_DATA``: where, and the id space of their labels."""
+"""Real clouds below ``PC_PERCEPTION_DATA``, ``N_REAL`` of each at most: where, and the id space of their labels."""
 
 
 def segmenter_figures(model: Path, drives: Path) -> dict[str, float]:
@@ -41,7 +42,7 @@ def segmenter_figures(model: Path, drives: Path) -> dict[str, float]:
         kind, _, folder = spec.partition(":")
         if (root / folder).is_dir():
             data = open_one(f"{kind}:{root / folder}", DataOptions(LABELS, label_source=source))
-            found[name] = evaluate(segmenter, data).mean_iou()
+            found[name] = evaluate(segmenter, data, N_REAL).mean_iou()
     return found
 
 
