@@ -41,10 +41,10 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--markdown", type=Path, help="also write the table to this file, after every row")
     tables.add_parser("ops", parents=[common], help="point operations on the CPU: A4 to A10, A13, A14")
     tables.add_parser(
-        "stream", parents=[common], help="messages and the live path: A1, A2, A11, A12, A15; R1"
+        "stream", parents=[common], help="messages and the live path: A1, A2, A11, A12, A15; C3; R1"
     )
     tables.add_parser("objects", parents=[common], help="single objects, classified on the CPU: O1 to O4")
-    tables.add_parser("train", parents=[common], help="steps of training on the CPU: C1")
+    tables.add_parser("train", parents=[common], help="steps of training on the CPU: C1, C2")
     tables.add_parser("growth", parents=[common], help="growth of time from 8k to 512k points")
     gpu = tables.add_parser("gpu", parents=[common], help="operations on one GPU: B5, B7 to B12, B15")
     gpu.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
@@ -59,9 +59,9 @@ def _rows(arguments: argparse.Namespace) -> list[Row]:
 
         return [*dense.CASES, *points.CASES, *sparse.CASES, *sequences.CASES]
     if arguments.table == "stream":
-        from benchmarks import live, messages, runtimes
+        from benchmarks import live, messages, runtimes, sparse_unet
 
-        return [*messages.CASES, *live.ROWS, *runtimes.CASES]
+        return [*messages.CASES, *live.ROWS, *sparse_unet.ROWS, *runtimes.CASES]
     if arguments.table == "objects":
         from benchmarks import single_objects
 

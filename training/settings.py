@@ -136,7 +136,7 @@ class RunSettings:
             raise ValueError(
                 f"lr must be > 0, ema and warm_up in 0 .. 1; got {self.lr}, {self.ema}, {self.warm_up}"
             )
-        if self.method.task == "segmentation" and not self.label_set:
+        if self.method.task in ("segmentation", "detection") and not self.label_set:
             raise ValueError("label_set is empty; name the classes to learn, such as label_set=street8")
         if self.validate_steps and (self.method.task != "classification" or self.split != "train"):
             raise ValueError(
@@ -169,6 +169,7 @@ class RunSettings:
             y_up=self.y_up,
             cameras=getattr(self.method, "cameras", False),
             instances=getattr(self.method, "instances", False),
+            boxes=getattr(self.method, "boxes", False),
             n_scenes=self.n_scenes,
             per_scene=self.per_scene,
             seed=self.data_seed,

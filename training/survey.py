@@ -14,6 +14,7 @@ from pc_perception.inference.sensor_check import describe, pool
 from pc_perception.inference.shape_contract import ShapeContract
 
 from .batch import IGNORE, voxel_labels
+from .data.boxes import BoxCloud
 from .data.dataset import Picker
 from .methods.method import Task
 from .methods.segmentation import standing
@@ -26,7 +27,7 @@ class Survey:
 
     Attributes:
         contract: of scenes, with ``seen`` of the raw clouds.
-        class_counts: (C,) int64 voxels, or objects, of each class; all ones without labels.
+        class_counts: (C,) int64 voxels, boxes or objects of each class; all ones without labels.
     """
 
     contract: Contract
@@ -58,7 +59,9 @@ def survey(picker: Picker, task: Task, n_clouds: int) -> Survey:
         if not len(prepared.features):
             continue
         found.append(describe(upright_cloud))
-        if task.n_classes and "label" in cloud.fields:
+        if isinstance(cloud, BoxCloud):
+            counts += np.bincount(cloud.box_labels, minlength=task.n_classes)
+        elif task.n_classes and "label" in cloud.fields:
             target = voxel_labels(
                 np.asarray(cloud.fields["label"]), prepared.inverse, len(prepared.features), task.n_classes
             ).numpy()
@@ -69,7 +72,7 @@ def survey(picker: Picker, task: Task, n_clouds: int) -> Survey:
         )
     if task.n_classes and not counts.any():
         raise ValueError(
-            "no point of the first training clouds has a label of the target set; check label_source"
+            "nothing in the first training clouds has a label of the target set; check label_set and label_source"
         )
     return Survey(replace(task.contract, seen=pool(found)), counts)
 

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pc_perception.labels import LabelSet
+from pc_perception.models.bev_head import BoxDetector
 from pc_perception.models.object_encoder import ObjectClassifier, ObjectEncoder
 from pc_perception.models.shape_generator import ShapeNetwork
 from pc_perception.models.voxel_objects import VoxelObjectEncoder
@@ -27,13 +28,14 @@ from pc_perception.models.voxel_objects import VoxelObjectEncoder
 from .architectures import CONTRACTS, Contract, build_network
 from .classifier import Classifier
 from .contract import InputContract
+from .detector import Detector
 from .object_contract import ObjectContract
 from .segmenter import Segmenter
 from .shape_contract import ShapeContract
 from .shapes import ShapeModel
 
 T = TypeVar("T")
-AnyModel = Segmenter | Classifier | ShapeModel
+AnyModel = Segmenter | Classifier | Detector | ShapeModel
 FORMAT = 1
 KEY = "pc_perception"
 
@@ -43,7 +45,7 @@ class ModelHeader:
     """What a model file says about its tensors.
 
     Attributes:
-        task: ``segmentation``, ``classification``, ``encoder``, ``tokenizer`` or ``shapes``.
+        task: ``segmentation``, ``classification``, ``detection``, ``encoder``, ``tokenizer`` or ``shapes``.
         architecture: ``{"name": ..., "arguments": {...}}``.
         contract: the input it takes.
         labels: its classes; None for an encoder and a tokenizer.
@@ -74,7 +76,7 @@ def load_model(model: str | Path, device: str = "auto", precision: str = "auto")
 
     Returns:
         A ``Segmenter``, which labels the points of clouds, a ``Classifier``, which labels clouds that are
-        single objects, or a ``ShapeModel``, which makes and completes shapes.
+        single objects, a ``Detector``, which finds boxes, or a ``ShapeModel``, which makes and completes shapes.
 
     Raises:
         FileNotFoundError: there is no such model.
@@ -83,7 +85,8 @@ def load_model(model: str | Path, device: str = "auto", precision: str = "auto")
     chosen = choose_device(device)
     header, tensors = read_model_file(model)
     network, contract, labels = build(header), header.contract, header.labels
-    task = {ObjectClassifier: "classification", ShapeNetwork: "shapes"}.get(type(network), "segmentation")
+    tasks = {ObjectClassifier: "classification", BoxDetector: "detection", ShapeNetwork: "shapes"}
+    task = tasks.get(type(network), "segmentation")
     if header.task != task or labels is None:
         raise ValueError(f"'{model}' holds a model for '{header.task}', this needs '{task}'")
     network.load_state_dict(tensors, assign=True)
@@ -92,6 +95,8 @@ def load_model(model: str | Path, device: str = "auto", precision: str = "auto")
     if isinstance(contract, ShapeContract):
         return ShapeModel(network, contract, labels, chosen, precision)
     assert isinstance(contract, InputContract)
+    if isinstance(network, BoxDetector):
+        return Detector(network, contract, labels, chosen, precision)
     return Segmenter(network, contract, labels, chosen, precision)
 
 
@@ -111,6 +116,15 @@ def load_classifier(model: str | Path, device: str = "auto", precision: str = "a
         FileNotFoundError, ValueError: as ``load_model``, or the model is for another task.
     """
     return _load_as(Classifier, "classification", model, device, precision)
+
+
+def load_detector(model: str | Path, device: str = "auto", precision: str = "auto") -> Detector:
+    """Load a model that finds boxes; as ``load_model``.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``load_model``, or the model is for another task.
+    """
+    return _load_as(Detector, "detection", model, device, precision)
 
 
 def load_shapes(model: str | Path, device: str = "auto", precision: str = "auto") -> ShapeModel:

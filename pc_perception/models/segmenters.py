@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The segmenters of scenes that a model file can name, and the bounds within which their arguments are believed."""
+"""The networks over scenes that a model file can name, and the bounds within which their arguments are believed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .bev_head import BoxDetector
 from .panoptic_segmenter import PanopticSegmenter
 from .scene_encoder import SceneEncoder, SceneSegmenter
 from .sparse_unet import SparseUNet, SparseUNetSegmenter
@@ -17,7 +18,7 @@ MAX_LEVELS = 8
 
 @dataclass(frozen=True)
 class Architecture:
-    """A segmenter: an encoder over a ``Pyramid`` with a head per voxel.
+    """A segmenter, or a detector: an encoder over a ``Pyramid`` with a head.
 
     Attributes:
         segmenter: takes the encoder and the number of classes; keeps them as ``encoder`` and ``head``.
@@ -78,4 +79,5 @@ SEGMENTERS = {
     ),
     "SparseUNetSegmenter": Architecture(SparseUNetSegmenter, SparseUNet, lists=_UNET),
     "PanopticSegmenter": Architecture(PanopticSegmenter, SparseUNet, lists=_UNET),
+    "BoxDetector": Architecture(BoxDetector, SparseUNet, lists=_UNET),
 }

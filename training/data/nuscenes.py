@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from pc_perception.cloud import PointCloud
 from pc_perception.io.files import read_cloud
 from pc_perception.io.label_files import read_labels
+from pc_perception.labels import load_label_set
 
+from .boxes import with_boxes
 from .cameras import Camera, CameraCloud
 from .dataset import Target, label_table, with_labels
 from .nuscenes_cameras import read_cameras
@@ -32,6 +34,7 @@ class NuScenesClouds:
             ``verifying``; empty for all scenes.
         every: only every how many-th scene of the split (``nuscenes_splits.every_nth``).
         instances: give clouds a field ``instance`` out of ``panoptic``, unique in a cloud, 0 for no object.
+        boxes: clouds are ``BoxCloud``, with the boxes of ``label_set``'s classes instead of labels of points.
         pictures: folder for decoded pictures: clouds are then ``CameraCloud``. None: without cameras.
 
     Raises:
@@ -49,16 +52,19 @@ class NuScenesClouds:
         pictures: str | Path | None = None,
         every: int = 1,
         instances: bool = False,
+        boxes: bool = False,
     ) -> None:
         self.root, self.pictures = Path(root), None if pictures is None else Path(pictures)
         self.instances = instances
         source = label_source or "nuscenes32"
-        self.table = label_table(source, label_set)
+        self.classes: tuple[str, ...] = _box_classes(label_set) if boxes else ()
+        self.table = None if boxes else label_table(source, label_set)
+        self.tables: Any = None  # kept for boxes alone
         self.label_folder = "lidarseg" if source == "nuscenes32" else f"lidarseg_{source}"
         self.version = version or self._only_version()
         self.cameras: dict[str, tuple[Camera, ...] | str] = {}
         self.frames = self._read_tables(split, every)
-        if label_set is not None:
+        if self.table is not None:
             self.frames = [frame for frame in self.frames if self._labels(frame[1]).is_file()]
         if not self.frames:
             raise ValueError(f"'{root}' has no keyframe with labels in '{self.label_folder}'")
@@ -96,6 +102,7 @@ class NuScenesClouds:
                 if self.pictures is not None:
                     self.cameras[data["token"]] = self._cameras(tables, sample, self.pictures)
                 token = sample["next"]
+        self.tables = tables if self.classes else None
         return frames
 
     def _cameras(self, tables: Any, sample: Any, cache: Path) -> tuple[Camera, ...] | str:
@@ -132,9 +139,24 @@ class NuScenesClouds:
         cloud = with_labels(cloud, raw, self.table)
         if self.instances:
             cloud = cloud.with_fields(instance=self._instances(token, len(cloud)))
+        if self.classes:
+            return with_boxes(cloud, self.tables, token, self.classes)
         if self.pictures is None:
             return cloud
         cameras = self.cameras[token]
         if isinstance(cameras, str):
             raise ValueError(cameras)
         return CameraCloud(cloud.xyz, cloud.fields, cloud.frame, cloud.stamp_ns, cameras=cameras)
+
+
+def _box_classes(label_set: Target) -> tuple[str, ...]:
+    """Return the classes of boxes, which must be some of the detection challenge's."""
+    from nuscenes.eval.detection.constants import DETECTION_NAMES
+
+    wanted = load_label_set(label_set) if isinstance(label_set, str) else label_set
+    names = wanted.classes if wanted else ()
+    if not names or set(names) - set(DETECTION_NAMES):
+        raise ValueError(
+            f"boxes need label_set=nuscenes10, or some of its classes, not {', '.join(names) or 'none'}"
+        )
+    return names

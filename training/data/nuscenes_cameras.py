@@ -33,7 +33,7 @@ def read_cameras(tables: Any, sample: Mapping[str, Any], root: Path, cache: Path
     if not channels:
         raise ValueError(f"sample {token}: the data set has no camera")
     lidar = _data(tables, sample, "LIDAR_TOP")
-    T_world_lidar = _placement(tables, lidar, "ego_pose") @ _placement(tables, lidar, "calibrated_sensor")
+    T_world_lidar = placement(tables, lidar, "ego_pose") @ placement(tables, lidar, "calibrated_sensor")
     return tuple(_camera(tables, sample, c, lidar["timestamp"], T_world_lidar, root, cache) for c in channels)
 
 
@@ -52,7 +52,7 @@ def _camera(
         raise ValueError(
             f"sample {token}: {channel} was taken {apart_s:.2f} s from the sweep, at most {MAX_APART_S} s are allowed"
         )
-    T_world_camera = _placement(tables, row, "ego_pose") @ _placement(tables, row, "calibrated_sensor")
+    T_world_camera = placement(tables, row, "ego_pose") @ placement(tables, row, "calibrated_sensor")
     K = np.asarray(tables.get("calibrated_sensor", row["calibrated_sensor_token"])["camera_intrinsic"], float)
     if K.shape != (3, 3) or not np.isfinite(K).all() or not K[0, 0] > 0:
         raise ValueError(f"sample {token}: {channel} has no intrinsics; calibrate it or leave the sample out")
@@ -73,7 +73,7 @@ def _data(tables: Any, sample: Mapping[str, Any], channel: str) -> Mapping[str, 
     return tables.get("sample_data", sample["data"][channel])
 
 
-def _placement(tables: Any, row: Mapping[str, Any], table: str) -> NDArray:
+def placement(tables: Any, row: Mapping[str, Any], table: str) -> NDArray:
     """Return T_ego_sensor (``calibrated_sensor``) or T_world_ego (``ego_pose``) of a reading."""
     try:
         found = tables.get(table, row[f"{table}_token"])

@@ -59,6 +59,7 @@ class DataOptions:
         topic: of a bag; empty takes its only one.
         cameras: give pictures with the clouds, where the kind of data has them.
         instances: give the ids of objects, where nuScenes-format data has panoptic labels.
+        boxes: give the boxes of nuScenes-format data instead of labels of points.
         n_scenes, per_scene, seed, cache_dir: see ``simulation.SimulatedClouds``; for ``sim:objects`` shapes and
             views of each; for ``shapes`` how many. ``sim:room:300`` has its own number of scenes.
         variant: of ScanObjectNN: ``bg``, ``only`` or ``hardest``.
@@ -79,6 +80,7 @@ class DataOptions:
     topic: str = ""
     cameras: bool = False
     instances: bool = False
+    boxes: bool = False
     n_scenes: int = 200
     per_scene: int = 4
     seed: int = 0
@@ -175,6 +177,7 @@ def _open_scenes(kind: str, where: str, options: DataOptions) -> CloudDataset:
             pictures,
             options.every,
             options.instances,
+            options.boxes,
         )
     if kind == "scannet":
         from .scannet import ScanNetClouds

@@ -52,12 +52,12 @@ class Method(Protocol):
     """One way to train; a frozen dataclass of its settings.
 
     With a class attribute ``cameras = True`` its clouds come with pictures, with ``instances = True`` with the ids of
-    objects, where the data has them.
+    objects, with ``boxes = True`` with boxes instead of labels, where the data has them.
     """
 
     task: ClassVar[str]
-    """``task`` of the model file it leaves: ``segmentation``, ``classification``, ``encoder``, or ``image_trunk``
-    (tensors alone)."""
+    """``task`` of the model file it leaves: ``segmentation``, ``classification``, ``detection``, ``encoder``, or
+    ``image_trunk`` (tensors alone)."""
 
     def sample(self, cloud: PointCloud, rng: Generator, task: Task) -> Any:
         """Turn a cloud into one training sample; its attribute ``bad`` can be set by ``replace``.

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page of ``benchmarks.cmcr``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cmcr_data import DRIVES
+from benchmarks.jobs import spread, table, write_page
+from benchmarks.machine import describe_machine
+
+Results = Sequence[dict[str, Any]]
+
+
+def write(
+    page: Path,
+    results: Results,
+    costs: Mapping[str, Mapping[str, float]],
+    steps: Mapping[str, int],
+    command: str,
+) -> list[str]:
+    """Write the page from what was measured; return the names of runs that are missing."""
+    from benchmarks.cmcr import ARMS, CONTROL, EVERY, FULL, SEEDS, stages
+
+    tuned = [r for r in results if r["kind"] == "tune" and not r["spd"]]
+    frozen = [r for r in results if r["kind"] == "pretrain"]
+
+    def miou(arm: str, every: int, key: str = "miou") -> str:
+        found = [r["figures"] for r in tuned if (r["arm"], r["every"]) == (arm, every)]
+        return spread([f[key] for f in found if key in f])
+
+    def probe(arm: str) -> str:
+        if arm == "random weights":  # measured beside a pre-trained encoder of the same seed
+            return spread([r["figures"]["random"] for r in frozen if r["arm"] == "contrast"])
+        return spread([r["figures"]["probe"] for r in frozen if r["arm"] == arm])
+
+    spd = [r["figures"]["miou"] for r in results if r["kind"] == "tune" and r["spd"]]
+    real = sorted({k for r in tuned for k in r["figures"]} - {"miou"})
+    done = {(r["kind"], r["seed"], r["arm"], r["every"], r["spd"]) for r in results}
+    jobs = [job for stage in stages() for job in stage]
+    missing = [j.name for j in jobs if (j.kind, j.seed, j.arm, j.every, j.spd) not in done]
+    blocks = [
+        "# CMCR on simulated drives\n",
+        f"Command: {command}, on {describe_machine()}. {len(SEEDS)} seeds, mean ± sample standard deviation; the last "
+        f"step of each run.\n\n{_setting(steps)}\n",
+        "## Arms\n\nmIoU over all points of held-out drives: a linear head on frozen features, and fine-tuning by the "
+        "share of scenes with labels. Each arm adds to the one above it.\n",
+        table(
+            ["pre-training", "linear probe", *EVERY],
+            [[arm, probe(arm), *(miou(arm, every) for every in EVERY.values())] for arm in ARMS]
+            + [[f"{FULL}, SPD around the fine-tuning", "", "", spread(spd), ""]]
+            + [[CONTROL, probe(CONTROL), "", miou(CONTROL, 10), ""]],
+        ),
+        "\n## Real clouds\n\nThe same segmenters, trained on simulated drives with 10 % of labels, on clouds that "
+        "nothing was trained on (mIoU over the classes that they have).\n",
+        table(["pre-training", *real], [[arm, *(miou(arm, 10, key) for key in real)] for arm in ARMS]),
+        "\n## Cost of the terms\n\nOne step of one sweep with six pictures of 112x208 on one thread, without preparing "
+        "the batch; CPU time; peak memory of the whole process.\n",
+        table(
+            ["pre-training", "ms a step", "MB"],
+            [[arm, f"{c['ms']:.0f}", f"{c['mb']:.0f}"] for arm, c in costs.items()],
+        ),
+        f"\n## Not run\n\n{', '.join(f'`{name}`' for name in missing) or 'Everything ran.'}\n",
+    ]
+    write_page(page, blocks)
+    return missing
+
+
+def _setting(steps: Mapping[str, int]) -> str:
+    return (
+        "Encoder: the small sparse U-Net of `cmcr_pretrain`, voxels of 0.2 m. "
+        f"Pre-training: {steps['pretrain']} steps of one sweep with six pictures of 112x208, from a picture trunk that "
+        f"{steps['trunk']} steps of self-supervision made. Fine-tuning: {steps['tune']} steps of two sweeps. Training "
+        f"drives: {DRIVES['train'][1]} simulated streets, a sweep of each; test: {DRIVES['test'][1]} streets of other "
+        "seeds. Steps are few: the tables compare arms, they do not show the best that those reach."
+    )
