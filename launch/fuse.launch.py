@@ -33,7 +33,7 @@ def compose(session: Session) -> list[LaunchDescriptionEntity]:
     actions = [session.play(node, f"playing '{bag}', colouring its topic '{topic}'")] if bag else []
     actions.append(node)
     if simulated:
-        actions += session.simulated("simulated_sensor_node", cameras=len(SIMULATED), rate_hz=5.0)
+        actions += session.simulated("simulated_sensor_node", cameras=len(SIMULATED), rate_hz=4.0)
     return actions + session.rviz("fuse.rviz", frame, remapped)
 
 

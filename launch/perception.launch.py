@@ -10,7 +10,7 @@ from ros2_nodes.perception import NODES
 SIMULATED = ["cam_0", "cam_1"]
 # Nodes that would publish under one name: all but segment_node's outputs get a parent.
 PARENTS = {"rgbd_node": "rgbd", "classify_node": "classified", "fuse_node": "fused"}
-SHARED = ("segmentation", "label_info", "legend")
+SHARED = ("segmentation", "colored", "label_info", "legend")
 ARGUMENTS = {
     "nodes": Argument(
         f"Which nodes, separated by commas, out of {', '.join(NODES)}.", "segment,rgbd,classify,fuse"

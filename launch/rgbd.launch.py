@@ -7,6 +7,8 @@ from launch import LaunchDescription, LaunchDescriptionEntity
 from ros2_nodes.launching import BAG_RATE, MODEL, Argument, Session, common, describe
 
 INPUTS = ("depth", "rgb", "camera_info", "rgb_camera_info")
+# A small picture, for the machine has to simulate it, too; with decimation 2 as many points as the model knows.
+SIMULATED = {"width": 400, "rate_hz": 5.0}
 ARGUMENTS = {
     "depth": Argument(
         "Depth image topic (16UC1 or 32FC1), e.g. /camera/aligned_depth_to_color/image_raw. Without it a "
@@ -31,14 +33,16 @@ def compose(session: Session) -> list[LaunchDescriptionEntity]:
     if (bag or topics["depth"]) and not (topics["depth"] and topics["camera_info"]):
         raise ValueError("say both topics, depth:=... and camera_info:=..., of the camera to label")
     # What is not registered is said by giving the colour camera's own intrinsics.
-    values = {"registered": False} if topics["rgb_camera_info"] else {}
+    values: dict[str, object] = {"registered": False} if topics["rgb_camera_info"] else {}
     if topics["depth"] and not topics["rgb"]:
         values["use_rgb"] = False
+    if not topics["depth"]:
+        values["decimation"] = 2
     node = session.perception("rgbd_node", topics, **values)
     actions = [session.play(node, f"playing '{bag}', labelling '{topics['depth']}'")] if bag else []
     actions.append(node)
     if not topics["depth"]:
-        actions += session.simulated("simulated_rgbd_node")
+        actions += session.simulated("simulated_rgbd_node", **SIMULATED)
     frame = "camera_color_optical_frame" if topics["depth"] else "map"
     return actions + session.rviz("rgbd.rviz", frame, topics)
 

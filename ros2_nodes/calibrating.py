@@ -41,6 +41,7 @@ class Watched:
     last_pair: float = float("-inf")
     due: float = float("-inf")
     drift: Drift | None = None
+    measuring: bool = False
     problem: str = ""
 
     def judgement(self, doubt: str) -> Report:
@@ -55,7 +56,8 @@ class Watched:
         if self.problem:
             return Report(WARN, f"not measured: {self.problem}", measured)
         if drift is None:
-            return Report(OK, f"not measured yet, {len(self.frames)} pairs gathered", measured)
+            gathered = "being measured" if self.measuring else f"{len(self.frames)} pairs gathered"
+            return Report(OK, f"not measured yet, {gathered}", measured)
         return Report(OK, "holds" if drift.verdict == "good" else "the scenes say nothing clear", measured)
 
 
@@ -219,11 +221,14 @@ class Calibrator(NodeWorker[PointCloud2]):
         watched.due = time.monotonic() + self.values["check_period_s"]
         calibration, values = watched.feed.calibration, self.values
         assert calibration is not None
+        watched.measuring = True
         try:
             drift = check_calibration(calibration, frames, values["max_drift_deg"], values["max_drift_mm"])
         except ValueError as error:
             watched.problem = str(error)
             return
+        finally:
+            watched.measuring = False
         watched.drift = drift
         self._tell(watched)
         moved = f"{drift.drift_deg:.2f} deg and {drift.drift_mm:.0f} mm off"

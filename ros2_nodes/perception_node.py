@@ -65,6 +65,7 @@ class PerceptionNode(LifecycleNode):
         self._problem = "waiting for configure"
         self._worker: LiveWorker[Any] | None = None
         self._inputs: list[Any] = []
+        self._optional: list[Any] = []
         self._heard: Counter[str] = Counter()
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Steady timers: with use_sim_time and no clock yet, others would never fire.
@@ -107,12 +108,12 @@ class PerceptionNode(LifecycleNode):
             ),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
-        return self.keep(subscription)
-
-    def keep(self, subscription: Any) -> Any:
-        """Let a subscription end when the node is deactivated; return it."""
         self._inputs.append(subscription)
         return subscription
+
+    def keep(self, subscription: Any) -> None:
+        """Let a subscription end when the node is deactivated; nothing is said where it stays silent."""
+        self._optional.append(subscription)
 
     def _autostart(self) -> None:
         self._starter.cancel()
@@ -181,9 +182,9 @@ class PerceptionNode(LifecycleNode):
         return super().on_shutdown(state)
 
     def _stop(self) -> None:
-        for subscription in self._inputs:
+        for subscription in (*self._inputs, *self._optional):
             self.destroy_subscription(subscription)
-        self._inputs = []
+        self._inputs, self._optional = [], []
         self._heard.clear()
         if self._worker is not None:
             self._worker.stop()

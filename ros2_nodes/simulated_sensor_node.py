@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rclpy.duration import Duration
 from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
@@ -85,7 +86,8 @@ class SimulatedSensorNode(SimulatedNode):
         height, width = shot.depth.shape
         images.publish(fill_image(Image(), shot.rgb, frame, stamp_ns))
         infos.publish(fill_camera_info(CameraInfo(), shot.K, width, height, frame, stamp_ns))
-        labels.publish(fill_image(Image(), self._labels_of[shot.classes], frame, stamp_ns, "mono16"))
+        # One byte holds the classes; unlabeled, 65535, becomes 255.
+        labels.publish(fill_image(Image(), self._labels_of[shot.classes].astype(np.uint8), frame, stamp_ns))
 
 
 def main(args: list[str] | None = None) -> None:

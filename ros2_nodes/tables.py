@@ -285,7 +285,7 @@ SIMULATED_SENSOR_NODE = (
     Parameter(
         "cameras", 0, "Cameras around the vehicle; six are named as nuScenes names its own.", 0, 8, True
     ),
-    Parameter("image_width", 400, "Pixels of a picture's row; it is 16 to 9.", 64, 1920, True),
+    Parameter("image_width", 320, "Pixels of a picture's row; it is 16 to 9.", 64, 1920, True),
 )
 
 SIMULATED_RGBD_NODE = (

@@ -22,7 +22,7 @@ def test_the_documentation_shows_the_parameters_as_they_are(name: str) -> None:
     assert parameters.markdown(TABLES[name]) in section, f"run `python -m ros2_nodes.tables` and paste {name}"
 
 
-@pytest.mark.parametrize("kind", ["segment", "classify"])
+@pytest.mark.parametrize("kind", ["segment", "classify", "rgbd", "fuse", "calibrate"])
 def test_the_parameter_file_gives_every_default(kind: str) -> None:
     given = yaml.safe_load((ROOT / f"launch/config/{kind}.yaml").read_text())["/**"]["ros__parameters"]
     defaults = {p.name: p.default for p in TABLES[f"{kind}_node"]}
