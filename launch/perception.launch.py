@@ -36,19 +36,17 @@ def compose(session: Session) -> list[LaunchDescriptionEntity]:
         )
     inputs = {name: session.said(name) for name in ("points", "depth", "rgb", "camera_info")}
     remapped = {node: {**inputs, **_outputs(node)} for node in nodes}
-    lidar, depth = (
-        not inputs["points"] and set(nodes) != {"rgbd_node"},
-        not inputs["depth"] and "rgbd_node" in nodes,
-    )
-    values: dict[str, dict[str, object]] = {}
+    lidar = not inputs["points"] and nodes != ["rgbd_node"]
+    depth = not inputs["depth"] and "rgbd_node" in nodes
+    values: dict[str, object] = {"decimation": 2} if depth else {"use_rgb": bool(inputs["rgb"])}
     if lidar and "fuse_node" in nodes and not session.said("cameras"):
-        values["fuse_node"] = {"cameras": f"[{','.join(SIMULATED)}]"}
-    actions: list[LaunchDescriptionEntity] = [session.combined(remapped, values)]
+        values["cameras"] = SIMULATED
+    actions: list[LaunchDescriptionEntity] = [session.combined(remapped, **values)]
     if lidar:
         cameras = len(SIMULATED) if "fuse_node" in nodes else 0
         actions += session.simulated("simulated_sensor_node", cameras=cameras, rate_hz=5.0)
     if depth:
-        actions += session.simulated("simulated_rgbd_node", rate_hz=5.0)
+        actions += session.simulated("simulated_rgbd_node", rate_hz=5.0, width=400)
     return actions + session.rviz("perception.rviz", "base_link", {"points": inputs["points"]})
 
 

@@ -108,26 +108,21 @@ class Session:
             **self._common,
         )
 
-    def combined(
-        self, remappings: Mapping[str, Mapping[str, str]], values: Mapping[str, Mapping[str, object]]
-    ) -> Node:
+    def combined(self, remappings: Mapping[str, Mapping[str, str]], **values: object) -> Node:
         """Return the nodes named by ``remappings`` in one process (``ros2_nodes.perception``).
 
         Args:
             remappings: node -> from -> to; those to an empty name are left out.
-            values: node -> parameter -> value.
+            values: parameters of whichever node has them.
         """
         arguments = list(self._common["ros_arguments"])
         for node, names in remappings.items():
             for old, new in _remappings(names):
                 arguments += ["-r", f"{node}:{old}:={new}"]
-        for node, given in values.items():
-            for name, value in given.items():
-                arguments += ["-p", f"{node}:{name}:={value}"]
         return Node(
             executable="perception",
             arguments=[name.removesuffix("_node") for name in remappings],
-            parameters=[self.said("params_file"), self._overrides() | self.sim_time],
+            parameters=[self.said("params_file"), self._overrides() | values | self.sim_time],
             **{**self._common, "ros_arguments": arguments},
         )
 
