@@ -85,3 +85,15 @@ def test_the_fixed_frame_drives_along_with_the_simulated_sensor() -> None:
     assert manager()["Global Options"]["Fixed Frame"] == "base_link"
     legend = displays()["Legend"]["Topic"]
     assert (legend["Durability Policy"], legend["Reliability Policy"]) == ("Transient Local", "Reliable")
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "launch/rviz").glob("*.rviz")), ids=lambda f: f.stem)
+def test_displays_of_every_file_follow_the_namespace_and_take_what_sensors_send(file: Path) -> None:
+    shown = yaml.safe_load(file.read_text(encoding="utf-8"))["Visualization Manager"]["Displays"]
+    topics = {d["Name"]: d["Topic"] for d in shown if "Topic" in d}
+    assert topics
+    for name, topic in topics.items():
+        assert not topic["Value"].startswith("/"), f"{name}: relative names follow the namespace argument"
+        assert topic["Depth"] <= 5, f"{name}: old pictures are of no use"
+        if topic["Reliability Policy"] == "Reliable":
+            assert topic["Value"].rpartition("/")[2] in ("legend", "objects", "object_markers"), name
