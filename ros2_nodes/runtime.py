@@ -53,11 +53,20 @@ def run_nodes(name: str, makers: Sequence[Callable[[], Any]], args: list[str] | 
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
     from rclpy.signals import SignalHandlerOptions
 
+    interrupts: list[int] = []
+
+    def interrupt(number: int, _: object) -> None:
+        # Ctrl-C comes from the terminal and again from launch; the second must not cut the end short. Only
+        # SIG_IGN outlives the interpreter's own end.
+        signal.signal(number, signal.SIG_IGN)
+        interrupts.append(number)
+        raise KeyboardInterrupt
+
     # Not rclpy's handlers: those take the context away under a sweep or a configure that goes on. These
     # end either at once, with publishers that still work.
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _raise_interrupt)
+        signal.signal(number, interrupt)
     nodes: list[Any] = []
     try:
         executor = SingleThreadedExecutor()
@@ -72,16 +81,13 @@ def run_nodes(name: str, makers: Sequence[Callable[[], Any]], args: list[str] | 
             executor.spin_once(timeout_sec=0.5)  # interrupts are seen between two of these
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except RuntimeError:
+        # An interrupt while rclpy converts a message comes out as another error of the conversion's.
+        if not interrupts:
+            raise
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         for node in nodes:
             node.destroy_node()
         rclpy.try_shutdown()
-
-
-def _raise_interrupt(number: int, _: object) -> None:
-    # Ctrl-C comes from the terminal and again from launch; the second must not cut the end short. Only
-    # SIG_IGN outlives the interpreter's own end.
-    signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
