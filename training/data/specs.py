@@ -7,9 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pc_perception.labels import LabelSet, load_label_set
-
-from .dataset import CloudDataset, Target
+from .dataset import CloudDataset, Target, as_label_set
 from .plain_files import cache_root
 
 KINDS = {
@@ -92,7 +90,8 @@ class DataOptions:
 def open_data(specs: str, options: DataOptions) -> list[CloudDataset]:
     """Open the data sets that a comma-separated text names; several of objects get the same classes.
 
-    With a label set, these are its, and objects of no class of it are left out.
+    With a label set, these are its, and objects of no class of it are left out; of a set with labelled parts
+    (``has_parts``), the label set is that of the parts.
 
     Raises:
         FileNotFoundError, ValueError: one of them is not there or cannot be used.
@@ -107,10 +106,9 @@ def open_data(specs: str, options: DataOptions) -> list[CloudDataset]:
     objects: list[Any] = list(parts)
     if options.label_set is None:
         return with_same_classes(objects) if len(parts) > 1 else parts  # type: ignore[return-value]
-    wanted = (
-        options.label_set if isinstance(options.label_set, LabelSet) else load_label_set(options.label_set)
-    )
-    return [in_label_set(part, wanted) if part.classes else part for part in objects]
+    wanted = as_label_set(options.label_set)
+    named = [bool(part.classes) and not getattr(part, "has_parts", False) for part in objects]
+    return [in_label_set(p, wanted) if n else p for p, n in zip(objects, named, strict=True)]
 
 
 def open_one(spec: str, options: DataOptions) -> CloudDataset:
