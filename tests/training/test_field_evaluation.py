@@ -13,7 +13,7 @@ from torch import Tensor
 from pc_perception.simulation.analytic import random_analytic
 from training.data.field_arrays import Sizes
 from training.data.fields import open_fields
-from training.evaluate.fields import field_iou, score_fields, surface_scores
+from training.evaluate.fields import score_fields, surface_scores
 from training.evaluate.generation import (
     SetScores,
     chamfer_matrix,
@@ -26,18 +26,6 @@ from training.evaluate.generation import (
     one_nearest_neighbor_accuracy,
     score_generation,
 )
-
-
-def test_iou_by_hand() -> None:
-    true = np.array([True, True, True, False, False])
-    said = np.array([True, True, False, True, False])
-    assert field_iou(said, true) == 2 / 4
-    assert field_iou(true, true) == 1
-    assert field_iou(~true, true) == 0
-    nothing = np.zeros(5, bool)
-    assert field_iou(nothing, nothing) == 1
-    with pytest.raises(ValueError, match=r"\(4,\) answers do not fit \(5,\)"):
-        field_iou(said[:4], true)
 
 
 def test_surface_scores_by_hand() -> None:

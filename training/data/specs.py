@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,10 @@ KINDS = {
     "shapenetpart": "ShapeNetPart: shapenetpart:DIR",
     "shapes": "closed procedural shapes with their occupancy: shapes:all or shapes:chair+table",
     "analytic": "spheres, boxes and tori with their occupancy: analytic:all",
+    "meshes": "closed meshes with their occupancy: meshes:DIR",
+    "occupancy": "occupancy as 3DILG publishes it: occupancy:DIR",
 }
-FIELDS = ("shapes", "analytic")
+FIELDS = ("shapes", "analytic", "meshes", "occupancy")
 """Kinds whose clouds are whole shapes and come with occupancy."""
 OBJECTS = ("objects", "instances", "modelnet40", "scanobjectnn", "shapenet55", "shapenetpart")
 """Kinds whose clouds are single objects, as is ``sim:objects``."""
@@ -61,7 +64,7 @@ class DataOptions:
         n_scenes, per_scene, seed, cache_dir: see ``simulation.SimulatedClouds``; for ``sim:objects`` shapes and
             views of each; for ``shapes`` how many. ``sim:room:300`` has its own number of scenes.
         variant: of ScanObjectNN: ``bg``, ``only`` or ``hardest``.
-        y_up: names of object files in which y is up (``object_files.open_object_files``).
+        y_up: names of object files, or of folders of meshes or occupancy, in which y is up (``modelnet40_*`` works).
     """
 
     label_set: Target
@@ -135,6 +138,7 @@ def open_one(spec: str, options: DataOptions) -> CloudDataset:
             options.seed,
             cache_dir=options.cache_dir,
             progress=True,
+            y_up=any(fnmatch(Path(where).name, name) for name in options.y_up),
         )
     if kind in OBJECTS or (kind, where) == ("sim", "objects"):
         from .object_specs import open_objects
