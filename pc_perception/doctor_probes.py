@@ -59,6 +59,7 @@ PACKAGES = (
     Package("rosbags", ("rosbags",), "bags (mcap, sqlite3, ROS 1) without ROS", "pip install rosbags"),
     Package("PIL", ("pillow",), "pictures (--picture)", "pip install pillow"),
     Package("laspy", ("laspy",), "las and laz files", 'pip install "laspy[lazrs]"'),
+    Package("skimage", ("scikit-image",), "meshes (complete, generate)", "pip install scikit-image"),
     Package(
         "mmengine", ("mmengine-lite", "mmengine"), "training", 'pip install mmengine-lite "setuptools<81"'
     ),

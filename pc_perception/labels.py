@@ -23,9 +23,12 @@ UNLABELED = 65535
 
 UNLABELED_COLOR = (90, 90, 90)
 
-GROUNDS = ("road", "sidewalk", "terrain", "floor", "wall", "ceiling")
+GROUNDS = (
+    "road", "sidewalk", "terrain", "driveable_surface", "other_flat", "parking", "other_ground", "floor", "wall",
+    "ceiling",
+)  # fmt: skip
 """Classes of the label sets that are not made of single objects."""
-MASSES = ("building", "vegetation")
+MASSES = ("building", "vegetation", "manmade", "fence")
 """Classes whose objects only instance ids tell apart."""
 
 

@@ -77,13 +77,13 @@ class ObjectAugmentation:
             points = points + rng.normal(0, self.jitter, points.shape)
         return points.astype(np.float32)
 
-    def seen(self, points: NDArray[np.float32], rng: Generator) -> NDArray[np.float32]:
-        """Return the points of an object on one side of a random plane, or in half of the draws all."""
+    def seen(self, points: NDArray[np.float32], rng: Generator) -> NDArray[np.int64]:
+        """Return the rows of an object's points on one side of a random plane, or in half of the draws all."""
         if self.part == 1 or rng.random() < 0.5:
-            return points
+            return np.arange(len(points))
         direction = rng.normal(size=3) * (1.0, 1.0, 0.5)
         n = max(round(len(points) * rng.uniform(self.part, 1.0)), MIN_POINTS)
-        return points[np.argsort(points @ direction)[:n]]
+        return np.argsort(points @ direction)[:n]
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,13 @@ class ObjectSample:
     Attributes:
         points: (n, 3) float32 as the encoder takes them.
         label: its class; -1 where unknown.
+        parts: (n,) int64 label of each point, where points have labels; -1 where unknown.
         bad: names of samples that could not be used and were replaced by this one, with the reason.
     """
 
     points: Tensor
     label: int = -1
+    parts: Tensor | None = None
     bad: tuple[str, ...] = ()
 
 
@@ -108,11 +110,13 @@ class ObjectBatch:
     Attributes:
         points: (N, 3) float32.
         labels: (B,) int64, -1 where unknown.
+        parts: (N,) int64 label of each point, where points have labels; -1 where unknown.
     """
 
     points: Tensor
     offsets: tuple[int, ...]
     labels: Tensor
+    parts: Tensor | None = None
     bad: tuple[str, ...] = ()
 
     @property
@@ -122,15 +126,18 @@ class ObjectBatch:
 
     def to(self, device: torch.device) -> ObjectBatch:
         """Return the batch with all tensors on ``device``."""
-        return replace(self, points=self.points.to(device), labels=self.labels.to(device))
+        parts = None if self.parts is None else self.parts.to(device)
+        return replace(self, points=self.points.to(device), labels=self.labels.to(device), parts=parts)
 
 
 def collate_objects(samples: Sequence[ObjectSample]) -> ObjectBatch:
     """Lay objects of any sizes behind each other."""
+    parts = [s.parts for s in samples if s.parts is not None]
     return ObjectBatch(
         points=torch.cat([s.points for s in samples]),
         offsets=(0, *accumulate(len(s.points) for s in samples)),
         labels=torch.tensor([s.label for s in samples]),
+        parts=torch.cat(parts) if parts else None,
         bad=tuple(name for s in samples for name in s.bad),
     )
 
@@ -146,20 +153,37 @@ def draw_object(
     Raises:
         ValueError: the object has too few points or no extent.
     """
+    return draw_with_rows(cloud, rng, contract, how)[0]
+
+
+def draw_with_rows(
+    cloud: PointCloud,
+    rng: Generator,
+    contract: ObjectContract,
+    how: ObjectAugmentation,
+    unit_sphere: bool = True,
+) -> tuple[Tensor, NDArray[np.int64]]:
+    """Return as ``draw_object`` and the (n,) numbers of the drawn points in the cloud.
+
+    Args:
+        unit_sphere: False keeps the points where they are.
+    """
     points = object_points(cloud)
     if len(points) < MIN_POINTS:
         raise ValueError(f"only {len(points)} finite points, at least {MIN_POINTS} are needed")
-    points = how.seen(points, rng)
+    rows = how.seen(points, rng)
     n_pool = int(how.pool * contract.n_points)
-    if 0 < n_pool < len(points):
-        start = int(rng.integers(len(points)))
-        points = points[farthest_point_sampling(torch.from_numpy(points), n_pool, start=start).numpy()]
-    n = min(len(points), contract.n_points)
+    if 0 < n_pool < len(rows):
+        start = int(rng.integers(len(rows)))
+        kept = torch.from_numpy(points[rows])
+        rows = rows[farthest_point_sampling(kept, n_pool, start=start).numpy()]
+    n = min(len(rows), contract.n_points)
     n = max(round(n * rng.uniform(how.keep, 1.0)), MIN_POINTS) if how.keep < 1 else n
-    drawn = on_unit_sphere(points[rng.permutation(len(points))[:n]])
+    rows = rows[rng.permutation(len(rows))[:n]]
+    drawn = on_unit_sphere(points[rows]) if unit_sphere else points[rows]
     if drawn is None:
         raise ValueError("all of its points are equal; an object needs an extent")
-    return torch.from_numpy(how(drawn, rng))
+    return torch.from_numpy(how(drawn, rng)), np.flatnonzero(cloud.finite())[rows]
 
 
 def object_label(cloud: PointCloud, n_classes: int) -> int:

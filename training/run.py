@@ -89,7 +89,7 @@ def assemble(run: RunSettings, parts: Sequence[Any]) -> Any:
     network = SEGMENTERS[run.network.__name__]
     task = Task(run.contract, n_classes, _n_levels(run, network), run.encoder, run.augmentation, network)
     picker = Picker(limited(parts, run.data_limit), run.data_shares, run.seed)
-    found = survey(picker, task, run.survey)
+    found = survey(picker, task, 0 if run.method.task == "parts" else run.survey)
     Path(run.work_dir).mkdir(parents=True, exist_ok=True)
     state = load_state(run.work_dir) if run.resume else None
     torch.manual_seed(run.seed)

@@ -35,7 +35,7 @@ class Survey:
 
 
 def survey(picker: Picker, task: Task, n_clouds: int) -> Survey:
-    """Read ``n_clouds`` of the stream's clouds, evenly through its first pass.
+    """Read ``n_clouds`` of the stream's clouds, evenly through its first pass; 0: find nothing, of objects.
 
     Raises:
         ValueError: none of them can be read.
@@ -89,7 +89,7 @@ def _count_objects(picker: Picker, task: Task, n_objects: int) -> NDArray[np.int
             counts[object_label(picker.joined[picker.pick(k)], task.n_classes)] += 1
         except (ValueError, OSError) as error:
             problem = str(error)
-    if task.n_classes and not counts.any():
+    if task.n_classes and n_objects and not counts.any():
         raise ValueError(
             f"none of the first {n_objects} training objects can be used; the last problem: {problem}"
         )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Set
 from typing import Any
 
 from pc_perception.models.object_encoder import ORDERS, ObjectClassifier, ObjectEncoder
+from pc_perception.models.object_parts import ObjectPartSegmenter
 from pc_perception.models.segmenters import SEGMENTERS, named, whole_numbers
 from pc_perception.models.shape_generator import ShapeNetwork
 from pc_perception.models.shape_tokenizer import ShapeTokenizer
@@ -18,13 +19,14 @@ from .object_contract import ObjectContract
 from .shape_contract import ShapeContract
 
 Contract = InputContract | ObjectContract | ShapeContract
-MAX_WIDTH, MAX_BLOCKS, MAX_PATCHES = 2048, 64, 4096
+MAX_WIDTH, MAX_BLOCKS, MAX_PATCHES, MAX_CATEGORIES = 2048, 64, 4096, 1024
 HEADS = ("linear", "mlp3")
 
 CONTRACTS: dict[str, type[InputContract] | type[ObjectContract] | type[ShapeContract]] = {
     **dict.fromkeys(SEGMENTERS, InputContract),
     "ObjectClassifier": ObjectContract,
     "VoxelObjectClassifier": ObjectContract,
+    "ObjectPartSegmenter": ObjectContract,
     "ShapeTokenizer": ShapeContract,
     "ShapeNetwork": ShapeContract,
 }
@@ -40,6 +42,12 @@ def build_network(name: str, arguments: Any, contract: Contract, n_classes: int)
     if name in SEGMENTERS and isinstance(contract, InputContract):
         architecture = SEGMENTERS[name]
         return architecture.build(contract.n_features, n_classes, architecture.check(arguments))
+    if name == "ObjectPartSegmenter" and isinstance(contract, ObjectContract):
+        checked = dict(arguments) if isinstance(arguments, Mapping) else {}
+        n_categories = checked.pop("n_categories", 0)
+        whole_numbers("n_categories", [n_categories], 0, MAX_CATEGORIES)
+        tokens = ObjectEncoder(**_object_arguments(checked, {"head"}))
+        return ObjectPartSegmenter(tokens, n_classes, n_categories)
     if name in CONTRACTS and isinstance(contract, ObjectContract):
         on_voxels = name == "VoxelObjectClassifier"
         checked = dict(_voxel_arguments(arguments) if on_voxels else _object_arguments(arguments))

@@ -63,7 +63,7 @@ class InstanceOptions:
             )
 
 
-ROOM = InstanceOptions(0.1, 3.0, 30, 0.05, 2.5, 3.0, 20.0)
+ROOM = InstanceOptions(0.05, 3.0, 30, 0.03, 2.5, 3.0, 20.0)
 """For a camera in a room."""
 
 

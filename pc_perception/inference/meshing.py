@@ -42,7 +42,7 @@ def extract_mesh(
         occupied.
 
     Raises:
-        ValueError: ``resolution`` does not fit, the field gives other than one logit a place, or NaN.
+        ValueError: ``resolution`` does not fit, the field gives other than one finite logit a place.
         ImportError: scikit-image is not installed.
     """
     if resolution < BLOCK or resolution % BLOCK:
@@ -116,8 +116,9 @@ class _Grid:
                     f"the field gives {array.shape} for {len(part)} places; one logit each is needed"
                 )
         found = np.concatenate(arrays) - np.float32(self.level)
-        if np.isnan(found).any():
-            raise ValueError(f"the field gives NaN at {int(np.isnan(found).sum())} of {len(found)} places")
+        n_bad = int((~np.isfinite(found)).sum())
+        if n_bad:
+            raise ValueError(f"the field gives NaN or Inf at {n_bad} of {len(found)} places")
         return found
 
 

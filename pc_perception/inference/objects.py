@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pc_perception.cloud import PointCloud
-from pc_perception.geometry import R_BODY_OPTICAL
 from pc_perception.labels import GROUNDS, MASSES, UNLABELED
 
 from .boxes import complete_boxes, fit_boxes
@@ -24,6 +23,7 @@ from .object_results import UNKNOWN, ObjectsResult
 from .segmenter import Segmenter
 from .stream import Timing, without_ego
 from .tracking import Tracker, TrackingOptions, Tracks
+from .upright import upright_rotation
 
 SCORE_THRESHOLD = 0.4
 MOVES_M_S = 1.0
@@ -83,7 +83,7 @@ class SweepObjects:
         """Find, name and track the objects of a sweep.
 
         Args:
-            cloud: N points; z up, or a camera's optical frame (held level) unless ``T_fixed_cloud`` says more.
+            cloud: N points; z up, or a camera's view (``upright``) unless ``T_fixed_cloud`` says where up is.
             T_fixed_cloud: (4, 4) pose of the cloud's frame, at its stamp, in a frame that stands still and has z
                 up. Without it objects are tracked in the sensor's own frame: velocities are relative to it. Where
                 it comes or goes between two sweeps, all tracks end.
@@ -175,7 +175,7 @@ def _level(cloud: PointCloud, T_fixed_cloud: NDArray | None) -> NDArray[np.float
     """(3, 3) rotation from the cloud's axes to axes with z up: the fixed frame's where it is known."""
     if T_fixed_cloud is not None:
         return np.asarray(T_fixed_cloud, np.float64)[:3, :3]
-    return R_BODY_OPTICAL if cloud.is_optical else np.eye(3)
+    return upright_rotation(cloud)
 
 
 def _members(found: Instances) -> list[NDArray[np.int64]]:

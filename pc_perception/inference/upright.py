@@ -40,14 +40,31 @@ def upright(cloud: PointCloud) -> NDArray[np.float32]:
     """
     if not looks_optical(cloud):
         return cloud.xyz
-    body = cloud.xyz @ R_BODY_OPTICAL.T.astype(np.float32)
-    up = _dominant_up(body, cloud.grid_shape)
+    body = _in_body_axes(cloud)
+    R = _levelling(body, cloud.grid_shape)
+    return body if R is None else body @ R.T.astype(np.float32)
+
+
+def upright_rotation(cloud: PointCloud) -> NDArray[np.float64]:
+    """Return the (3, 3) rotation that ``upright`` turns a cloud by; the identity where it is no camera's view."""
+    if not looks_optical(cloud):
+        return np.eye(3)
+    R = _levelling(_in_body_axes(cloud), cloud.grid_shape)
+    return R_BODY_OPTICAL if R is None else R @ R_BODY_OPTICAL
+
+
+def _in_body_axes(cloud: PointCloud) -> NDArray[np.float32]:
+    return cloud.xyz @ R_BODY_OPTICAL.T.astype(np.float32)
+
+
+def _levelling(body: NDArray[np.float32], shape: tuple[int, int] | None) -> NDArray[np.float64] | None:
+    """(3, 3) rotation that brings the dominant up of a view to z, x staying ahead; None where it shows none."""
+    up = _dominant_up(body, shape)
     if up is None:
-        return body
+        return None
     forward = np.array([1.0, 0.0, 0.0]) - up[0] * up
     forward /= np.linalg.norm(forward)
-    R = np.stack([forward, np.cross(up, forward), up]).astype(np.float32)
-    return body @ R.T
+    return np.stack([forward, np.cross(up, forward), up])
 
 
 def _dominant_up(body: NDArray[np.float32], shape: tuple[int, int] | None) -> NDArray | None:

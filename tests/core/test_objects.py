@@ -14,10 +14,18 @@ import pytest
 from benchmarks.instances_measure import Score, simulated_truth
 from benchmarks.instances_real import keyframes
 from pc_perception.cloud import PointCloud
-from pc_perception.geometry import R_BODY_OPTICAL, inverse, pose, rotation_x, rotation_z, transform
+from pc_perception.geometry import (
+    R_BODY_OPTICAL,
+    inverse,
+    pose,
+    rotation_x,
+    rotation_y,
+    rotation_z,
+    transform,
+)
 from pc_perception.inference.classifier import Classifier
 from pc_perception.inference.fragments import join_fragments
-from pc_perception.inference.instances import InstanceOptions, Instances, find_instances
+from pc_perception.inference.instances import ROOM, InstanceOptions, Instances, find_instances
 from pc_perception.inference.model_file import load_classifier
 from pc_perception.inference.motion import SweepMotion
 from pc_perception.inference.object_results import ObjectsResult
@@ -86,6 +94,24 @@ def test_order_of_points_and_frame_do_not_matter(classifier: Classifier) -> None
     assert np.array_equal(plain.index, seen.index)
     T_body_optical = pose(R=R_BODY_OPTICAL)
     np.testing.assert_allclose(T_body_optical @ seen.T_cloud_box, plain.T_cloud_box, atol=1e-3)
+
+
+def test_a_camera_that_looks_down_on_a_table(classifier: Classifier) -> None:
+    """An organised view of a table top from 45 degrees above, with a box on it."""
+    rows, columns = np.mgrid[0:120, 0:160]
+    rays = np.stack([(columns - 79.5) / 140, (rows - 59.5) / 140, np.ones(rows.shape)], -1)
+    R = rotation_y(np.pi / 4) @ R_BODY_OPTICAL  # z up, from the optical frame
+    level = rays @ R.T
+    top = level * (1.0 / -level[..., 2])[..., None]  # the table is a metre below the camera
+    over = level * (0.8 / -level[..., 2])[..., None]  # the box reaches up to 0.8 m below
+    on_box = (np.abs(over[..., 0] - 1.0) < 0.1) & (np.abs(over[..., 1]) < 0.15)
+    xyz = np.where(on_box[..., None], over, top).reshape(-1, 3) @ R
+    cloud = PointCloud(xyz.astype(np.float32), {}, "camera_optical_frame", 0, (120, 160))
+    result = SweepObjects(classifier, options=ObjectOptions(ROOM))(cloud)
+    assert len(result) == 1
+    assert set(result.points(0).tolist()) == set(np.flatnonzero(on_box.ravel()).tolist())
+    np.testing.assert_allclose(R @ result.T_cloud_box[0, :3, 2], [0, 0, 1], atol=0.02)
+    np.testing.assert_allclose(result.sizes[0], [0.3, 0.2, 0.2], atol=0.03)
 
 
 def test_a_sensor_that_is_not_level_is_levelled_by_its_pose(classifier: Classifier) -> None:

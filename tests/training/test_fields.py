@@ -17,6 +17,10 @@ from training.data.field_arrays import Sizes, arrays_of_mesh
 from training.data.field_sources import SEEDS, MadeShapes, made_shapes
 from training.data.field_store import open_stored
 from training.data.fields import FieldDataset, open_fields
+from training.data.object_specs import open_all_objects
+from training.data.objects import LabeledObject
+from training.data.specs import DataOptions, open_data
+from training.shape_fields import draw_field
 
 SMALL = Sizes(surface=256, vol=512, near=400)
 
@@ -49,17 +53,19 @@ def test_a_sample_is_typed_as_promised_and_its_answers_are_exact(tmp_path: Path)
 
 def test_a_draw_takes_some_of_each_and_keeps_answers_with_their_places(tmp_path: Path) -> None:
     whole = open_small(tmp_path, "shapes:chair+car", 2)[1]
-    drawn = whole.draw(100, 50, np.random.default_rng(0))
+    drawn = draw_field(whole, np.random.default_rng(0), 100, 60)
     assert drawn.points.shape == (100, 3)
-    assert drawn.queries_vol.shape == drawn.queries_near.shape == (50, 3)
-    answers = {tuple(q): a for q, a in zip(whole.queries_near.tolist(), whole.occupancy_near, strict=True)}
-    assert [answers[tuple(q)] for q in drawn.queries_near.tolist()] == drawn.occupancy_near.tolist()
+    assert drawn.queries.shape == (2, 60, 3)
+    assert drawn.label == 1
+    for k, (places, inside) in enumerate(
+        [(whole.queries_vol, whole.occupancy_vol), (whole.queries_near, whole.occupancy_near)]
+    ):
+        answers = {tuple(q): a for q, a in zip(places.tolist(), inside.tolist(), strict=True)}
+        assert [answers[tuple(q)] for q in drawn.queries[k].tolist()] == drawn.occupied[k].tolist()
     assert len(np.unique(drawn.points, axis=0)) == 100
-    again, other = (whole.draw(100, 50, np.random.default_rng(s)) for s in (0, 1))
-    np.testing.assert_array_equal(again.queries_vol, drawn.queries_vol)
+    again, other = (draw_field(whole, np.random.default_rng(s), 100, 60) for s in (0, 1))
+    np.testing.assert_array_equal(again.queries, drawn.queries)
     assert not np.array_equal(other.points, drawn.points)
-    with pytest.raises(ValueError, match="300 points cannot be drawn from the 256"):
-        whole.draw(300, 50, np.random.default_rng(0))
 
 
 def test_points_of_a_union_lie_on_its_outside_only() -> None:
@@ -163,3 +169,15 @@ def test_an_empty_field_is_refused() -> None:
     flat = Mesh(*box((1, 1, 1e-7)))
     with pytest.raises(ValueError, match=r"empty: none of 600 queries"):
         arrays_of_mesh(flat, Sizes(100, 300, 300), np.random.default_rng(0))
+
+
+def test_specs_open_fields_as_objects(tmp_path: Path) -> None:
+    options = DataOptions(None, n_scenes=4, split="val", cache_dir=str(tmp_path))
+    (data,) = open_data("analytic:all", options)
+    assert [data.name(0), len(data)] == [f"box seed {SEEDS}", 4]
+    assert isinstance(data[0], LabeledObject)
+    both = open_all_objects("analytic:sphere,analytic:torus", options)
+    assert both.classes == ("sphere", "torus")
+    assert both[5].category == both.label(5) == 1
+    with pytest.raises(FileNotFoundError, match="no folder 'nowhere'"):
+        open_data("meshes:nowhere", options)

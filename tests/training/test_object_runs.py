@@ -34,6 +34,7 @@ CONFIGS = (
     "classify_tiny",
     "classify_voxels",
     "objects",
+    "classify_spd",
 )
 
 
@@ -140,7 +141,7 @@ def test_bad_objects_are_named_and_end_a_run_of_many(tmp_path: Path, problem: st
 def test_configs_run(folder: Path, tmp_path: Path, config: str, capsys: pytest.CaptureFixture[str]) -> None:
     settings = ["max_steps=1", "max_minutes=0", "batch_size=4", "progress=false", "threads=1", "workers=0"]
     street = ["label_set=street8"]
-    more = {"classify_tiny": street, "classify_voxels": street, "objects": ["data_shares="]}.get(config, [])
+    more = {"objects": ["data_shares="]}.get(config, street if config.startswith("classify") else [])
     work_dir = tmp_path / config
     assert main([config, f"data=folder:{folder}", f"work_dir={work_dir}", *settings, *more]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"model: {work_dir / 'model.safetensors'}"

@@ -188,6 +188,9 @@ def test_pq_of_the_truth_and_of_what_is_less(data) -> None:  # type: ignore[no-u
     assert merged["all"]["IoU"] == pytest.approx(1)
     blind = evaluation.evaluate(oracle(lambda a, b: (np.full_like(a, ROAD), b * 0)), data)
     assert blind["car"]["PQ"] == 0
+    by_distance = evaluation.evaluate(oracle(lambda a, b: (a, None)), data, cluster=True)  # type: ignore[arg-type,return-value]
+    assert 0.3 < by_distance["car"]["PQ"] < 1
+    assert by_distance["vegetation"]["PQ"] == pytest.approx(1)
     with pytest.raises(ValueError, match="tells no objects apart"):
         evaluation.evaluate(oracle(lambda a, b: (a, None)), data)  # type: ignore[arg-type,return-value]
 

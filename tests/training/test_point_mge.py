@@ -269,6 +269,14 @@ def test_runs_leave_files_that_work(files: tuple[Path, Path]) -> None:
         load_model(files[0])
 
 
+def test_a_model_of_shapes_gives_its_tokenizer(files: tuple[Path, Path]) -> None:
+    arguments, tensors = PointMge(tokenizer=str(files[1]))._tokenizer()
+    first = read_model_file(files[0])
+    assert arguments == first[0].architecture["arguments"]
+    assert all(torch.equal(v, tensors[k]) for k, v in first[1].items())
+    assert set(tensors) == set(first[1])
+
+
 def test_the_extractor_starts_a_classifier(files: tuple[Path, Path], tmp_path: Path) -> None:
     objects = write_objects(tmp_path / "objects", [0, 1], 128)
     changes = {"max_steps": 1, "batch_size": 4, "lr": 1e-12, "ema": 0.0, "survey": 4, "init": str(files[1])}
@@ -288,7 +296,7 @@ def test_wrong_settings_are_refused(tmp_path: Path) -> None:
         PointMge(tokenizer="x", class_drop=2.0).validate()
     with pytest.raises(ValueError, match="n_queries"):
         PointMgeTokenizer(n_queries=0).validate()
-    with pytest.raises(FileNotFoundError, match="train one"):
+    with pytest.raises(FileNotFoundError, match="neither a file nor a shipped model"):
         PointMge(tokenizer=str(tmp_path / "none")).architecture({})
     wrong = {**ENCODER, "n_patches": 8}
     with pytest.raises(ValueError, match=r"16 patches of 16 points"):

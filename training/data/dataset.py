@@ -81,6 +81,15 @@ def warn_once(text: str) -> None:
     _log.warning("%s", text)
 
 
+def as_label_set(target: LabelSet | str) -> LabelSet:
+    """Return a label set that may be given by its name or file.
+
+    Raises:
+        ValueError: there is no such preset or file.
+    """
+    return target if isinstance(target, LabelSet) else load_label_set(target)
+
+
 def label_table(source: str, target: Target) -> NDArray[np.uint16] | None:
     """Return the (65536,) table from raw ids of ``source`` to the label set ``target``.
 
@@ -94,7 +103,7 @@ def label_table(source: str, target: Target) -> NDArray[np.uint16] | None:
     if source:
         return label_map(source, target)
     table = np.full(65536, UNLABELED, dtype=np.uint16)
-    n_classes = len(target if isinstance(target, LabelSet) else load_label_set(target))
+    n_classes = len(as_label_set(target))
     table[:n_classes] = np.arange(n_classes)
     return table
 

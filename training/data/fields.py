@@ -20,12 +20,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.random import Generator
 from numpy.typing import NDArray
 
 from .field_arrays import Sizes
@@ -74,36 +73,9 @@ class FieldObject(LabeledObject):
         """Index into the data set's ``classes``, -1 where it has none."""
         return self.category
 
-    def draw(self, n_points: int, n_queries: int, rng: Generator) -> FieldObject:
-        """Return so many of the points and of each kind of queries, at random and none twice.
-
-        Raises:
-            ValueError: there are fewer.
-        """
-        rows = {}
-        for what, have, wanted in (
-            ("points", len(self.xyz), n_points),
-            ("vol queries", len(self.queries_vol), n_queries),
-            ("near queries", len(self.queries_near), n_queries),
-        ):
-            if not 1 <= wanted <= have:
-                raise ValueError(
-                    f"{wanted} {what} cannot be drawn from the {have} that are kept of {self.name}"
-                )
-            rows[what] = rng.choice(have, wanted, replace=False)
-        vol, near = rows["vol queries"], rows["near queries"]
-        return replace(
-            self,
-            xyz=self.xyz[rows["points"]],
-            queries_vol=self.queries_vol[vol],
-            occupancy_vol=self.occupancy_vol[vol],
-            queries_near=self.queries_near[near],
-            occupancy_near=self.occupancy_near[near],
-        )
-
 
 class FieldDataset:
-    """Shapes by number, each with all that is kept of it (``FieldObject.draw`` takes fewer); an ``ObjectDataset``.
+    """Shapes by number, each with all that is kept of it (``draw_field`` takes fewer); an ``ObjectDataset``.
 
     Attributes:
         classes: names of the labels.

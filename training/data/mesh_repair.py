@@ -70,8 +70,9 @@ def repair(mesh: Mesh) -> Repaired:
 def _clean(mesh: Mesh, found: list[str], done: list[str]) -> Mesh:
     """Drop what is not finite, empty, repeated or unused, and make equal vertices one."""
     vertices, faces = np.asarray(mesh.vertices, np.float32), np.asarray(mesh.faces, np.int64)
-    if len(faces) and (faces.min() < 0 or faces.max() >= len(vertices)):
-        raise ValueError(f"a triangle names vertex {faces.max()}, but there are {len(vertices)}")
+    strange = faces[(faces < 0) | (faces >= len(vertices))]
+    if len(strange):
+        raise ValueError(f"a triangle names vertex {strange[0]}, but there are {len(vertices)}")
     bad = ~np.isfinite(vertices[faces]).all((1, 2))
     if bad.any():
         raise ValueError(f"{int(bad.sum())} of {len(faces)} triangles have corners that are NaN or Inf")
@@ -83,13 +84,10 @@ def _clean(mesh: Mesh, found: list[str], done: list[str]) -> Mesh:
     n_repeated = int((count - 1).sum())
     kept = kept[np.sort(first)]
     used, faces = np.unique(kept, return_inverse=True)
-    for n, what, cure in (
-        (int(empty.sum()), "empty triangles", "dropped"),
-        (n_repeated, "repeated triangles", "dropped"),
-    ):
+    for n, what in ((int(empty.sum()), "empty triangles"), (n_repeated, "repeated triangles")):
         if n:
             found.append(f"{n} {what}")
-            done.append(f"{what} {cure}")
+            done.append(f"{what} dropped")
     if not len(kept):
         raise ValueError(f"none of its {len(bad)} triangles has an area")
     return Mesh(merged[used], faces.reshape(-1, 3).astype(np.int32))

@@ -7,9 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pc_perception.labels import LabelSet, load_label_set
-
 from .cut_objects import Cutting, cut_to_file, key_of
+from .dataset import as_label_set
 from .object_sets import JoinedObjects
 from .object_splits import part_of
 from .objects import ObjectDataset
@@ -92,9 +91,7 @@ def open_instances(where: str, options: DataOptions, cutting: Cutting | None = N
     if kind in (*OBJECTS, "s3dis-blocks") or inner.partition(":")[0] == "objects":
         raise ValueError(f"'instances:{where}': {kind} holds objects or blocks; name it without 'instances:'")
     data = open_one(f"{kind}:{inner}", options)
-    label_set = options.label_set
-    if not isinstance(label_set, LabelSet):
-        label_set = load_label_set(label_set)
+    label_set = as_label_set(options.label_set)
     cutting = cutting or _cutting(kind, options)
     root = Path(options.cache_dir) if options.cache_dir else cache_root()
     key = key_of(inner, data, label_set, cutting, own=kind in ("bag", "folder"))

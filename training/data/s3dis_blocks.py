@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pc_perception.cloud import PointCloud
-from pc_perception.labels import load_label_set
 
-from .dataset import CloudDataset, Target
+from .dataset import CloudDataset, Target, as_label_set
 
 SIDE_M = 1.0
 N_POINTS = 2048
@@ -37,7 +36,7 @@ class S3DISBlocks:
 
     def __init__(self, rooms: CloudDataset, label_set: Target, n_blocks: int = 0, seed: int = 0) -> None:
         self.rooms, self.seed = rooms, seed
-        self.n_classes = len(load_label_set(label_set)) if label_set else 0
+        self.n_classes = len(as_label_set(label_set)) if label_set else 0
         self._kept = lru_cache(maxsize=8)(self._placed)
         sizes = np.array([len(self._kept(i)) for i in range(len(rooms))], np.float64)
         self.share = sizes / sizes.sum()

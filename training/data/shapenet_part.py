@@ -48,6 +48,7 @@ class ShapeNetPart:
     """
 
     classes = tuple(name for name, _, _ in CATEGORIES)
+    has_parts = True
 
     def __init__(self, root: str | Path, split: str = "") -> None:
         if split not in SPLITS:

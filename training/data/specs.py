@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from pc_perception.labels import LabelSet, load_label_set
-
-from .dataset import CloudDataset, Target
+from .dataset import CloudDataset, Target, as_label_set
 from .plain_files import cache_root
 
 KINDS = {
@@ -29,8 +28,10 @@ KINDS = {
     "shapenetpart": "ShapeNetPart: shapenetpart:DIR",
     "shapes": "closed procedural shapes with their occupancy: shapes:all or shapes:chair+table",
     "analytic": "spheres, boxes and tori with their occupancy: analytic:all",
+    "meshes": "closed meshes with their occupancy: meshes:DIR",
+    "occupancy": "occupancy as 3DILG publishes it: occupancy:DIR",
 }
-FIELDS = ("shapes", "analytic")
+FIELDS = ("shapes", "analytic", "meshes", "occupancy")
 """Kinds whose clouds are whole shapes and come with occupancy."""
 OBJECTS = ("objects", "instances", "modelnet40", "scanobjectnn", "shapenet55", "shapenetpart")
 """Kinds whose clouds are single objects, as is ``sim:objects``."""
@@ -63,7 +64,7 @@ class DataOptions:
         n_scenes, per_scene, seed, cache_dir: see ``simulation.SimulatedClouds``; for ``sim:objects`` shapes and
             views of each; for ``shapes`` how many. ``sim:room:300`` has its own number of scenes.
         variant: of ScanObjectNN: ``bg``, ``only`` or ``hardest``.
-        y_up: names of object files in which y is up (``object_files.open_object_files``).
+        y_up: names of object files, or of folders of meshes or occupancy, in which y is up (``modelnet40_*`` works).
     """
 
     label_set: Target
@@ -92,7 +93,8 @@ class DataOptions:
 def open_data(specs: str, options: DataOptions) -> list[CloudDataset]:
     """Open the data sets that a comma-separated text names; several of objects get the same classes.
 
-    With a label set, these are its, and objects of no class of it are left out.
+    With a label set, these are its, and objects of no class of it are left out; of a set with labelled parts
+    (``has_parts``), the label set is that of the parts.
 
     Raises:
         FileNotFoundError, ValueError: one of them is not there or cannot be used.
@@ -107,10 +109,9 @@ def open_data(specs: str, options: DataOptions) -> list[CloudDataset]:
     objects: list[Any] = list(parts)
     if options.label_set is None:
         return with_same_classes(objects) if len(parts) > 1 else parts  # type: ignore[return-value]
-    wanted = (
-        options.label_set if isinstance(options.label_set, LabelSet) else load_label_set(options.label_set)
-    )
-    return [in_label_set(part, wanted) if part.classes else part for part in objects]
+    wanted = as_label_set(options.label_set)
+    named = [bool(part.classes) and not getattr(part, "has_parts", False) for part in objects]
+    return [in_label_set(p, wanted) if n else p for p, n in zip(objects, named, strict=True)]
 
 
 def open_one(spec: str, options: DataOptions) -> CloudDataset:
@@ -137,6 +138,7 @@ def open_one(spec: str, options: DataOptions) -> CloudDataset:
             options.seed,
             cache_dir=options.cache_dir,
             progress=True,
+            y_up=any(fnmatch(Path(where).name, name) for name in options.y_up),
         )
     if kind in OBJECTS or (kind, where) == ("sim", "objects"):
         from .object_specs import open_objects

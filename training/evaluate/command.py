@@ -11,11 +11,12 @@ from pc_perception.inference.model_file import read_model_file
 from training.data.simulation import HELD_OUT
 from training.data.specs import KINDS
 
-from . import classification, segmentation
+from . import classification, part_models, segmentation
 
 RUNS: dict[str, Callable[[argparse.Namespace], None]] = {
     "segmentation": segmentation.run,
     "classification": classification.run,
+    "parts": part_models.run,
 }
 """What measures models, by their task."""
 

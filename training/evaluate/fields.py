@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from pc_perception.inference.meshing import Field, extract_mesh, sample_surface
 from pc_perception.io.meshes import Mesh
+from pc_perception.models.field_decoder import field_iou
 from pc_perception.ops.neighbors import k_nearest
 from training.data.fields import FieldDataset
+from training.shape_fields import draw_field
 
 F_DISTANCE = 0.02
 """1 % of the cube's side: points count as found that lie within it (as in 3DShape2VecSet)."""
@@ -22,20 +24,6 @@ N_SURFACE = 100_000
 
 Reconstruct = Callable[[NDArray[np.float32]], Field]
 """(N, 3) float32 points of a shape's surface to the field that is made of them."""
-
-
-def field_iou(said: NDArray[np.bool_], true: NDArray[np.bool_]) -> float:
-    """Return intersection over union of "inside" over (Q,) queries; 1 where neither has any inside.
-
-    Raises:
-        ValueError: the shapes differ, or there is no query.
-    """
-    if said.shape != true.shape or not said.size:
-        raise ValueError(
-            f"{said.shape} answers do not fit {true.shape} queries; both must be (Q,), Q at least 1"
-        )
-    union = np.count_nonzero(said | true)
-    return np.count_nonzero(said & true) / union if union else 1.0
 
 
 @dataclass(frozen=True)
@@ -139,12 +127,13 @@ def score_fields(
     for i in tqdm(range(len(data)), desc="reconstructing", unit="shape", disable=not progress):
         sample = data[i]
         rng = np.random.default_rng([seed, i])
-        made = reconstruct(sample.draw(n_points, 1, rng).points)
+        made = reconstruct(draw_field(sample, rng, n_points, n_queries=0).points.numpy())
         for scores, queries, truth in (
             (ious, sample.queries_vol, sample.occupancy_vol),
             (near, sample.queries_near, sample.occupancy_near),
         ):
-            scores.append(field_iou(np.asarray(made(torch.from_numpy(queries))) >= level, truth))
+            logits = torch.as_tensor(made(torch.from_numpy(queries))).cpu() - level
+            scores.append(float(field_iou(logits, torch.from_numpy(truth))))
         if resolution:
             mesh = extract_mesh(made, resolution, level)
             surfaces.append(surface_scores(_points(mesh, n_surface, seed), data.surface(i, n_surface, seed)))

@@ -11,13 +11,16 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pc_perception.inference.instances import find_instances
 from pc_perception.inference.model_file import load_segmenter
 from pc_perception.inference.segmenter import Segmenter
+from pc_perception.labels import GROUNDS, MASSES
 from training.data.dataset import CloudDataset, Joined
 from training.data.nuscenes import NuScenesClouds
 from training.data.nuscenes_results import LabelResults, official_ids
@@ -31,6 +34,7 @@ def evaluate(
     data: CloudDataset,
     limit: int = 0,
     results: LabelResults | None = None,
+    cluster: bool = False,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Label the data set's clouds one by one and compare objects.
@@ -38,6 +42,8 @@ def evaluate(
     Args:
         limit: use only this many clouds, spread evenly over the data; 0 for all.
         results: writes what was found, where the data is of nuScenes' format.
+        cluster: tell objects apart by the distances between their points (``inference/instances.py``), which any
+            segmenter's labels allow, instead of by the model's offsets.
 
     Returns:
         ``all`` and each class of the ground truth: PQ, SQ, RQ, IoU, shares.
@@ -49,6 +55,7 @@ def evaluate(
     from tqdm import tqdm
 
     counter = PanopticEval(len(model.label_set) + 1, ignore=[0], min_points=MIN_POINTS)
+    things = [i for i, name in enumerate(model.label_set.classes) if name not in GROUNDS + MASSES]
     shown: set[int] = set()
     n = len(data) if not limit else min(limit, len(data))
     for k in tqdm(range(n), desc="evaluating", unit="cloud", disable=not progress):
@@ -57,8 +64,13 @@ def evaluate(
         if "label" not in cloud.fields or "instance" not in cloud.fields:
             raise ValueError(f"{name} has no labels with instance ids to compare with")
         found = model(cloud)
+        if cluster:
+            objects = find_instances(cloud.xyz, found.labels, things).index + 1
+            found = replace(found, instance=objects.astype(np.uint32))
         if found.instance is None:
-            raise ValueError("the model tells no objects apart; train one with: pc-train panoptic")
+            raise ValueError(
+                "the model tells no objects apart; use --cluster, or train one: pc-train panoptic"
+            )
         truth = official_ids(np.asarray(cloud.fields["label"]))
         counter.addBatch(
             official_ids(found.labels).astype(np.int64),
@@ -99,12 +111,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure a model, print a table or JSON, write results; problems are told in one line."""
     parser = argparse.ArgumentParser(prog="training.evaluate.panoptic", description=__doc__)
     add = parser.add_argument
-    add("model", help="model file with offsets: pc-train panoptic")
+    add("model", help="model file with offsets (pc-train panoptic); with --cluster any segmenter's")
     add("--data", required=True, help="; ".join(KINDS[k] for k in ("nuscenes", "semantickitti")))
     add("--version", default="", help="nuScenes tables, such as v1.0-mini")
     add("--split", default="", help="such as val")
     add("--limit", type=int, default=0, help="use only this many clouds")
     add("--results", default="", help="folder for files of the official form (label_set=nuscenes16)")
+    add("--cluster", action="store_true", help="objects by distances between points, for any segmenter")
     add("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args(argv)
     try:
@@ -115,7 +128,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"results of the official form need the classes nuscenes16, not {model.label_set.name}"
             )
         results = LabelResults(args.results, args.split or "all", "panoptic") if args.results else None
-        found = evaluate(model, Joined(open_data(args.data, options)), args.limit, results, not args.json)
+        data = Joined(open_data(args.data, options))
+        found = evaluate(model, data, args.limit, results, args.cluster, progress=not args.json)
     except (ValueError, OSError, ImportError) as error:
         print(f"training.evaluate.panoptic: {error}", file=sys.stderr)
         return 1

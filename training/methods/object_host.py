@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pc_perception.models.object_encoder import ObjectEncoder
+from pc_perception.models.patches import Patches
 from pc_perception.models.voxel_objects import VoxelObjectEncoder
 from pc_perception.models.walks import Walk
 from training.objects import ObjectBatch
@@ -26,21 +27,23 @@ def encode_objects(encoder: ObjectEncoder | VoxelObjectEncoder, batch: ObjectBat
     if isinstance(encoder, VoxelObjectEncoder):
         levels = encoder.levels_of(batch.points, batch.offsets, walk)
         return Encoded(encoder.pool(*levels[-1]), tuple(levels))
+    steps = block_outputs(encoder, encoder.patches(batch.points, batch.offsets), walk)
+    return Encoded(encoder.pool(encoder.transformer.norm(steps[-1])))
+
+
+def block_outputs(encoder: ObjectEncoder, patches: Patches, walk: Walk) -> list[Tensor]:
+    """Return what ``Transformer.outputs`` does, (B, n_extra + G, C) each; ``walk`` may join objects."""
+    tokens, place, mask = encoder.prepare(
+        encoder.embedding(patches.points), encoder.position(patches.centers)
+    )
     if not isinstance(walk, AcrossScenes):
-        return Encoded(encoder.pooled(batch.points, batch.offsets))
-    return Encoded(encoder.pool(_together(encoder, batch, walk)))
-
-
-def _together(encoder: ObjectEncoder, batch: ObjectBatch, walk: AcrossScenes) -> Tensor:
-    """Return (B, n_extra + G, C) of objects whose patches see each other's."""
-    patches = encoder.patches(batch.points, batch.offsets)
-    tokens, place, _ = encoder.prepare(encoder.embedding(patches.points), encoder.position(patches.centers))
-    out = []
+        return encoder.transformer.outputs(tokens, place, mask)
+    parts = []
     for few, where in zip(tokens.split(walk.n_scenes), place.split(walk.n_scenes), strict=True):
         sight = sequence_mask(len(few), few.shape[1], encoder.n_extra, encoder.causal, walk.order)
-        x = encoder.transformer(few.flatten(0, 1)[None], where.flatten(0, 1)[None], sight.to(few.device))
-        out.append(x[0].unflatten(0, few.shape[:2]))
-    return torch.cat(out)
+        joined = few.flatten(0, 1)[None], where.flatten(0, 1)[None], sight.to(few.device)
+        parts.append([x[0].unflatten(0, few.shape[:2]) for x in encoder.transformer.outputs(*joined)])
+    return [torch.cat(step) for step in zip(*parts, strict=True)]
 
 
 def sequence_mask(n_objects: int, n_tokens: int, n_extra: int, causal: bool, order: str) -> Tensor:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -38,7 +37,7 @@ class PointMge:
     """Settings of stage 2.
 
     Attributes:
-        tokenizer: model file of stage 1.
+        tokenizer: model file of stage 1, or of a model of shapes (``shapes`` for the shipped one), whose is taken.
         ratio: how many tokens are hidden.
         label_smoothing: of the codes' cross-entropy.
         center_weight: of the three coordinates' together.
@@ -103,16 +102,17 @@ class PointMge:
     def _tokenizer(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         from pc_perception.inference.model_file import read_model_file
 
-        if not Path(self.tokenizer).is_file():
-            raise FileNotFoundError(
-                f"method.tokenizer: there is no '{self.tokenizer}'; train one: pc-train point_mge_tokenizer"
-            )
         header, tensors = read_model_file(self.tokenizer)
-        if header.task != "tokenizer":
+        if header.task not in ("tokenizer", "shapes"):
             raise ValueError(
-                f"method.tokenizer: '{self.tokenizer}' is for '{header.task}', not of point_mge_tokenizer"
+                f"method.tokenizer: '{self.tokenizer}' is for '{header.task}'; train one: pc-train point_mge_tokenizer"
             )
-        return header.architecture["arguments"], tensors
+        arguments = header.architecture["arguments"]
+        if header.task == "tokenizer":
+            return arguments, tensors
+        prefix = "tokenizer."
+        own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        return arguments["tokenizer"], own
 
 
 class PointMgeModel(TrainingModel):
