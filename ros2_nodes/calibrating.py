@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from sensor_msgs.msg import CameraInfo, PointCloud2
 from tf2_ros.static_transform_broadcaster import StaticTransformBroadcaster
 
-from calibration.check import Drift, check_calibration
+from calibration.check import check_calibration
 from calibration.frames import Frame
 from pc_perception.cloud import PointCloud
 from pc_perception.geometry import inverse, transform
@@ -28,37 +28,9 @@ from .node_worker import NodeWorker
 from .outputs import Outputs
 from .perception_node import PerceptionNode
 from .qos import LATCHED
-from .runtime import OK, WARN, Report, Stopwatch
+from .runtime import Report, Stopwatch
 from .transforms import Transforms
-
-
-@dataclass
-class Watched:
-    """One camera: its messages, the pairs gathered for the next measurement, and what the last one found."""
-
-    feed: CameraFeed
-    frames: list[Frame] = field(default_factory=list)
-    last_pair: float = float("-inf")
-    due: float = float("-inf")
-    drift: Drift | None = None
-    measuring: bool = False
-    problem: str = ""
-
-    def judgement(self, doubt: str) -> Report:
-        """Return what is to be said about this camera's calibration; ``doubt`` is what its file gives rise to."""
-        drift = self.drift
-        measured = asdict(drift) if drift else {}
-        against = [doubt] if doubt else []
-        if drift is not None and drift.verdict == "drifted":
-            against.append(f"drifted by {drift.drift_deg:.2f} deg and {drift.drift_mm:.0f} mm")
-        if against:
-            return Report(WARN, "; ".join(against), measured)
-        if self.problem:
-            return Report(WARN, f"not measured: {self.problem}", measured)
-        if drift is None:
-            gathered = "being measured" if self.measuring else f"{len(self.frames)} pairs gathered"
-            return Report(OK, f"not measured yet, {gathered}", measured)
-        return Report(OK, "holds" if drift.verdict == "good" else "the scenes say nothing clear", measured)
+from .watched_camera import WatchedCamera
 
 
 class Calibrator(NodeWorker[PointCloud2]):
@@ -81,8 +53,8 @@ class Calibrator(NodeWorker[PointCloud2]):
         if not read:
             raise ValueError("no calibrations are given; name the result files of pc-calibrate")
         self._doubts = doubts(read, values)
-        super().__init__(node, Outputs(node, {}))
-        self.watched = [Watched(CameraFeed(name, calibration)) for name, calibration in read.items()]
+        super().__init__(node, Outputs(node, {}, labels=False))
+        self.watched = [WatchedCamera(CameraFeed(name, calibration)) for name, calibration in read.items()]
         self._transforms = Transforms(node, values["tf_timeout_s"])
         self._tf = StaticTransformBroadcaster(node) if values["publish_tf"] else None
         self._infos = {
@@ -132,11 +104,11 @@ class Calibrator(NodeWorker[PointCloud2]):
         if self._tf is not None:
             self.node.destroy_publisher(self._tf.pub_tf)
 
-    def picture_callback(self, watched: Watched) -> Any:
+    def picture_callback(self, watched: WatchedCamera) -> Any:
         """Return the callback of a camera's pictures: keep them, and publish their camera_info."""
         return partial(self._take_picture, watched)
 
-    def _take_picture(self, watched: Watched, msg: Any) -> None:
+    def _take_picture(self, watched: WatchedCamera, msg: Any) -> None:
         watched.feed.take_picture(msg)
         if self.values["publish_camera_info"]:
             frame, stamp_ns = header_of(msg)
@@ -169,7 +141,7 @@ class Calibrator(NodeWorker[PointCloud2]):
         for watched in self.watched:
             self._tell(watched)
 
-    def _tell(self, watched: Watched) -> None:
+    def _tell(self, watched: WatchedCamera) -> None:
         """Tell the nodes that use this camera whether its calibration holds."""
         name = watched.feed.name
         report = watched.judgement(self._doubts.get(name, ""))
@@ -193,7 +165,7 @@ class Calibrator(NodeWorker[PointCloud2]):
             if len(watched.frames) >= self.values["check_frames"]:
                 self._measure(watched)
 
-    def _gather(self, watched: Watched, cloud: PointCloud, now: float) -> None:
+    def _gather(self, watched: WatchedCamera, cloud: PointCloud, now: float) -> None:
         """Keep the cloud with the picture of its time, or say why not."""
         feed = watched.feed
         mount = feed.calibration.extrinsics if feed.calibration is not None else None
@@ -215,7 +187,7 @@ class Calibrator(NodeWorker[PointCloud2]):
         except ValueError as error:
             watched.problem = str(error)
 
-    def _measure(self, watched: Watched) -> None:
+    def _measure(self, watched: WatchedCamera) -> None:
         """Measure the drift of one camera, and tell it."""
         frames, watched.frames = watched.frames, []
         watched.due = time.monotonic() + self.values["check_period_s"]

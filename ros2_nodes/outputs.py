@@ -29,18 +29,27 @@ class Outputs:
     """The lifecycle publishers of one configured node; they send only while it is active."""
 
     def __init__(
-        self, node: LifecycleNode, topics: Mapping[str, type], reliable: Collection[str] = ()
+        self,
+        node: LifecycleNode,
+        topics: Mapping[str, type],
+        reliable: Collection[str] = (),
+        labels: bool = True,
     ) -> None:
         """Make the publishers: ``topics`` (name -> message type) at sensor QoS, and those of labels and latencies.
 
         Those also named in ``reliable`` are reliable: small ones, which subscribers of either kind then get.
+        Without ``labels`` there is no legend and no label_info.
         """
         self._node = node
         self._data = {
             topic: self._publisher(topic, kind, topic in reliable) for topic, kind in topics.items()
         }
-        self._legend = node.create_lifecycle_publisher(MarkerArray, "legend", LATCHED)
-        self._label_info = LabelInfo and node.create_lifecycle_publisher(LabelInfo, "label_info", LATCHED)
+        latched = {"legend": MarkerArray, "label_info": LabelInfo} if labels else {}
+        self._latched = {
+            topic: node.create_lifecycle_publisher(kind, topic, LATCHED)
+            for topic, kind in latched.items()
+            if kind is not None
+        }
         self._debug = {
             name: node.create_lifecycle_publisher(Float64, f"~/debug/{name}", sensor_qos(depth=5))
             for name in DEBUG_TOPICS
@@ -58,9 +67,8 @@ class Outputs:
 
     def close(self) -> None:
         """Destroy the publishers."""
-        for publisher in (*self._data.values(), self._legend, self._label_info, *self._debug.values()):
-            if publisher is not None:
-                self._node.destroy_lifecycle_publisher(publisher)
+        for publisher in (*self._data.values(), *self._latched.values(), *self._debug.values()):
+            self._node.destroy_lifecycle_publisher(publisher)
 
     def wanted(self, *topics: str) -> bool:
         """True while somebody subscribes to one of ``topics``; without a name, to any that carries data."""
@@ -79,14 +87,14 @@ class Outputs:
 
     def send_label_info(self, label_set: LabelSet, threshold: float) -> None:
         """Say which id is which class, for those who join later too."""
-        if self._label_info is not None:
+        if "label_info" in self._latched:
             stamp = self._node.get_clock().now().to_msg()
-            self._label_info.publish(label_info_message(label_set, threshold, stamp))
+            self._latched["label_info"].publish(label_info_message(label_set, threshold, stamp))
 
     def send_legend(self, label_set: LabelSet, frame: str, optical: bool = False) -> None:
         """Show class names and colours; sent again only when they or the frame have changed."""
         if self._legend_shown != (label_set, frame):
-            self._legend.publish(legend_message(label_set, frame, optical))
+            self._latched["legend"].publish(legend_message(label_set, frame, optical))
             self._legend_shown = (label_set, frame)
 
     def send_debug(self, **milliseconds: float) -> None:
