@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -20,7 +19,7 @@ from .fragments import join_fragments
 from .instances import InstanceOptions, Instances, find_instances
 from .motion import SweepMotion, sweep_time
 from .object_results import UNKNOWN, ObjectsResult
-from .segmenter import Segmenter
+from .segmenter import SegmentationResult, Segmenter
 from .stream import Timing, without_ego
 from .tracking import Tracker, TrackingOptions, Tracks
 from .upright import upright_rotation
@@ -58,7 +57,8 @@ class SweepObjects:
     Args:
         classifier: names the objects.
         segmenter: where given, only points of its things (all classes but ``GROUNDS`` and ``MASSES``) are clustered,
-            each class by itself; without it everything above the ground is.
+            each class by itself; a panoptic model's own objects are taken as they are; without it everything above
+            the ground is clustered.
     """
 
     def __init__(
@@ -97,13 +97,12 @@ class SweepObjects:
         if options.undistort:
             seen = motion.undistorted(seen)
         watch.mark("prepare")
-        classes, things = self._things(seen)
+        labelled = self.segmenter(seen) if self.segmenter else None
         watch.mark("segment")
         R = _level(cloud, T_fixed_cloud)
         with np.errstate(invalid="ignore"):  # NaN and Inf are left out later
             level = seen.xyz @ R.T.astype(np.float32)
-        found = find_instances(level, classes, things, options.instances)
-        found = join_fragments(found, fit_boxes(level, found), classes)
+        found = self._found(level, labelled)
         boxes = fit_boxes(level, found)
         watch.mark("cluster")
         members = _members(found)
@@ -119,11 +118,16 @@ class SweepObjects:
         self.timing.add(**result.milliseconds, total=result.total_ms)
         return result
 
-    def _things(self, cloud: PointCloud) -> tuple[NDArray[np.uint16] | None, Sequence[int]]:
-        if self.segmenter is None:
-            return None, ()
-        names = self.segmenter.label_set.classes
-        return self.segmenter(cloud).labels, [i for i, n in enumerate(names) if n not in GROUNDS + MASSES]
+    def _found(self, level: NDArray[np.float32], labelled: SegmentationResult | None) -> Instances:
+        """Tell objects apart: those of a panoptic model as they are, else clusters, fragments joined."""
+        if labelled is None:
+            found = find_instances(level, options=self.options.instances)
+            return join_fragments(found, fit_boxes(level, found))
+        names = labelled.label_set.classes
+        things = [i for i, n in enumerate(names) if n not in GROUNDS + MASSES]
+        labels, told = labelled.labels, labelled.instance
+        found = find_instances(level, labels, things, self.options.instances, told)
+        return found if told is not None else join_fragments(found, fit_boxes(level, found), labels)
 
     def _scores(self, cloud: PointCloud, members: list[NDArray[np.int64]]) -> NDArray[np.float32]:
         """(K, C) of every object, in one call of the classifier."""

@@ -205,6 +205,18 @@ def test_things_of_a_segmentation_are_clustered_class_by_class() -> None:
     assert (found.index[4120:] == -1).all()
 
 
+def test_objects_of_a_panoptic_model_are_taken_as_they_are() -> None:
+    cloud = scene(np.array([[5.0, 0.0], [6.0, 0.0], [8.0, 6.0]]))  # the first two touch
+    told = np.zeros(len(cloud), np.uint32)
+    told[4000:4060], told[4060:4120], told[4120:4123] = 9, 3, 4  # the last has too few points
+    found = find_instances(cloud.xyz, told=told)
+    assert found.count == 2
+    assert set(found.index[4000:4060].tolist()) <= {0, -1}
+    assert set(found.index[4060:4120].tolist()) <= {1, -1}
+    assert (found.index[4120:] == -1).all()
+    assert find_instances(cloud.xyz, told=np.zeros_like(told)).count == 0
+
+
 def test_fragments_go_to_what_they_lie_in() -> None:
     index = np.repeat([0, 1, 2, 3, -1], [50, 10, 5, 60, 2])
     found = Instances(index, 4, np.zeros(len(index), np.float32))
