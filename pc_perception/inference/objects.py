@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pc_perception.cloud import PointCloud
-from pc_perception.labels import GROUNDS, MASSES, UNLABELED
+from pc_perception.labels import GROUNDS, MASSES, UNLABELED, overlap
 
+from .agreement import agreed
 from .boxes import complete_boxes, fit_boxes
 from .classifier import Classifier
 from .fragments import join_fragments
@@ -73,6 +74,7 @@ class SweepObjects:
         self.timing = Timing()
         self._tracker = Tracker(len(classifier.label_set), tracking)
         self._motion, self._placed = SweepMotion(), False
+        self._overlap = overlap(segmenter.label_set, classifier.label_set) if segmenter else None
 
     def forget(self) -> None:
         """End all tracks."""
@@ -106,7 +108,7 @@ class SweepObjects:
         boxes = fit_boxes(level, found)
         watch.mark("cluster")
         members = _members(found)
-        scores = self._scores(replace(seen, xyz=level, frame=""), members)
+        scores = self._scores(replace(seen, xyz=level, frame=""), members, labelled)
         watch.mark("classify")
         names = self._names(scores)
         if options.complete:
@@ -129,10 +131,13 @@ class SweepObjects:
         found = find_instances(level, labels, things, self.options.instances, told)
         return found if told is not None else join_fragments(found, fit_boxes(level, found), labels)
 
-    def _scores(self, cloud: PointCloud, members: list[NDArray[np.int64]]) -> NDArray[np.float32]:
-        """(K, C) of every object, in one call of the classifier."""
+    def _scores(
+        self, cloud: PointCloud, members: list[NDArray[np.int64]], labelled: SegmentationResult | None
+    ) -> NDArray[np.float32]:
+        """(K, C) of every object, in one call of the classifier, agreed with what the segmentation says."""
         found = self.classifier([cloud.select(rows) for rows in members])
-        return np.array([f.scores for f in found], np.float32).reshape(-1, len(self.classifier.label_set))
+        scores = np.array([f.scores for f in found], np.float32).reshape(-1, len(self.classifier.label_set))
+        return scores if labelled is None else agreed(scores, members, labelled, self._overlap)
 
     def _names(self, scores: NDArray) -> list[str]:
         names = self.classifier.label_set.classes
