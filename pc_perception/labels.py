@@ -143,6 +143,30 @@ def other_names(target: LabelSet) -> dict[str, str]:
     return {str(other): str(c["name"]) for c in listed for other in c.get("also", ())}
 
 
+def overlap(first: LabelSet, second: LabelSet) -> NDArray[np.bool_]:
+    """Return which classes of two sets can be of one thing: both have an id of a data set that both map from.
+
+    Returns:
+        (A, B) bool for A and B classes; all True where the presets have no data set in common, or are none.
+    """
+    try:
+        maps = [_read(s.name).get("from", {}) if load_label_set(s.name) == s else {} for s in (first, second)]
+    except ValueError:
+        maps = [{}, {}]
+    common = set(maps[0]) & set(maps[1])
+    if not common:
+        return np.ones((len(first), len(second)), bool)
+    out = np.zeros((len(first), len(second)), bool)
+    for source in common:
+        for i, j in np.ndindex(out.shape):
+            ids = [
+                set(m[source].get(s.classes[k], ()))
+                for m, s, k in zip(maps, (first, second), (i, j), strict=True)
+            ]
+            out[i, j] |= bool(ids[0] & ids[1])
+    return out
+
+
 def label_map(source: str, target: str | LabelSet) -> NDArray[np.uint16]:
     """Return the table from raw ids of ``source`` to labels of ``target``.
 

@@ -87,6 +87,7 @@ def find_instances(
     classes: NDArray[np.uint16] | None = None,
     things: Sequence[int] = (),
     options: InstanceOptions | None = None,
+    told: NDArray[np.uint32] | None = None,
 ) -> Instances:
     """Cluster the points of a sweep into objects.
 
@@ -94,6 +95,7 @@ def find_instances(
         xyz: (N, 3) float32, metres, z up, the sensor at the origin; NaN and Inf belong to no object.
         classes: (N,) labels of a segmentation; None clusters everything above the ground.
         things: which of them are made of single objects; every class is clustered by itself.
+        told: (N,) objects that a panoptic model told apart, 0 for none: they are taken in place of clusters.
     """
     options = options or InstanceOptions()
     with np.errstate(invalid="ignore", over="ignore"):
@@ -103,14 +105,35 @@ def find_instances(
     height[near] = height_above_ground(torch.from_numpy(seen))[:, 0].numpy()
     with np.errstate(invalid="ignore"):
         standing = np.flatnonzero((height >= options.min_height_m) & (height <= options.max_height_m))
-    groups = [standing] if classes is None else [standing[classes[standing] == c] for c in things]
     index = np.full(len(xyz), -1, np.int64)
     count = 0
-    for rows in groups:
-        found = _clusters(np.ascontiguousarray(xyz[rows]), options, options.distance_m, ATTEMPTS)
+    for rows in _groups(standing, classes, things, told):
+        if told is None:
+            found = _clusters(np.ascontiguousarray(xyz[rows]), options, options.distance_m, ATTEMPTS)
+        else:
+            found = _of_ids(told[rows], options.min_points)
         index[rows] = np.where(found >= 0, found + count, -1)
         count += int(found.max(initial=-1)) + 1
     return _nearest_first(xyz, index, count, height, options.max_objects)
+
+
+def _groups(
+    rows: NDArray[np.int64],
+    classes: NDArray[np.uint16] | None,
+    things: Sequence[int],
+    told: NDArray[np.uint32] | None,
+) -> list[NDArray[np.int64]]:
+    """Return which of the points ``rows`` may share an object."""
+    if told is not None:
+        return [rows[told[rows] > 0]]
+    return [rows] if classes is None else [rows[classes[rows] == c] for c in things]
+
+
+def _of_ids(ids: NDArray[np.uint32], min_points: int) -> NDArray[np.int64]:
+    """(n,) int64: ids of enough points, numbered from 0, and -1."""
+    _, own, counts = np.unique(ids, return_inverse=True, return_counts=True)
+    kept = counts >= min_points
+    return np.where(kept, kept.cumsum() - 1, -1)[own]
 
 
 def _clusters(

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -12,15 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pc_perception.cloud import PointCloud
-from pc_perception.labels import GROUNDS, MASSES, UNLABELED
+from pc_perception.labels import GROUNDS, MASSES, UNLABELED, overlap
 
+from .agreement import agreed
 from .boxes import complete_boxes, fit_boxes
 from .classifier import Classifier
 from .fragments import join_fragments
 from .instances import InstanceOptions, Instances, find_instances
 from .motion import SweepMotion, sweep_time
 from .object_results import UNKNOWN, ObjectsResult
-from .segmenter import Segmenter
+from .segmenter import SegmentationResult, Segmenter
 from .stream import Timing, without_ego
 from .tracking import Tracker, TrackingOptions, Tracks
 from .upright import upright_rotation
@@ -58,7 +58,8 @@ class SweepObjects:
     Args:
         classifier: names the objects.
         segmenter: where given, only points of its things (all classes but ``GROUNDS`` and ``MASSES``) are clustered,
-            each class by itself; without it everything above the ground is.
+            each class by itself; a panoptic model's own objects are taken as they are; without it everything above
+            the ground is clustered.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class SweepObjects:
         self.timing = Timing()
         self._tracker = Tracker(len(classifier.label_set), tracking)
         self._motion, self._placed = SweepMotion(), False
+        self._overlap = overlap(segmenter.label_set, classifier.label_set) if segmenter else None
 
     def forget(self) -> None:
         """End all tracks."""
@@ -97,17 +99,16 @@ class SweepObjects:
         if options.undistort:
             seen = motion.undistorted(seen)
         watch.mark("prepare")
-        classes, things = self._things(seen)
+        labelled = self.segmenter(seen) if self.segmenter else None
         watch.mark("segment")
         R = _level(cloud, T_fixed_cloud)
         with np.errstate(invalid="ignore"):  # NaN and Inf are left out later
             level = seen.xyz @ R.T.astype(np.float32)
-        found = find_instances(level, classes, things, options.instances)
-        found = join_fragments(found, fit_boxes(level, found), classes)
+        found = self._found(level, labelled)
         boxes = fit_boxes(level, found)
         watch.mark("cluster")
         members = _members(found)
-        scores = self._scores(replace(seen, xyz=level, frame=""), members)
+        scores = self._scores(replace(seen, xyz=level, frame=""), members, labelled)
         watch.mark("classify")
         names = self._names(scores)
         if options.complete:
@@ -119,16 +120,24 @@ class SweepObjects:
         self.timing.add(**result.milliseconds, total=result.total_ms)
         return result
 
-    def _things(self, cloud: PointCloud) -> tuple[NDArray[np.uint16] | None, Sequence[int]]:
-        if self.segmenter is None:
-            return None, ()
-        names = self.segmenter.label_set.classes
-        return self.segmenter(cloud).labels, [i for i, n in enumerate(names) if n not in GROUNDS + MASSES]
+    def _found(self, level: NDArray[np.float32], labelled: SegmentationResult | None) -> Instances:
+        """Tell objects apart: those of a panoptic model as they are, else clusters, fragments joined."""
+        if labelled is None:
+            found = find_instances(level, options=self.options.instances)
+            return join_fragments(found, fit_boxes(level, found))
+        names = labelled.label_set.classes
+        things = [i for i, n in enumerate(names) if n not in GROUNDS + MASSES]
+        labels, told = labelled.labels, labelled.instance
+        found = find_instances(level, labels, things, self.options.instances, told)
+        return found if told is not None else join_fragments(found, fit_boxes(level, found), labels)
 
-    def _scores(self, cloud: PointCloud, members: list[NDArray[np.int64]]) -> NDArray[np.float32]:
-        """(K, C) of every object, in one call of the classifier."""
+    def _scores(
+        self, cloud: PointCloud, members: list[NDArray[np.int64]], labelled: SegmentationResult | None
+    ) -> NDArray[np.float32]:
+        """(K, C) of every object, in one call of the classifier, agreed with what the segmentation says."""
         found = self.classifier([cloud.select(rows) for rows in members])
-        return np.array([f.scores for f in found], np.float32).reshape(-1, len(self.classifier.label_set))
+        scores = np.array([f.scores for f in found], np.float32).reshape(-1, len(self.classifier.label_set))
+        return scores if labelled is None else agreed(scores, members, labelled, self._overlap)
 
     def _names(self, scores: NDArray) -> list[str]:
         names = self.classifier.label_set.classes

@@ -23,6 +23,7 @@ from pc_perception.geometry import (
     rotation_z,
     transform,
 )
+from pc_perception.inference.agreement import agreed
 from pc_perception.inference.classifier import Classifier
 from pc_perception.inference.fragments import join_fragments
 from pc_perception.inference.instances import ROOM, InstanceOptions, Instances, find_instances
@@ -30,7 +31,8 @@ from pc_perception.inference.model_file import load_classifier
 from pc_perception.inference.motion import SweepMotion
 from pc_perception.inference.object_results import ObjectsResult
 from pc_perception.inference.objects import ObjectOptions, SweepObjects
-from pc_perception.labels import UNLABELED
+from pc_perception.inference.segmenter import SegmentationResult
+from pc_perception.labels import UNLABELED, LabelSet, load_label_set, overlap
 from pc_perception.simulation.drive import DriveFrame, simulate_drive
 from pc_perception.simulation.lidar import SpinningLidar
 from tests.nodes import tiny_model
@@ -203,6 +205,42 @@ def test_things_of_a_segmentation_are_clustered_class_by_class() -> None:
     assert set(found.index[4000:4060].tolist()) <= {0, -1}
     assert set(found.index[4060:4120].tolist()) <= {1, -1}
     assert (found.index[4120:] == -1).all()
+
+
+def test_objects_of_a_panoptic_model_are_taken_as_they_are() -> None:
+    cloud = scene(np.array([[5.0, 0.0], [6.0, 0.0], [8.0, 6.0]]))  # the first two touch
+    told = np.zeros(len(cloud), np.uint32)
+    told[4000:4060], told[4060:4120], told[4120:4123] = 9, 3, 4  # the last has too few points
+    found = find_instances(cloud.xyz, told=told)
+    assert found.count == 2
+    assert set(found.index[4000:4060].tolist()) <= {0, -1}
+    assert set(found.index[4060:4120].tolist()) <= {1, -1}
+    assert (found.index[4120:] == -1).all()
+    assert find_instances(cloud.xyz, told=np.zeros_like(told)).count == 0
+
+
+def test_classifier_and_segmentation_agree() -> None:
+    street, objects = load_label_set("street8"), load_label_set("objects16")
+    table = overlap(street, objects)
+
+    def can_be(name: str) -> set[str]:
+        return {objects.classes[j] for j in np.flatnonzero(table[street.classes.index(name)])}
+
+    assert can_be("vehicle") == {"car", "truck"}
+    assert can_be("person") == {"pedestrian", "two_wheeler"}
+    assert can_be("road") == set()
+    other = LabelSet("mine", ("a", "b"), ((0, 0, 0), (1, 1, 1)))
+    assert overlap(street, other).all()
+    labels = np.array([5, 5, 0, UNLABELED], np.uint16)  # vehicle, vehicle, road, none
+    said = SegmentationResult(labels, np.float32([0.9, 0.7, 0.9, 0.0]), street, {})
+    scores = np.full((3, 16), 0.05, np.float32)
+    scores[:, :3] = [[0.1, 0.1, 0.5]] * 3  # car, truck, pedestrian
+    found = agreed(scores, [np.array([0, 1]), np.array([2]), np.array([3])], said, table)
+    np.testing.assert_allclose(found.sum(1), 1.0, rtol=1e-5)
+    assert found[0, 0] / found[0, 2] == pytest.approx(0.1 * 0.8 / (0.5 * 0.2), rel=1e-4)
+    np.testing.assert_allclose(found[1:], scores[1:] / scores[1:].sum(1, keepdims=True), rtol=1e-5)
+    nothing = agreed(np.zeros((1, 16), np.float32), [np.array([0])], said, table)
+    assert not nothing.any()
 
 
 def test_fragments_go_to_what_they_lie_in() -> None:
