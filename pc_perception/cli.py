@@ -225,7 +225,7 @@ def _segment_many(a: argparse.Namespace) -> None:
         if getattr(a, name) is not None:
             raise ValueError(f"--{name} shows or reads single clouds; it does not go with --jobs")
     plan = Plan(a.model, a.device, a.topic, a.confidence_threshold, a.window, a.overlap)
-    fleet.run(a.path, a.out, plan, a.jobs or 1, a.cluster, a.as_json)
+    fleet.run(a.path, a.out, plan, 1 if a.jobs is None else a.jobs, a.cluster, a.as_json)
 
 
 def _segment(a: argparse.Namespace) -> None:

@@ -81,14 +81,23 @@ def _outcomes(jobs: list[Job], n_jobs: int, cluster: str | None, show: bool) -> 
                 future.cancel()
 
 
-def _executor(n_jobs: int, cluster: str | None) -> Executor:
+@contextmanager
+def _executor(n_jobs: int, cluster: str | None) -> Iterator[Executor]:
+    """Threads that wait for local processes, or the workers of a Dask cluster; one interface.
+
+    Raises:
+        ImportError, OSError: there is no Dask, or no scheduler at the address.
+    """
     if cluster is None:
-        return ThreadPoolExecutor(n_jobs, thread_name_prefix="bag")
+        with ThreadPoolExecutor(n_jobs, thread_name_prefix="bag") as threads:
+            yield threads
+        return
     try:
         from distributed import Client
     except ImportError as error:
         raise ImportError("--cluster needs Dask: pip install 'pc_perception[cluster]'") from error
-    return Client(cluster, timeout="20s").get_executor(pure=False)
+    with Client(cluster, timeout="20s") as client, client.get_executor(pure=False) as workers:
+        yield workers
 
 
 @contextmanager

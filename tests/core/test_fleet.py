@@ -176,7 +176,7 @@ def test_a_cluster_does_the_same(
     folder, out = tmp_path / "in", tmp_path / "out"
     write_bag(folder / "a.mcap", 1)
     (folder / "junk.mcap").write_bytes(b"no recording" * 100)
-    local = {"processes": False, "dashboard_address": None, "host": "127.0.0.1"}
+    local = {"processes": False, "dashboard_address": None, "protocol": "tcp", "host": "127.0.0.1"}
     with distributed.LocalCluster(n_workers=1, threads_per_worker=2, **local) as cluster:
         arguments = ["--cluster", cluster.scheduler_address, "--out", str(out), "--model", str(model_path)]
         assert main(["segment", str(folder), *arguments]) == 1
