@@ -121,8 +121,11 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
 
 def _add_classify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path, help="file, folder or bag of clouds, each one object")
-    parser.add_argument("--model", required=True, help="a model file for classification")
+    parser.add_argument(
+        "--model", default="objects", help="a model file for classification (default: objects)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument("--among", help="the only classes that are possible, such as car,truck,pedestrian")
     parser.add_argument("--topic", help="PointCloud2 topic of a bag (default: its only one)")
     parser.add_argument("--columns", type=int, help="columns of a .bin, .npy or text table")
     parser.add_argument("--json", action="store_true", dest="as_json", help="one JSON object a line")
@@ -281,6 +284,7 @@ def _classify(a: argparse.Namespace) -> None:
         "topic": a.topic,
         "columns": a.columns,
         "as_json": a.as_json,
+        "among": tuple(name for name in (a.among or "").split(",") if name),
     }
     of_scenes = {"out": a.out, "fixed_frame": a.fixed_frame, "score_threshold": a.score_threshold}
     given = {name: value for name, value in of_scenes.items() if value is not None}
