@@ -27,6 +27,7 @@ nuscenes = ["nuscenes-devkit>=1.1.11"]  # caps numpy < 2
 calibration = ["opencv-python-headless>=4.8"]
 shapes = ["scikit-image>=0.22"]  # marching cubes
 image = ["transformers>=5.23,<6"]  # ResNet-50 and ViT-S/16; runs without torchvision
+cluster = ["distributed>=2024.1"]  # many bags on many machines
 dds = ["cyclonedds>=11.0.1,<12; python_version < '3.14'"]  # live topics without ROS
 train = [
     "mmengine-lite>=0.10.4",
@@ -103,6 +104,7 @@ setup(
         "calibration": calibration,
         "image": image,
         "shapes": shapes,
+        "cluster": cluster,
         "dds": dds,
         "fla": ["flash-linear-attention>=0.5"],  # on CUDA, where PC_PERCEPTION_BACKEND=fla asks for it
         "train": train,
@@ -110,7 +112,19 @@ setup(
         "lint": lint,
         "ros-test": ros_test,
         "demo": open3d,
-        "dev": [*open3d, *las, *nuscenes, *calibration, *image, *dds, *shapes, *train, *test, *lint],
+        "dev": [
+            *open3d,
+            *las,
+            *nuscenes,
+            *calibration,
+            *image,
+            *cluster,
+            *dds,
+            *shapes,
+            *train,
+            *test,
+            *lint,
+        ],
     },
     entry_points={
         "console_scripts": [

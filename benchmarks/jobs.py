@@ -19,9 +19,8 @@ def run_stages(
     stages: Sequence[Sequence[Any]], work: Callable[[Any], dict[str, Any] | None], workers: int
 ) -> Iterator[dict[str, Any]]:
     """Do jobs in ``workers`` processes, a stage after the one before it; yield what ``work`` found of each."""
-    spawn = multiprocessing.get_context("spawn")
-    # Loggers keep the files of finished runs open: a process does not last for ever.
-    with ProcessPoolExecutor(workers, mp_context=spawn, max_tasks_per_child=50) as pool:
+    # Without max_tasks_per_child, which hangs on Python 3.11 when a process has done its tasks.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         for stage in stages:
             yield from (found for found in pool.map(work, stage) if found)
 

@@ -145,15 +145,16 @@ def _control_columns(arm: str) -> list[tuple[str, str, int]]:
 
 
 def _missing(results: Results, planned: Sequence[Any]) -> str:
-    """List what was planned and has no result, by kind and arm."""
+    """Count what was planned and has no result, by kind and number of labels."""
     done = {(r["kind"], r["arm"], r["seed"], r["data"], r["labels"]) for r in results}
-    left: dict[str, int] = {}
+    left: dict[str, list[int]] = {}
     for job in planned:
-        if (job.kind, job.arm, job.seed, job.data, job.labels) not in done:
-            labels = "" if job.kind in ("svm", "pretrain") else f", {job.labels or 'all'} labels"
-            key = f"{job.kind} of {job.arm}{labels}"
-            left[key] = left.get(key, 0) + 1
-    if not left:
+        labels = "" if job.kind in ("svm", "pretrain") else f", {job.labels or 'all'} labels"
+        counts = left.setdefault(job.kind + labels, [0, 0])
+        counts[0] += (job.kind, job.arm, job.seed, job.data, job.labels) not in done
+        counts[1] += 1
+    each = [f"{key}: {n} of {total}" for key, (n, total) in left.items() if n]
+    if not each:
         return "Everything was run."
-    n = sum(left.values())
-    return f"{n} of {len(planned)} runs: " + "; ".join(f"{key} ({k})" for key, k in left.items()) + "."
+    missing = sum(n for n, _ in left.values())
+    return f"{missing} of {len(planned)} runs, over all arms, seeds and sets: " + "; ".join(each) + "."

@@ -60,7 +60,7 @@ def evaluate(kind: str, models: list[Path], n_scenes: int) -> dict:
     command = [
         sys.executable,
         "-m",
-        "training.evaluate.command",
+        "training.evaluate",
         *map(str, models),
         "--data",
         f"sim:{kind}",

@@ -112,13 +112,20 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
         "--window", type=float, default=0.0, metavar="M", help="cut large scenes into squares of M metres"
     )
     parser.add_argument("--overlap", type=float, default=2.0, metavar="M", help="of windows (default: 2)")
+    many = parser.add_argument_group("many bags", "label all below a folder; finished ones are skipped")
+    many.add_argument("--jobs", type=int, metavar="N", help="bags at a time, each in a process of its own")
+    many.add_argument("--cluster", metavar="ADDRESS", help="of a Dask scheduler whose workers do it")
+    many.add_argument("--end-with-stdin", action="store_true", help=argparse.SUPPRESS)
     parser.set_defaults(run=_segment)
 
 
 def _add_classify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path, help="file, folder or bag of clouds, each one object")
-    parser.add_argument("--model", required=True, help="a model file for classification")
+    parser.add_argument(
+        "--model", default="objects", help="a model file for classification (default: objects)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument("--among", help="the only classes that are possible, such as car,truck,pedestrian")
     parser.add_argument("--topic", help="PointCloud2 topic of a bag (default: its only one)")
     parser.add_argument("--columns", type=int, help="columns of a .bin, .npy or text table")
     parser.add_argument("--json", action="store_true", dest="as_json", help="one JSON object a line")
@@ -213,7 +220,25 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_simulate)
 
 
+def _segment_many(a: argparse.Namespace) -> None:
+    from pc_perception.commands import fleet
+    from pc_perception.commands.fleet_plan import Plan
+
+    for name in ("columns", "picture", "html", "view"):
+        if getattr(a, name) is not None:
+            raise ValueError(f"--{name} shows or reads single clouds; it does not go with --jobs")
+    plan = Plan(a.model, a.device, a.topic, a.confidence_threshold, a.window, a.overlap)
+    fleet.run(a.path, a.out, plan, 1 if a.jobs is None else a.jobs, a.cluster, a.as_json)
+
+
 def _segment(a: argparse.Namespace) -> None:
+    if a.jobs is not None or a.cluster:
+        _segment_many(a)
+        return
+    if a.end_with_stdin:
+        from pc_perception.commands.fleet_job import end_with_stdin
+
+        end_with_stdin()
     from pc_perception.commands import segment
     from pc_perception.inference.stream import SweepOptions
     from pc_perception.inference.windows import Windows
@@ -259,6 +284,7 @@ def _classify(a: argparse.Namespace) -> None:
         "topic": a.topic,
         "columns": a.columns,
         "as_json": a.as_json,
+        "among": tuple(name for name in (a.among or "").split(",") if name),
     }
     of_scenes = {"out": a.out, "fixed_frame": a.fixed_frame, "score_threshold": a.score_threshold}
     given = {name: value for name, value in of_scenes.items() if value is not None}

@@ -23,6 +23,7 @@ def run(
     topic: str | None = None,
     columns: int | None = None,
     as_json: bool = False,
+    among: Sequence[str] = (),
 ) -> None:
     """Print one line for each object of ``path``; every cloud is taken for one object.
 
@@ -32,6 +33,7 @@ def run(
     keep_freed_memory()
     source = open_source(path, topic, columns)
     classifier = load_classifier(model, device)
+    classifier = classifier.among(among) if among else classifier
     n_objects = 0
     for group in _groups(source.clouds()):
         for item, found in zip(group, classifier([one.cloud for one in group]), strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ def run(
     fixed_frame: str | None = None,
     out: Path | None = None,
     as_json: bool = False,
+    among: Sequence[str] = (),
     score_threshold: float = SCORE_THRESHOLD,
 ) -> None:
     """Print the objects of every scene of ``path``; those of a bag are tracked in a frame that stands still.
@@ -58,6 +59,7 @@ def run(
     source = open_source(path, topic, columns)
     sink: Any = open_object_sink(out, source) if out else nullcontext()
     classifier = load_classifier(model, device)
+    classifier = classifier.among(among) if among else classifier
     poses = _Poses(source, fixed_frame)
     sweeps: SweepObjects | None = None
     n_scenes = 0

@@ -23,6 +23,7 @@ from pc_perception.inference.segmenter import SegmentationResult
 from pc_perception.inference.sensor_check import mismatches
 from pc_perception.inference.stream import SweepOptions, SweepSegmenter
 from pc_perception.inference.windows import WindowedSegmenter, Windows
+from pc_perception.io.bags import BagTruncated
 from pc_perception.ops.backend import warm_up
 from pc_perception.visualization.live import LiveView
 
@@ -35,12 +36,13 @@ MAX_PICTURED = 40
 
 @dataclass
 class Report:
-    """What a run did, for the table and for ``--json``."""
+    """What a run did, for the table and for ``--json``; ``cut_off`` where a bag broke off."""
 
     clouds: int = 0
     points: int = 0
     seconds: float = 0.0
     labels: Counter[str] = field(default_factory=Counter)
+    cut_off: bool = False
 
     def add(self, cloud: PointCloud, result: SegmentationResult) -> None:
         """Count one result."""
@@ -60,6 +62,7 @@ class Report:
             "labels": dict(self.labels),
             "model": model,
             "device": str(sweeps.model.device) if sweeps else "",
+            "cut_off": self.cut_off,
         }
 
 
@@ -99,6 +102,9 @@ def run(
         try:
             with sink as writer:
                 run_state.consume(source, writer, show_progress=not as_json)
+        except BagTruncated:
+            run_state.report.cut_off = True
+            raise
         finally:
             run_state.report.seconds = time.perf_counter() - start
             if run_state.report.clouds:

@@ -77,5 +77,7 @@ def open_source(path: Path, topic: str | None = None, columns: int | None = None
         return Source(path, (path,), columns)
     files = cloud_files(path)
     if not files:
-        raise ValueError(f"folder '{path}' holds no cloud files and no bag")
+        raise ValueError(
+            f"folder '{path}' holds no cloud files and no bag (--jobs N labels all bags below it)"
+        )
     return Source(path, tuple(files), columns)

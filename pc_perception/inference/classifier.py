@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,6 +75,23 @@ class Classifier:
         self.network = network.to(device).eval().requires_grad_(False)
         self.precision = set_precision(self.network, precision, device)
         self.contract, self.label_set, self.device = contract, label_set, device
+        self.possible = torch.ones(len(label_set), dtype=torch.bool)
+
+    def among(self, classes: Sequence[str]) -> Classifier:
+        """Return a classifier of the same weights that gives only some of the classes, the others score 0.
+
+        Objects have no size to the network: where one knows that no sofa can stand, a car is none.
+
+        Raises:
+            ValueError: one is no class of the label set, or none is given.
+        """
+        known = self.label_set.classes
+        unknown = [name for name in classes if name not in known] or ([] if classes else [""])
+        if unknown:
+            raise ValueError(f"'{unknown[0]}' is no class of this model; it has {', '.join(known)}")
+        limited = copy.copy(self)
+        limited.possible = torch.tensor([name in classes for name in self.label_set.classes])
+        return limited
 
     @overload
     def __call__(self, cloud: PointCloud) -> ClassificationResult: ...
@@ -114,8 +132,9 @@ class Classifier:
             for first in range(start, stop, step):
                 few = objects[first : min(first + step, stop)]
                 offsets = [0, *accumulate(len(points) for points in few)]
-                logits = self.network(torch.cat(list(few)).to(self.device), offsets)
-                scores[first : first + len(few)] = logits.float().softmax(1).cpu().numpy()
+                logits = self.network(torch.cat(list(few)).to(self.device), offsets).float().cpu()
+                logits = logits.masked_fill(~self.possible, -torch.inf)
+                scores[first : first + len(few)] = logits.softmax(1).numpy()
 
         run_blocks(work, len(objects), least_rows=1 if self.device.type == "cpu" else AT_ONCE)
         return scores

@@ -69,7 +69,7 @@ def load_model(model: str | Path, device: str = "auto", precision: str = "auto")
     """Load a model; the task in its file decides what comes back.
 
     Args:
-        model: name of a shipped model (``street``, ``room``) or path of a model file.
+        model: name of a shipped model (``street``, ``room``, ``objects``) or path of a model file.
         device: ``auto`` (the first CUDA device, else the CPU), ``cpu``, ``cuda``, ``cuda:N``.
         precision: ``float32``, ``bfloat16`` (factors of linear layers; labels of about one point in two thousand
             change), or ``auto``: bfloat16 on CPUs that have instructions for it.

@@ -47,7 +47,7 @@ class BagWriter:
 
     A path ending in ``.mcap`` becomes that one file (opens in Foxglove, plays with ``ros2 bag play``);
     any other a rosbag2 folder with ``metadata.yaml``. Data goes to the disk chunk by chunk, so that after
-    a crash everything but the last megabyte is there; after an exception the file is complete.
+    a crash everything but the last half second is there; after an exception the file is complete.
 
     Args:
         path: where to write.

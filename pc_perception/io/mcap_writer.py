@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write MCAP files so that an interrupted recording loses at most its last chunk.
+"""Write MCAP files so that an interrupted recording loses at most its last half second.
 
-Every chunk is on its way to the disk before the next begins and holds whole messages with their schemas,
-so what is there can be read back by ``mcap_scan``, Foxglove and ``mcap recover``.
+A chunk is handed to the system when it holds a megabyte, or with the first message after half a second:
+a process that is killed then takes no more than that with it (a machine that loses power, what the system
+had not yet written). Chunks hold whole messages with their schemas, so what is there can be read back by
+``mcap_scan``, Foxglove and ``mcap recover``.
 """
 
 from __future__ import annotations
 
 import struct
+import time
 import zlib
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -16,6 +19,7 @@ from typing import NamedTuple
 
 MAGIC = b"\x89MCAP0\r\n"
 _CHUNK_BYTES = 1 << 20
+_CHUNK_S = 0.5
 
 
 class McapChannel(NamedTuple):
@@ -49,6 +53,7 @@ class _Chunk:
     index: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     start: int = 2**63 - 1
     end: int = 0
+    begun: float = field(default_factory=time.monotonic)
 
 
 class McapWriter:
@@ -93,7 +98,7 @@ class McapWriter:
         chunk.body.write(head)
         chunk.body.write(data)
         self.counts[channel] += 1
-        if chunk.body.tell() >= _CHUNK_BYTES:
+        if chunk.body.tell() >= _CHUNK_BYTES or time.monotonic() - chunk.begun > _CHUNK_S:
             self.flush()
 
     def flush(self) -> None:

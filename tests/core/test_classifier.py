@@ -137,6 +137,22 @@ def test_objects_without_extent_stay_unlabeled(classifier: Classifier, kind: str
     assert np.allclose(found[1].scores, classifier(make_object(0, 50)).scores, atol=1e-5)
 
 
+def test_only_possible_classes_are_given(classifier: Classifier) -> None:
+    objects = [make_object(seed, 60) for seed in range(8)]
+    names = classifier.label_set.classes
+    some = classifier.among(names[1:3])
+    for all_of, few in zip(classifier(objects), some(objects), strict=True):
+        assert few.name in names[1:3]
+        expected = all_of.scores[1:3] / all_of.scores[1:3].sum()
+        assert few.scores[1:3].tolist() == pytest.approx(expected.tolist(), abs=1e-5)
+        assert few.scores.sum() == pytest.approx(1, abs=1e-5)
+    assert classifier(objects[0]).scores.min() > 0  # the first one is as it was
+    with pytest.raises(ValueError, match="'fox' is no class of this model; it has"):
+        classifier.among(("fox",))
+    with pytest.raises(ValueError, match="no class of this model"):
+        classifier.among(())
+
+
 def test_two_points_are_an_object(classifier: Classifier) -> None:
     assert classifier(make_object(0, 2)).label in range(5)
 

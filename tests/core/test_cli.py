@@ -51,7 +51,8 @@ def test_json_is_the_last_line_and_complete(
     )
     assert code == 0
     report = json.loads(out.splitlines()[-1])
-    assert set(report) == {"clouds", "points", "seconds", "latency_ms", "labels", "model", "device"}
+    expected = {"clouds", "points", "seconds", "latency_ms", "labels", "model", "device", "cut_off"}
+    assert set(report) == expected
     assert (report["clouds"], report["points"], report["device"]) == (1, len(cloud), "cpu")
     assert set(report["latency_ms"]) == {"p50", "p99"}
     assert sum(report["labels"].values()) == len(cloud)

@@ -41,7 +41,7 @@ INNER_MAY_IMPORT = {
 HEAVY = [
     *("open3d", "spconv", "pointnet2_ops", "mmengine", "nuscenes", "laspy", "lazrs", "matplotlib"),
     *("rosbags", "PIL", "h5py", "sklearn", "tensorboard", "triton", "transformers", "onnxruntime"),
-    *("openvino", "mcap", "cv2", "fla", "skimage", "cyclonedds"),
+    *("openvino", "mcap", "cv2", "fla", "skimage", "cyclonedds", "distributed"),
 ]
 # All of this package is Triton kernels: it is itself imported inside functions only.
 KERNELS = "pc_perception.ops.gpu"

@@ -93,7 +93,7 @@ def test_clouds_come_back_labelled(model_path: Path, peer: dds.Participant) -> N
     got: list[bytes] = []
     latched: dict[str, bytes] = {}
     clouds = peer.publisher("/robot/points", CLOUD)
-    peer.subscribe("/robot/labels", CLOUD, got.append, depth=5)
+    peer.subscribe("/robot/labels", CLOUD, got.append)
     source = make_cloud(3, 2000)
     msg = cloud_message(encode_cloud(source))
     msg.header.stamp.sec = 7
@@ -133,7 +133,7 @@ def test_a_malformed_message_costs_itself_alone(
 
     got: list[bytes] = []
     clouds = peer.publisher("/points", CLOUD)
-    peer.subscribe("/segmentation", CLOUD, got.append, depth=5)
+    peer.subscribe("/segmentation", CLOUD, got.append)
     whole = cloud_message(encode_cloud(make_cloud(1, 500)))
     truncated = cloud_message(encode_cloud(make_cloud(1, 500)))
     truncated.data = truncated.data[:-40]

@@ -129,6 +129,9 @@ def test_one_file_on_all_its_data(
     assert metrics["accuracy"] == round(figures["accuracy"], 4)
     assert main([str(model), "--data", data, "--seeds", "0,1,2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["summary"]["accuracy"][1] >= 0
+    assert main([str(model), "--data", data, "--among", "car,pole", "--json"]) == 0
+    confusion = np.array(json.loads(capsys.readouterr().out)["runs"][0]["details"]["model"]["confusion"])
+    assert set(np.flatnonzero(confusion.any(0))) <= {0, 7}
     assert main([str(model), "--data", data, "--limit", "10"]) == 0
     assert "model: 10 objects" in capsys.readouterr().out
 

@@ -6,7 +6,7 @@ streets put in between; a fifth out of scans and depth pictures of rooms; the re
 
 Reproduces: nothing published; weights/objects.safetensors.
 Command:    pc-train objects threads=1 (from random weights)
-Hardware:   one shared CPU core, twenty minutes, and about five for the simulation before.
+Hardware:   one CPU core, about eighteen minutes of it, and five for the simulation before.
 Expected:   docs/objects.md, measured by us, one seed.
 """
 
@@ -28,9 +28,7 @@ run = replace(
     augmentation=ObjectAugmentation(
         turn=True, scale=(0.8, 1.25), shift=0.0, keep=0.25, part=0.4, jitter=0.005
     ),
-    batch_size=64,
-    max_steps=0,
-    max_minutes=20.0,
+    max_steps=6250,
     work_dir="work_dirs/objects",
     licence="trained on simulated data only",
 )

@@ -83,6 +83,7 @@ def run(args: argparse.Namespace) -> None:
         measured = []
         for file, name in files_of(model).items():
             loaded = load_classifier(file, args.device)
+            loaded = loaded.among(words(args.among)) if args.among else loaded
             label_set = label_set or loaded.label_set
             if loaded.label_set != label_set:
                 raise ValueError(
@@ -141,9 +142,9 @@ def evaluate(model: Classifier, data: ObjectDataset, unknown: int = 0) -> Accura
 def _record(args: argparse.Namespace, runs: Sequence[tuple[int, list[Measured]]]) -> None:
     for seed, measured in runs:
         for one in measured:
-            where = (
-                f"{described(args)}{f' of seed {seed}' if args.seeds else ''}, {one.found.n_objects} objects"
-            )
+            part = f" of seed {seed}" if args.seeds else ""
+            among = f", among {args.among}" if args.among else ""
+            where = f"{described(args)}{part}, {one.found.n_objects} objects{among}"
             figures = {"accuracy": one.found.accuracy, "macc": one.found.mean_recall}
             record(one.file, where, figures | {"low": one.found.low, "high": one.found.high})
 
@@ -164,6 +165,7 @@ def _tell(
     ]
     names = [Path(m).name for m in args.models]
     config = {"models": names, "data": described(args), "limit": args.limit, "classes": label_set.classes}
+    config["among"] = words(args.among)
     if args.out:
         write_result(args.out, "classification", config, roles, runs)
     if args.json:

@@ -89,9 +89,6 @@ def _parser() -> argparse.ArgumentParser:
         default="",
         help="result file (JSON) of classifiers: seeds, commit, settings, hash of the data",
     )
+    add("--among", default="", help="only these classes of a classifier are possible, such as car,truck,pole")
     add("--record", action="store_true", help="add the figures to the model files' provenance")
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -56,7 +56,8 @@ def table(runs: Sequence[SeedRun]) -> str:
     lines = []
     for name, (mean, std) in summarise(runs).items():
         each = " ".join(f"{100 * run.scores[name]:.1f}" for run in runs)
-        lines.append(f"{name:<34} {100 * mean:5.1f} ± {100 * std:.1f} %   ({len(runs)} seeds: {each})")
+        spread = f" ± {100 * std:.1f} %   ({len(runs)} seeds: {each})" if len(runs) > 1 else " %"
+        lines.append(f"{name:<40} {100 * mean:5.1f}{spread}")
     return "\n".join(lines)
 
 
