@@ -22,6 +22,7 @@ from pc_perception.labels import UNLABELED
 
 from .segmenter import SegmentationResult, Segmenter
 from .sensor_check import mismatches
+from .upright import upright
 from .vitals import Timing
 
 T = TypeVar("T")
@@ -163,6 +164,8 @@ class SweepSegmenter:
     def check_sensor(self, cloud: PointCloud, origin: NDArray | None = None) -> list[str]:
         """Say where ``cloud`` lies outside of what the model's training saw (``sensor_check``)."""
         cloud = without_ego(cloud, self.options.ego_box)
+        if self.model.contract.level_camera:  # heights mean nothing in an optical frame
+            cloud = replace(cloud, xyz=upright(cloud))
         return mismatches(_seen_from(cloud, origin), self.model.contract.seen)
 
     def _jumped(self, stamp_ns: int) -> bool:

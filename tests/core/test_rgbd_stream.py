@@ -143,3 +143,18 @@ def test_frames_that_do_not_fit_are_named():
         "depth is in 'camera_optical_frame', rgb in 'color'",
     ]
     assert mismatched_frames(depth, camera_info(), rgb, registered=False) == []
+
+
+def test_heights_of_a_camera_are_compared_upright():
+    from dataclasses import replace
+
+    model = ByDepth()
+    seen = {"height_m": (-1.9, -0.4, 3.0)}
+    floor = np.full(SHAPE, 4.0, np.float32)  # a wall 4 m away, and the floor 1.2 m below the camera
+    rows = np.arange(SHAPE[0])[:, None]
+    floor = np.where(rows > 30, np.minimum(floor, 1.2 * K[1, 1] / np.maximum(rows - K[1, 2], 1)), floor)
+    cloud = rgbd_cloud(image(floor.astype(np.float32)), camera_info())
+    model.contract = replace(ByDepth.contract, level_camera=True, seen=seen)
+    assert SweepSegmenter(model).check_sensor(cloud) == []
+    model.contract = replace(model.contract, level_camera=False)
+    assert "heights run from" in SweepSegmenter(model).check_sensor(cloud)[0]
