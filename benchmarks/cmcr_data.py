@@ -13,7 +13,7 @@ from pc_perception.simulation.drive import DriveFrame, simulate_drive
 from pc_perception.simulation.lidar import SpinningLidar
 from pc_perception.simulation.writers.nuscenes import NuscenesWriter
 
-DRIVES = {"train": (0, 160), "test": (1_000_000, 30)}
+DRIVES = {"train": (0, 160), "test": (1_000_000, 15)}
 """First seed and number of scenes; every scene is one keyframe in another street, so that 1 % are one sweep."""
 SPEED_M_S = 8.0
 
