@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measure speed and memory: ``python -m benchmarks ops|stream|objects|train|growth|gpu [--rows A6 A7]``."""
+"""Measure speed and memory: ``python -m benchmarks ops|stream|objects|train|growth|gpu|soak [--rows A6 A7]``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ from benchmarks.report import Row, run
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one table from the command line."""
     arguments = _parser().parse_args(argv)
+    if arguments.table == "soak":
+        from benchmarks import soak
+
+        soak.run(arguments)
+        return
     import torch
 
     torch.set_num_threads(arguments.threads)
@@ -46,6 +51,10 @@ def _parser() -> argparse.ArgumentParser:
     tables.add_parser("objects", parents=[common], help="single objects, classified on the CPU: O1 to O4")
     tables.add_parser("train", parents=[common], help="steps of training on the CPU: C1, C2")
     tables.add_parser("growth", parents=[common], help="growth of time from 8k to 512k points")
+    soak = tables.add_parser("soak", help="a server or node fed for long, with everything that goes wrong")
+    from benchmarks.soak import add_arguments
+
+    add_arguments(soak)
     gpu = tables.add_parser("gpu", parents=[common], help="operations on one GPU: B5, B7 to B12, B15")
     gpu.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     gpu.add_argument("--backend", help="force a backend, such as triton")

@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     inspect = commands.add_parser("inspect", help="print what a model file says about itself")
     inspect.add_argument("model", help="a model file or the name of a shipped model")
     inspect.add_argument("--json", action="store_true", dest="as_json")
+    inspect.add_argument("--card", action="store_true", help="print a model card in Markdown")
     inspect.set_defaults(run=_inspect)
     doctor = commands.add_parser("doctor", help="say what is installed and what that enables")
     doctor.add_argument("--warm", action="store_true", help="compile the CPU kernels now")
@@ -344,7 +345,7 @@ def _simulate(a: argparse.Namespace) -> None:
 def _inspect(a: argparse.Namespace) -> None:
     from pc_perception.commands import inspect
 
-    inspect.run(a.model, as_json=a.as_json)
+    inspect.run(a.model, as_json=a.as_json, card=a.card)
 
 
 def _doctor(a: argparse.Namespace) -> None:

@@ -8,13 +8,18 @@ from typing import Any
 
 from pc_perception.inference.model_file import ModelHeader, read_model_file
 
+from .model_card import model_card
 
-def run(model: str, as_json: bool = False) -> None:
-    """Print a model file's header; the file is checked on the way.
+
+def run(model: str, as_json: bool = False, card: bool = False) -> None:
+    """Print a model file's header, or its model card; the file is checked on the way.
 
     Raises:
         FileNotFoundError, ValueError: as ``read_model_file``.
     """
+    if card:
+        print(model_card(model), end="")
+        return
     header, tensors = read_model_file(model)
     n_values = sum(t.numel() for t in tensors.values())
     if as_json:
