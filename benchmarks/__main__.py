@@ -68,9 +68,9 @@ def _rows(arguments: argparse.Namespace) -> list[Row]:
 
         return [*dense.CASES, *points.CASES, *sparse.CASES, *sequences.CASES]
     if arguments.table == "stream":
-        from benchmarks import live, messages, runtimes, sparse_unet
+        from benchmarks import live, live_objects, messages, runtimes, sparse_unet
 
-        return [*messages.CASES, *live.ROWS, *sparse_unet.ROWS, *runtimes.CASES]
+        return [*messages.CASES, *live.ROWS, *live_objects.ROWS, *sparse_unet.ROWS, *runtimes.CASES]
     if arguments.table == "objects":
         from benchmarks import single_objects
 

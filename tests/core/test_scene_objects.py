@@ -11,7 +11,7 @@ import pytest
 
 from pc_perception.cli import main
 from pc_perception.cloud import PointCloud
-from pc_perception.inference.model_file import load_classifier
+from pc_perception.inference.model_file import load_classifier, load_segmenter
 from pc_perception.inference.objects import SweepObjects
 from pc_perception.io.bags import BagReader
 from pc_perception.io.files import read_cloud, write_cloud
@@ -107,6 +107,30 @@ def test_a_file_gives_a_cloud_with_instances(
     np.testing.assert_array_equal(found.xyz, cloud.xyz)
     assert found.fields["instance"].max() > 3
     assert ((found.fields["label"] == 65535) | (found.fields["instance"] > 0)).all()
+
+
+def test_the_model_that_suits_the_scene_decides_what_is_a_thing(
+    bag: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with BagReader(bag) as reader:
+        _, cloud = next(iter(reader.clouds()))
+    write_cloud(tmp_path / "sweep.npz", cloud)
+    common = [
+        "classify",
+        str(tmp_path / "sweep.npz"),
+        "--scene",
+        "--model",
+        str(model),
+        "--device",
+        "cpu",
+        "--json",
+    ]
+    assert main(common) == 0
+    things = json.loads(capsys.readouterr().out)["objects"]
+    sweeps = SweepObjects(load_classifier(model, "cpu"), load_segmenter("street", "cpu"))
+    assert [o["center"] for o in things] == np.round(sweeps(cloud).T_cloud_box[:, :3, 3], 3).tolist()
+    assert main([*common, "--segmenter", "none"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["objects"]) > len(things) > 0
 
 
 def test_a_folder_holds_scenes_of_their_own(
