@@ -74,7 +74,10 @@ class SweepObjects:
         self.timing = Timing()
         self._tracker = Tracker(len(classifier.label_set), tracking)
         self._motion, self._placed = SweepMotion(), False
-        self._overlap = overlap(segmenter.label_set, classifier.label_set) if segmenter else None
+        n_classes = len(classifier.label_set)
+        self._overlap = (
+            overlap(segmenter.label_set, classifier.label_set) if segmenter else np.ones((0, n_classes), bool)
+        )
 
     def forget(self) -> None:
         """End all tracks."""
