@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fill the hidden tokens of shapes a few at a time, the surest first: MaskGIT (arXiv 2202.04200) as in MAGE."""
+"""Fill the hidden tokens of shapes a few at a time, the surest first: MaskGIT (arXiv 2202.04200) as in MAGE.
+
+Ours: centres of one shape lie apart, and slots are filled without knowing of each other; a token that lies close to a
+surer or known one is kept only where there are too few others.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,8 @@ from torch import Tensor
 
 from .shape_generator import ShapeNetwork
 from .shape_tokenizer import ShapeTokens
+
+_CROWDED = 1e6
 
 
 @dataclass(frozen=True)
@@ -68,9 +74,18 @@ def decode(
         drawn, sure = draw_slots(network, seen, labels, n_now, how, generator)
         n_after = min(max(hidden_after(step, steps, n_hidden), 1), n_now - 1) if step < steps - 1 else 0
         noise = _gumbel(sure, generator) * (how.choice * (1 - (step + 1) / steps))
-        kept = (sure + noise).topk(n_now - n_after, dim=1).indices.sort(1).values
+        score = sure + noise
+        score = score - _CROWDED * crowded(drawn, seen, score, float(network.tokenizer.spacing) / 2)
+        kept = score.topk(n_now - n_after, dim=1).indices.sort(1).values
         seen = seen.join(drawn.take(kept))
     return seen
+
+
+def crowded(drawn: ShapeTokens, seen: ShapeTokens, score: Tensor, reach: float) -> Tensor:
+    """Say which (B, M) of ``drawn`` lie within ``reach`` of one with a higher score, or of one of ``seen``."""
+    near = torch.cdist(drawn.centers, drawn.centers) < reach
+    below = score[:, :, None] < score[:, None]
+    return (near & below).any(2) | (torch.cdist(drawn.centers, seen.centers) < reach).any(2)
 
 
 def draw_slots(

@@ -13,7 +13,7 @@ from pc_perception.models import token_decoding
 from pc_perception.models.object_encoder import ObjectEncoder
 from pc_perception.models.shape_generator import ShapeNetwork, in_order
 from pc_perception.models.shape_tokenizer import ShapeTokenizer, ShapeTokens
-from pc_perception.models.token_decoding import Decoding, decode, draw_slots, hidden_after, sample
+from pc_perception.models.token_decoding import Decoding, crowded, decode, draw_slots, hidden_after, sample
 
 G, V = 16, 32
 TOKENIZER = {
@@ -115,6 +115,15 @@ def test_values_are_drawn_from_the_likeliest() -> None:
     share = torch.bincount(drawn, minlength=4) / 4000
     assert share.tolist() == pytest.approx([0.625, 0.375, 0, 0], abs=0.03)
     assert int(sample(logits, Decoding(temperature=0)).max()) == 0
+
+
+def test_of_two_at_one_place_the_surer_is_kept() -> None:
+    drawn = ShapeTokens(
+        torch.zeros(1, 4, dtype=torch.int64), torch.tensor([[[9] * 3, [10] * 3, [99] * 3, [200] * 3]])
+    )
+    seen = ShapeTokens(torch.zeros(1, 1, dtype=torch.int64), torch.tensor([[[201] * 3]]))
+    found = crowded(drawn, seen, torch.tensor([[1.0, 2.0, 0.0, 5.0]]), 0.1)
+    assert found.tolist() == [[True, False, False, True]]
 
 
 def test_hidden_tokens_are_put_along_the_curve() -> None:
