@@ -5,7 +5,8 @@ Sources: arXiv 2406.17342 after MAGE (arXiv 2211.09117); point_mge.md, section 3
 
 - The extractor takes seen tokens alone. A slot of the generator knows only how many hidden tokens there are and
   its turn among them along a Z-curve: nothing of where they lie or what they are.
-- What fills a slot is drawn in a chain, height, y, x, code: each is told those before it.
+- What fills a slot is drawn in a chain, height, y, x, code: each is told those before it. Bins side by side are told
+  and scored alike, by waves along the axis: 256 unrelated classes would each have to be learned.
 """
 
 from __future__ import annotations
@@ -20,12 +21,19 @@ from .linear import Linear
 from .object_encoder import ObjectEncoder
 from .patches import z_curve_order
 from .shape_tokenizer import BINS, ShapeTokenizer, ShapeTokens
-from .transformer import Transformer, initialise
+from .transformer import Transformer
 
+N_WAVES = 64
 AXES = (2, 1, 0)
 """The order in which a centre's coordinates are drawn."""
 Choose = Callable[[Tensor, int], Tensor]
 """Takes logits (..., V) of part 0 .. 3 of the chain, returns (...,) int64 values."""
+
+
+def waves(device: torch.device) -> Tensor:
+    """Return (256, 64) cosines along an axis, of 0 to 63 half waves, at the middles of the bins."""
+    middle = (torch.arange(BINS, device=device) + 0.5) / BINS
+    return (torch.pi * middle[:, None] * torch.arange(N_WAVES, device=device)).cos()
 
 
 class TokenChain(nn.Module):
@@ -33,19 +41,23 @@ class TokenChain(nn.Module):
 
     def __init__(self, width: int, n_codes: int) -> None:
         super().__init__()
-        self.known = nn.ModuleList(nn.Embedding(BINS, width) for _ in AXES)
+        self.known = nn.ModuleList(Linear(N_WAVES, width) for _ in AXES)
         self.mix = nn.ModuleList(
             nn.Sequential(nn.LayerNorm(width), Linear(width, width), nn.GELU()) for _ in range(4)
         )
-        self.out = nn.ModuleList(Linear(width, n) for n in (BINS, BINS, BINS, n_codes))
+        self.out = nn.ModuleList(Linear(width, n) for n in (N_WAVES, N_WAVES, N_WAVES, n_codes))
+        for layer in self.out:
+            nn.init.normal_(layer.weight, std=0.005)
+            nn.init.zeros_(layer.bias)
 
     def logits(self, x: Tensor, part: int) -> Tensor:
         """Return (..., V) of part 0 .. 3, of slots (..., C) that were told the parts before."""
-        return self.out[part](self.mix[part](x))
+        x = self.out[part](self.mix[part](x))
+        return x if part == 3 else x @ waves(x.device).T
 
     def tell(self, x: Tensor, part: int, value: Tensor) -> Tensor:
         """Return slots (..., C) that know the (...,) value of part 0 .. 2."""
-        return x + self.known[part](value)
+        return x + self.known[part](waves(x.device))[value]
 
     def forward(self, x: Tensor, tokens: ShapeTokens) -> list[Tensor]:
         """Return the logits of all four parts of (B, M, C) slots, each told what ``tokens`` have before it."""
@@ -84,10 +96,8 @@ class TokenGenerator(nn.Module):
         self.from_first, self.from_last = nn.Embedding(n_slots, width), nn.Embedding(n_slots, width)
         self.transformer = Transformer(width, depth, heads)
         self.chain = TokenChain(width, n_codes)
-        self.apply(initialise)
-        for table in (self.from_first, self.from_last, *self.chain.known):
-            nn.init.normal_(table.weight, std=0.02)
-        nn.init.trunc_normal_(self.mask_token, std=0.02, a=-0.04, b=0.04)
+        for table in (self.from_first, self.from_last):
+            nn.init.normal_(table.weight, std=0.2)
 
     def forward(self, encoded: Tensor, centers: Tensor, n_hidden: int) -> Tensor:
         """Return (B, M, C), the slots of ``n_hidden`` tokens, in the order of the Z-curve.
@@ -101,7 +111,7 @@ class TokenGenerator(nn.Module):
         place = nn.functional.pad(self.position(centers), (0, 0, n_extra, 0))
         turn = torch.arange(n_hidden, device=seen.device)
         slots = self.mask_token + self.from_first(turn) + self.from_last(turn.flip(0))
-        slots = slots.expand(len(seen), -1, -1)
+        slots = slots + seen[:, :n_extra].mean(1, keepdim=True)  # the class, and the whole of what is seen
         x = torch.cat([seen + place, slots], 1)
         return self.transformer(x)[:, seen.shape[1] :]
 
@@ -139,7 +149,7 @@ class ShapeNetwork(nn.Module):
             encoder.width, width, depth, heads, tokenizer.n_patches, tokenizer.n_codes
         )
         for table in (self.codes, self.classes):
-            nn.init.normal_(table.weight, std=0.02)
+            nn.init.normal_(table.weight, std=0.2)
 
     def train(self, mode: bool = True) -> ShapeNetwork:
         """Set training mode; the tokenizer stays as it is, or its batch norms would drift and codes with them."""
