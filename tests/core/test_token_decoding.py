@@ -94,7 +94,7 @@ def test_the_order_of_seen_tokens_does_not_matter(network: ShapeNetwork) -> None
     seen, order = tokens_of(9), torch.randperm(9)
     slots = network.slots(seen, ANY, 7)
     permuted = network.slots(seen.take(order.expand(2, -1)), ANY, 7)
-    assert torch.allclose(slots, permuted, atol=1e-5)
+    assert torch.allclose(slots, permuted, atol=1e-3)
     assert not torch.allclose(slots, network.slots(tokens_of(9, 2), ANY, 7), atol=1e-2)
 
 
