@@ -50,6 +50,7 @@ def field_figures(model: Path, test: FieldDataset) -> dict[str, Any]:
         "chamfer_l1": scores.chamfer_l1,
         "f_score": scores.f_score,
         "empty": scores.empty,
+        "n": len(test),
         "same_shape": same,
         "other_shape": other,
     }
@@ -94,7 +95,8 @@ def generation_figures(
         "copies of training shapes": copies(own, len(test), rng),
         "noise": noise(np.stack(own[:50]), len(test), rng),
     }
-    found: dict[str, Any] = {"empty": sum(not len(m.faces) for m in meshes), "seconds": seconds}
+    n_empty = sum(not len(m.faces) for m in meshes)
+    found: dict[str, Any] = {"empty": n_empty, "seconds": seconds, "n": len(test)}
     for name, clouds in sets.items():
         cd = score_generation(clouds, reference, n_emd=0).cd
         found[name] = {"mmd": cd.mmd, "cov": cd.cov, "one_nna": cd.one_nna}

@@ -77,7 +77,7 @@ def _fields(f: dict[str, Any]) -> list[str]:
     )
     return [
         title,
-        f"IoU {f['iou']:.3f} of places in the cube, {f['iou_near']:.3f} near the surface; Chamfer L1"
+        f"{f['n']} shapes: IoU {f['iou']:.3f} of places in the cube, {f['iou_near']:.3f} near the surface; Chamfer L1"
         f" {f['chamfer_l1']:.4f}, F-score at 0.02 {f['f_score']:.3f}, {f['empty']} shapes empty.\n",
         classes,
         f"\nTwo samplings of one shape have {f['same_shape']:.0%} of their codes in common at nearest centres, two"
@@ -91,10 +91,11 @@ def _generation(results: Results) -> list[str]:
         rows.append([caption, *(_over_seeds(results, "generation", arm, "generated", k) for k in _SCORES)])
     for name in SETS[1:]:
         rows.append([name, *(_over_seeds(results, "generation", "by class", name, k) for k in _SCORES)])
+    n = _one(results, "generation", "by class").get("n", 0)
     return [
         "## New shapes\n",
-        "As many as test shapes, 1,024 points each, Chamfer distance. MMD: small is good; COV: much is good; 1-NNA:"
-        " 0.5 is best, 1 is worst. Seeds are those of sampling.\n",
+        f"As many as test shapes ({n}), 1,024 points each, Chamfer distance. MMD: small is good; COV: much is good;"
+        " 1-NNA: 0.5 is best, 1 is worst. Seeds are those of sampling.\n",
         jobs.table(["set", "MMD", "COV", "1-NNA"], rows),
     ]
 
