@@ -46,9 +46,8 @@ class TokenChain(nn.Module):
             nn.Sequential(nn.LayerNorm(width), Linear(width, width), nn.GELU()) for _ in range(4)
         )
         self.out = nn.ModuleList(Linear(width, n) for n in (N_WAVES, N_WAVES, N_WAVES, n_codes))
-        for layer in self.out:
-            nn.init.normal_(layer.weight, std=0.005)
-            nn.init.zeros_(layer.bias)
+        for weight in self.out.parameters():
+            nn.init.normal_(weight, std=0.005)  # all values about equally likely at first
 
     def logits(self, x: Tensor, part: int) -> Tensor:
         """Return (..., V) of part 0 .. 3, of slots (..., C) that were told the parts before."""
