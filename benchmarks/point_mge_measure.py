@@ -24,6 +24,7 @@ from training.evaluate.features import describe_all
 from training.evaluate.fields import score_fields, surface_scores
 from training.evaluate.generation import copies, nearest_shape, noise, score_generation
 from training.evaluate.probes import Probe, run_probe
+from training.shape_fields import draw_field
 
 N_CLOUD = 1024
 """Points of a cloud in comparisons of sets; N_TRUE on a surface that a completion is compared with."""
@@ -59,9 +60,7 @@ def field_figures(model: Path, test: FieldDataset) -> dict[str, Any]:
 def shared_codes(tokenizer: ShapeTokenizer, data: FieldDataset, n: int = 28) -> tuple[float, float]:
     """Return the share of codes that are equal at nearest centres, of two samplings and of two shapes."""
     drawn = [
-        torch.from_numpy(
-            np.stack([data[i].draw(2048, 1, np.random.default_rng([s, i])).points for i in range(n)])
-        )
+        torch.stack([draw_field(data[i], np.random.default_rng([s, i]), 2048, 0).points for i in range(n)])
         for s in range(2)
     ]
     a, b = (tokenizer.tokenize(tokenizer.patches(points)) for points in drawn)
