@@ -16,6 +16,7 @@ from visualization_msgs.msg import MarkerArray
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.instances import InstanceOptions
 from pc_perception.inference.live import invalid_share
+from pc_perception.inference.live_segmenter import device_values, practice_cloud
 from pc_perception.inference.model_file import load_classifier, load_segmenter
 from pc_perception.inference.object_messages import detections, instance_cloud, object_markers
 from pc_perception.inference.object_results import ObjectsResult
@@ -26,7 +27,6 @@ from .conversions import Detection3DArray, labelled_message, new_message
 from .node_worker import NodeWorker
 from .outputs import Outputs
 from .perception_node import PerceptionNode
-from .pipeline import device_values, practice_cloud
 from .runtime import OK, WARN, Report, Stopwatch
 from .transforms import Transforms
 

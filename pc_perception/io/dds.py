@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ROS 2 topics without ROS: DDS through the ``cyclonedds`` wheel, under the names that ROS 2 gives them.
 
-ROS 2's middleware is DDS with three conventions (REP-less, known from rmw's sources): topic ``/points``
+ROS 2's middleware is DDS with three conventions (known from rmw's sources, no REP states them): topic ``/points``
 is ``rt/points``, type ``sensor_msgs/msg/PointCloud2`` is ``sensor_msgs::msg::dds_::PointCloud2_``, and a
 message is plain CDR of version 1. A peer that keeps them is seen by ``ros2 topic list``, ``echo`` and RViz.
 
