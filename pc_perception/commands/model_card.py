@@ -75,12 +75,15 @@ def _metrics(metrics: Any) -> list[str]:
     lines = ["", "## Measured", ""]
     if not metrics:
         return [*lines, "Nothing is recorded in the file."]
-    names = list(dict.fromkeys(name for row in metrics.values() for name in row))
     lines += ["One model, so no spread over seeds.", ""]
-    lines += [f"| on | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-    return lines + [
-        f"| {on} | " + " | ".join(_plain(row.get(n, "")) for n in names) + " |" for on, row in metrics.items()
-    ]
+    rows = {on: row for on, row in metrics.items() if isinstance(row, dict)}
+    lines += [f"- {name}: {_plain(value)}" for name, value in metrics.items() if name not in rows]
+    if rows:
+        names = list(dict.fromkeys(name for row in rows.values() for name in row))
+        lines += [f"| on | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for on, row in rows.items():
+        lines.append(f"| {on} | " + " | ".join(_plain(row.get(name, "")) for name in names) + " |")
+    return lines
 
 
 def _training(provenance: dict[str, Any]) -> list[str]:
