@@ -2,12 +2,14 @@
 """The benchmark harness: its statistics, its files, and one small row of each table. Nothing here is timed."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import growth, harness, report
+from benchmarks import growth, harness, point_mge, point_mge_page, report
 from benchmarks.__main__ import main
+from pc_perception.inference.model_file import shipped_models
 
 
 def test_ratio_and_interval_of_known_series():
@@ -70,3 +72,17 @@ def test_a_growth_row():
 def test_an_unknown_row_is_an_error():
     with pytest.raises(SystemExit, match="Z9"):
         main(["ops", "--rows", "Z9"])
+
+
+def test_the_page_of_point_mge_says_what_is_missing(tmp_path: Path) -> None:
+    jobs = [job for stage in point_mge.stages() for job in stage]
+    assert len({job.name for job in jobs}) == len(jobs)
+    done = {"sixteen_s": 9.0, "completion_s": 0.7, "threads": 2}
+    page = tmp_path / "page.md"
+    results = [{"kind": "time", "arm": "", "seed": 0, "figures": done}]
+    point_mge_page.write_page(page, shipped_models()["shapes"], results, "a machine", 0.5)
+    text = page.read_text()
+    assert "Sixteen shapes meshed at 64^3: 9.0 s; one completion: 0.70 s" in text
+    assert "--scale 0.5" in text
+    assert text.count("Not measured yet.") == 3
+    assert "not measured" in text.split("## Stage 1")[1].split("## New")[0]
