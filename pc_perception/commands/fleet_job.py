@@ -88,7 +88,9 @@ def end_with_stdin() -> None:
     """Let this process end as soon as its standard input does: the other end of ``label_bag``'s pipe."""
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        # Not through sys.stdin: its lock, held here, would abort the interpreter at its end.
+        while os.read(0, 4096):
+            pass
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, name="lifeline", daemon=True).start()

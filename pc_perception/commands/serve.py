@@ -82,10 +82,6 @@ class Server:
         o = self.options
         self._subscription = self._participant.subscribe(o.input, CLOUD, self.live.take, o.qos)
         self._reported = self._started = time.monotonic()
-        print(
-            f"{self.live.describe()}; '{o.input}' -> '{o.output}' in domain {o.domain}, {o.qos}. Ctrl-C ends",
-            flush=True,
-        )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -93,6 +89,10 @@ class Server:
         self.live.stop()
         self.live.close()
         self._participant.close()
+
+    def __str__(self) -> str:
+        o = self.options
+        return f"{self.live.describe()}; '{o.input}' -> '{o.output}' in domain {o.domain}, {o.qos}"
 
     def spin(self, timeout_s: float = 0.2) -> None:
         """Take what arrives within ``timeout_s``; report when it is time."""
@@ -158,6 +158,7 @@ def run(options: ServeOptions, view: int | None = None) -> None:
                 print(f"live picture: {page.url}", flush=True)
                 watch = partial(_show, page)
             server = stack.enter_context(Server(options, watch))
+            print(f"{server}. Ctrl-C ends", flush=True)
             while True:
                 server.spin()
     except KeyboardInterrupt:
