@@ -76,12 +76,8 @@ def farthest_point_sampling(
     flat = chosen.view(-1)
     kernel = resolve(points.device, backend, package="pointnet2")
     if kernel == "pointnet2":
-        if not (packed.dense and skip_origin and points.dtype == torch.float32) or any(first):
-            raise ValueError("pointnet2_ops samples dense float32 points, with skip_origin, from point 0 on")
-        from .pointnet2_adapter import farthest_points
-
-        return chosen.copy_(farthest_points(points, counts[0]))
-    if kernel == "numba":
+        _sample_pointnet2(packed, points, first, skip_origin, chosen)
+    elif kernel == "numba":
         _sample_scenes(packed, first, ends, skip_origin, flat)
     elif kernel == "triton":
         _sample_triton(packed, first, ends, skip_origin, flat)
@@ -118,6 +114,16 @@ def _squared_norm(v: Tensor) -> Tensor:
     """Sum the squares in a fixed order, for the last bit to be the same on every backend."""
     x, y, z = v.unbind(-1)
     return x * x + y * y + z * z
+
+
+def _sample_pointnet2(
+    packed: Packed, points: Tensor, first: list[int], skip_origin: bool, chosen: Tensor
+) -> None:
+    from .pointnet2_adapter import farthest_points
+
+    if not (packed.dense and skip_origin and points.dtype == torch.float32) or any(first):
+        raise ValueError("pointnet2_ops samples dense float32 points, with skip_origin, from point 0 on")
+    chosen.copy_(farthest_points(points, chosen.shape[1]))
 
 
 def _sample_triton(packed: Packed, first: list[int], ends: list[int], skip_origin: bool, out: Tensor) -> None:
