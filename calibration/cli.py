@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from calibration.board import Board
+from pc_perception.interrupts import interruptible
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,7 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="pc-calibrate: %(message)s", stream=sys.stderr)
     arguments = _parser().parse_args(argv)
     try:
-        return arguments.run(arguments)
+        with interruptible():
+            return arguments.run(arguments)
     except (ValueError, OSError, ImportError) as error:
         print(f"pc-calibrate: {' '.join(str(error).split())}", file=sys.stderr)
         return 1

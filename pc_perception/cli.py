@@ -10,19 +10,18 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import argparse
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
+
+from pc_perception.interrupts import interruptible
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; return the exit code (0 done, 1 refused with one sentence, 130 interrupted)."""
     arguments = _parser().parse_args(argv)
     try:
-        with _sigterm_interrupts():
+        with interruptible():
             arguments.run(arguments)
     except BrokenPipeError:
         # The reader of our output (head, less) is gone; Python would complain again at exit.
@@ -35,23 +34,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("pc-perception: interrupted; what was finished is kept", file=sys.stderr)
         return 130
     return 0
-
-
-@contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """Let SIGTERM (docker stop, systemd) end a command as Ctrl-C does: files complete, peers told."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _sentence(error: BaseException) -> str:

@@ -81,8 +81,8 @@ def run_nodes(name: str, makers: Sequence[Callable[[], Any]], args: list[str] | 
             executor.spin_once(timeout_sec=0.5)  # interrupts are seen between two of these
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except RuntimeError:
-        # An interrupt while rclpy converts a message comes out as another error of the conversion's.
+    except (RuntimeError, SystemError):
+        # An interrupt while rclpy or numba convert something comes out as another error of the conversion's.
         if not interrupts:
             raise
     finally:

@@ -10,7 +10,10 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import FrameType
 
+import numba
+import numpy as np
 import pytest
 
 from pc_perception.cli import main
@@ -47,6 +50,27 @@ def test_sigkill_leaves_a_recording_readable_up_to_its_last_second(tmp_path: Pat
         stamps.extend(stamp_ns for stamp_ns, _ in reader.clouds())
     assert len(stamps) > 10
     assert killed_ns - stamps[-1] < 1e9
+
+
+def test_an_interrupt_within_compiled_code_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Met while numba makes its result Python's, an interrupt comes out as a SystemError, or as one of another."""
+    kernel = numba.njit(lambda n: np.zeros(n))
+
+    def strike(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_name == "_numba_unpickle":
+            sys.setprofile(None)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def compute(*_: object, **__: object) -> None:
+        kernel(3)
+        sys.setprofile(strike)
+        try:
+            kernel(3)
+        finally:
+            assert sys.getprofile() is None, "numba no longer unpickles there: strike elsewhere"
+
+    monkeypatch.setattr("pc_perception.commands.inspect.run", compute)
+    assert main(["inspect", "street"]) == 130
 
 
 def test_sigterm_leaves_a_complete_bag(tmp_path: Path, model_path: Path) -> None:
