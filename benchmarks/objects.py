@@ -35,11 +35,14 @@ Y_UP = ("lidarnet_*",)
 SHAPES = "sim:objects:1500"
 SHARES = (0.25, 0.15, 0.1, 0.5)
 """How often the real sets and the simulated shapes are drawn in pre-training."""
+FIELDS = "shapes:all"
+"""What Point-MGE is pre-trained on instead: tokens are those of whole shapes, real objects are seen from a side."""
 RANDOM = "random weights"
 ARMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "Point-MAE": ("point_mae_pretrain", ()),
     "PointACL": ("pointacl_pretrain", ()),
     "Point-PQAE": ("point_pqae_pretrain", ()),
+    "Point-MGE": ("point_mge", ("method.tokenizer=shapes", "method.class_drop=1.0")),
     "PointACL's control: no contrast, as long": ("pointacl_pretrain", ("method.weight=0",)),
     "PointACL, random masks": ("pointacl_pretrain", ("method.masking=random",)),
     "PointACL, fixed top-k masks": ("pointacl_pretrain", ("method.masking=top",)),
@@ -48,11 +51,12 @@ ARMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "Point-PQAE, whole objects": ("point_pqae_pretrain", ("method.crop=1.0",)),
 }
 """Config and overrides of each pre-training."""
-MAIN = (RANDOM, *list(ARMS)[:3])
-CONTROLS = tuple(list(ARMS)[3:])
-PRETRAIN_SHARE = 0.1
-"""Of the configs' steps: 1,000, and PointACL in its two phases 2,000."""
-TUNE_STEPS, TUNE_BATCH = 100, 16
+MAIN = (RANDOM, *list(ARMS)[:4])
+CONTROLS = tuple(list(ARMS)[4:])
+PRETRAIN_STEPS, PRETRAIN_BATCH = 250, 32
+"""Steps at ``--scale 1`` of each of a config's cycles: PointACL and its control have two."""
+TUNE_STEPS, TUNE_BATCH = {1: 100, 5: 100, 20: 150, 0: 200}, 16
+"""Steps by the number of labels."""
 
 
 @dataclass(frozen=True)
@@ -116,13 +120,17 @@ def pretrain(job: Job, root: Path, work_dir: Path, scale: float) -> dict[str, An
 
     config, overrides = ARMS[job.arm]
     run = read_config(config, overrides)
-    real = [f"objects:{root / file}" for file in SETS.values()]
-    steps = max(round(run.max_steps * PRETRAIN_SHARE * scale), 2)
+    steps = max(round(run.cycles * PRETRAIN_STEPS * scale), 2)
+    if run.method.task == "shapes":
+        data = {"data": FIELDS}
+    else:
+        real = [f"objects:{root / file}" for file in SETS.values()]
+        data = {"data": ",".join([*real, SHAPES]), "data_shares": SHARES, "split_seed": job.seed, "y_up": Y_UP}  # fmt: skip
     _finish(
         replace(
-            run, data=",".join([*real, SHAPES]), data_shares=SHARES, split="train", split_seed=job.seed, y_up=Y_UP,
-            seed=job.seed, max_steps=steps, threads=1, progress=False, checkpoint_minutes=1.0,
-            work_dir=str(work_dir), resume=(work_dir / "last.pth").exists(),
+            run, **data, split="train", seed=job.seed, batch_size=PRETRAIN_BATCH, max_steps=steps, max_minutes=0.0,
+            threads=1, progress=False, checkpoint_minutes=1.0, work_dir=str(work_dir),
+            resume=(work_dir / "last.pth").exists(),
         )
     )  # fmt: skip
     return {"steps": steps}
@@ -176,6 +184,7 @@ def probe(job: Job, root: Path, work_dir: Path, scale: float) -> dict[str, Any]:
 def tune(job: Job, root: Path, work_dir: Path, scale: float) -> dict[str, Any]:
     """Fine-tune, or train a head, and measure the last weights and those best on validation on the test part."""
     from pc_perception.inference.model_file import load_classifier
+    from pc_perception.models.object_encoder import SIZES
     from training.data.object_sets import in_label_set
     from training.data.object_specs import open_all_objects
     from training.evaluate.classification import evaluate, files_of
@@ -184,9 +193,11 @@ def tune(job: Job, root: Path, work_dir: Path, scale: float) -> dict[str, Any]:
 
     file = _weights(job, work_dir)
     run = replace(
-        read_config("classify_tiny"), method=Classification(job.kind), data=f"objects:{root / SETS[job.data]}",
-        split="train", split_seed=job.seed, per_class=job.labels, y_up=Y_UP, seed=job.seed, max_steps=TUNE_STEPS,
-        batch_size=TUNE_BATCH, validate_steps=TUNE_STEPS // 4, threads=1, progress=False, log_steps=20,
+        read_config("classify_tiny"), method=Classification(job.kind),
+        encoder=read_config(ARMS[job.arm][0]).encoder if job.arm in ARMS else SIZES["tiny"],
+        data=f"objects:{root / SETS[job.data]}", split="train", split_seed=job.seed, per_class=job.labels, y_up=Y_UP,
+        seed=job.seed, max_steps=TUNE_STEPS[job.labels], batch_size=TUNE_BATCH,
+        validate_steps=TUNE_STEPS[job.labels] // 4, threads=1, progress=False, log_steps=20,
         init=str(file) if file else "", work_dir=str(work_dir), checkpoint_minutes=0.0,
     )  # fmt: skip
     _finish(run)

@@ -65,20 +65,29 @@ def write_objects_page(
 
 
 def _head(scale: float, minutes: float) -> str:
-    from benchmarks.objects import PRETRAIN_SHARE, SEEDS, SHAPES, TUNE_BATCH, TUNE_STEPS
-    from training.settings import read_config
+    from benchmarks.objects import (
+        FIELDS,
+        PRETRAIN_BATCH,
+        PRETRAIN_STEPS,
+        SEEDS,
+        SHAPES,
+        TUNE_BATCH,
+        TUNE_STEPS,
+    )
 
-    mae, acl = (read_config(c) for c in ("point_mae_pretrain", "pointacl_pretrain"))
-    steps = [max(round(run.max_steps * PRETRAIN_SHARE * scale), 2) for run in (mae, acl)]
+    steps = [max(round(cycles * PRETRAIN_STEPS * scale), 2) for cycles in (1, 2)]
+    tunings = ", ".join(f"{n} with {labels or 'all'}" for labels, n in TUNE_STEPS.items())
     return (
         "# Pre-training on real objects\n\n"
         f"Command: `python -m benchmarks.objects --scale {scale:g}`, on {describe_machine()}; {minutes:.0f} minutes in "
         f"the last call. {len(SEEDS)} seeds, mean ± sample standard deviation. Every seed draws its own split by "
         "instance (65 / 15 / 20 %), weights and order.\n\n"
         f"Encoder: size `tiny`. Pre-training on the training parts of all three sets without labels and {SHAPES}: "
-        f"{steps[0]} steps of {mae.batch_size} objects, PointACL's two phases and its control {steps[1]}. Fine-tuning: "
-        f"{TUNE_STEPS} steps of {TUNE_BATCH} objects. Unless said otherwise, the last weights; those best on "
-        "validation stand apart. Steps are few: the tables compare arms, they do not show the best that those reach."
+        f"{steps[0]} steps of {PRETRAIN_BATCH} objects, PointACL's two phases and its control {steps[1]}. Point-MGE "
+        f"learns from {FIELDS} alone, with the shipped tokenizer, no classes and 64 patches of 32 points instead of 48 "
+        f"of 16. Fine-tuning: steps of {TUNE_BATCH} objects, {tunings} labels. Unless said otherwise, the last "
+        "weights; those best on validation stand apart. Steps are few: the tables compare arms, they do not show the "
+        "best that those reach."
     )
 
 
