@@ -125,7 +125,12 @@ def pretrain(job: Job, root: Path, work_dir: Path, scale: float) -> dict[str, An
         data = {"data": FIELDS}
     else:
         real = [f"objects:{root / file}" for file in SETS.values()]
-        data = {"data": ",".join([*real, SHAPES]), "data_shares": SHARES, "split_seed": job.seed, "y_up": Y_UP}  # fmt: skip
+        data = {
+            "data": ",".join([*real, SHAPES]),
+            "data_shares": SHARES,
+            "split_seed": job.seed,
+            "y_up": Y_UP,
+        }
     _finish(
         replace(
             run, **data, split="train", seed=job.seed, batch_size=PRETRAIN_BATCH, max_steps=steps, max_minutes=0.0,
