@@ -21,7 +21,7 @@ from pc_perception.io.image_messages import fill_camera_info
 from pc_perception.io.pointcloud2 import cloud_from_msg, header_of
 from pc_perception.io.rgbd import color_image
 
-from .calibrations import doubts, read_calibrations
+from .calibrations import by_camera, doubts, read_calibrations
 from .camera_feed import CameraFeed
 from .conversions import status_message, transform_message
 from .node_worker import NodeWorker
@@ -49,7 +49,7 @@ class Calibrator(NodeWorker[PointCloud2]):
             FileNotFoundError, ValueError: there is none, one cannot be used, or ``calibration_policy`` refuses it.
         """
         values = node.values
-        read = read_calibrations(values["cameras"], values["calibrations"])
+        read = read_calibrations(by_camera(values["cameras"], values["calibrations"]))
         if not read:
             raise ValueError("no calibrations are given; name the result files of pc-calibrate")
         self._doubts = doubts(read, values)
@@ -67,7 +67,7 @@ class Calibrator(NodeWorker[PointCloud2]):
 
     def load(self) -> None:
         """Read the result files again; where one cannot be used, all stay as they were."""
-        read = read_calibrations(self.values["cameras"], self.values["calibrations"])
+        read = read_calibrations(by_camera(self.values["cameras"], self.values["calibrations"]))
         self._doubts = doubts(read, self.values)
         for watched in self.watched:
             name = watched.feed.name

@@ -20,13 +20,14 @@ class CameraFeed:
     Attributes:
         name: of the camera.
         calibration: the result file's content; None takes intrinsics from camera_info and the mount from TF.
+        info: the newest camera_info, if any.
     """
 
     def __init__(self, name: str, calibration: Calibration | None = None) -> None:
         self.name, self.calibration = name, calibration
         self._pictures: deque[tuple[int, Any]] = deque(maxlen=KEPT)
         self._labels: deque[tuple[int, Any]] = deque(maxlen=KEPT)
-        self._info: Any = None
+        self.info: Any = None
         self._model: tuple[Any, CameraModel] | None = None
 
     def take_picture(self, msg: Any) -> None:
@@ -39,7 +40,7 @@ class CameraFeed:
 
     def take_info(self, msg: Any) -> None:
         """Keep the newest CameraInfo."""
-        self._info = msg
+        self.info = msg
 
     def model(self) -> CameraModel:
         """Return the intrinsics: the calibration's, else those of the newest camera_info.
@@ -49,10 +50,10 @@ class CameraFeed:
         """
         if self.calibration is not None:
             return self.calibration.camera
-        info = self._info
+        info = self.info
         if info is None:
             raise ValueError(f"camera '{self.name}' has no camera_info yet, and no calibration file")
-        key = (info.width, info.height, info.distortion_model, *info.k, *info.d)
+        key = info_key(info)
         if self._model is None or self._model[0] != key:
             self._model = (key, CameraModel.from_info(info))
         return self._model[1]
@@ -73,6 +74,11 @@ class CameraFeed:
             )
         labels = _nearest(self._labels, found[0])
         return found[1], labels[1] if labels and abs(labels[0] - found[0]) <= slop_s * 1e9 else None
+
+
+def info_key(info: Any) -> tuple[Any, ...]:
+    """Return what tells one camera_info from another: size and intrinsics, without the header."""
+    return (info.width, info.height, info.distortion_model, *info.k, *info.d)
 
 
 def _nearest(kept: deque[tuple[int, Any]], stamp_ns: int) -> tuple[int, Any] | None:

@@ -3,15 +3,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
-from diagnostic_msgs.msg import DiagnosticStatus
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from .perception_node import PerceptionNode
-from .qos import LATCHED
-from .runtime import OK, Words, run_node
+from .runtime import Words, run_node
 from .tables import FUSE_NODE
 
 if TYPE_CHECKING:
@@ -44,20 +41,8 @@ class FuseNode(PerceptionNode):
                 self.listen(Image, f"{feed.name}/label_image", feed.take_labels, depth=2)
             if feed.calibration is None:
                 self.listen(CameraInfo, f"{feed.name}/camera_info", feed.take_info)
-            note = partial(self._note_status, worker, feed.name)
-            self.keep(
-                self.create_subscription(DiagnosticStatus, f"{feed.name}/calibration_status", note, LATCHED)
-            )
+            self.watch_calibration(worker.trust, feed.name, f"{feed.name}/calibration_status")
         self.listen(PointCloud2, "points", worker.take)
-
-    def _note_status(self, worker: Fuser, camera: str, msg: DiagnosticStatus) -> None:
-        """Remember what calibrate_node says about a camera."""
-        if msg.level[0] == OK:
-            worker.drifted.pop(camera, None)
-        elif worker.drifted.get(camera) != msg.message:
-            worker.drifted[camera] = msg.message
-            if self.values["calibration_policy"] != "ignore":
-                self.get_logger().warning(f"calibration of camera '{camera}': {msg.message}")
 
 
 def main(args: list[str] | None = None) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import PointCloud2
 
-from calibration.result import Calibration
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.fusion import View, fuse
 from pc_perception.inference.live import invalid_share
@@ -18,13 +17,13 @@ from pc_perception.io.pointcloud2 import LabelledCloudEncoder, cloud_from_msg, e
 from pc_perception.io.rgbd import color_image, label_image
 from pc_perception.labels import UNLABELED, load_label_set
 
-from .calibrations import doubts, read_calibrations, sentence
+from .calibrations import Trust, by_camera
 from .camera_feed import CameraFeed
 from .conversions import cloud_message, labelled_message
 from .node_worker import NodeWorker
 from .outputs import Outputs
 from .perception_node import PerceptionNode
-from .runtime import ERROR, OK, WARN, Report, Stopwatch
+from .runtime import OK, WARN, Report, Stopwatch
 from .transforms import Transforms
 
 COLORED, LABELLED = "colored", "segmentation"
@@ -35,6 +34,7 @@ class Fuser(NodeWorker[PointCloud2]):
 
     Attributes:
         feeds: one for each camera.
+        trust: what speaks against their calibrations.
     """
 
     reads = "calibration"
@@ -48,29 +48,20 @@ class Fuser(NodeWorker[PointCloud2]):
         values = node.values
         self._label_set = load_label_set(values["label_set"])
         self._encoder = LabelledCloudEncoder(self._label_set)
-        self._doubts: dict[str, str] = {}
-        self.drifted: dict[str, str] = {}
-        read = self._read(node)
+        self.trust = Trust(
+            by_camera(values["cameras"], values["calibrations"]), values, node.get_logger().warning
+        )
         super().__init__(node, Outputs(node, {COLORED: PointCloud2, LABELLED: PointCloud2}))
-        self.feeds = [CameraFeed(name, read.get(name)) for name in values["cameras"]]
+        self.feeds = [CameraFeed(name, self.trust.files.get(name)) for name in values["cameras"]]
         self._transforms = Transforms(node, values["tf_timeout_s"])
         self._missing: dict[str, str] = {}
         self._share = 0.0
 
-    def _read(self, node: PerceptionNode) -> dict[str, Calibration]:
-        """Read the calibration files and judge them; return them by camera."""
-        values = node.values
-        read = read_calibrations(values["cameras"], values["calibrations"])
-        self._doubts = doubts(read, values)
-        if self._doubts and values["calibration_policy"] == "warn":
-            node.get_logger().warning(f"doubtful calibration of {sentence(self._doubts)}")
-        return read
-
     def load(self) -> None:
         """Read the calibration files again; where one cannot be used, all stay as they were."""
-        read = self._read(self.node)
+        self.trust.read()
         for feed in self.feeds:
-            feed.calibration = read.get(feed.name)
+            feed.calibration = self.trust.files.get(feed.name)
 
     def describe(self) -> str:
         """Return how many cameras there are and where their mounts come from."""
@@ -80,6 +71,7 @@ class Fuser(NodeWorker[PointCloud2]):
     def apply(self, values: dict[str, Any]) -> None:
         """Take over parameters that were changed."""
         super().apply(values)
+        self.trust.values = values
         self._transforms.timeout_s = values["tf_timeout_s"]
 
     def start(self) -> None:
@@ -100,12 +92,7 @@ class Fuser(NodeWorker[PointCloud2]):
             "; ".join(missing.values()) or f"{len(self.feeds)} cameras give pictures",
             {"seen_points_share": f"{self._share:.3f}"},
         )
-        return {**super().reports(), "cameras": cameras, "calibration": self._calibration_report()}
-
-    def _calibration_report(self) -> Report:
-        found = {**self._doubts, **self.drifted}
-        level = {"ignore": OK, "warn": WARN, "refuse": ERROR}[self.values["calibration_policy"]]
-        return Report(level if found else OK, sentence(found) or "nothing against it", {})
+        return {**super().reports(), "cameras": cameras, "calibration": self.trust.report()}
 
     # What follows runs on the worker's thread.
 
@@ -148,10 +135,12 @@ class Fuser(NodeWorker[PointCloud2]):
         return views
 
     def _view(self, feed: CameraFeed, cloud: PointCloud) -> View:
-        if feed.name in self.drifted and self.values["calibration_policy"] == "refuse":
-            raise ValueError(f"calibration_policy refuses camera '{feed.name}': {self.drifted[feed.name]}")
+        model = feed.model()
+        if feed.calibration is None:
+            self.trust.note_info(feed.name, feed.info)
+        self.trust.check(feed.name)
         picture, labels = feed.nearest(cloud.stamp_ns, self.values["image_slop_s"])
-        model, image = feed.model(), color_image(picture)
+        image = color_image(picture)
         if image.shape[:2] != (model.height, model.width):
             raise ValueError(
                 f"the picture of camera '{feed.name}' has {image.shape[:2]} pixels, its intrinsics are for "

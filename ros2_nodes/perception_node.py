@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 # instead of taking the cores that drivers and other nodes need.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import qos_policy_name_from_kind
@@ -27,11 +27,13 @@ from pc_perception.inference.memory import keep_freed_memory
 
 from . import parameters
 from .conversions import status_message
-from .qos import SubscriptionEventCallbacks, sensor_qos
+from .qos import LATCHED, SubscriptionEventCallbacks, sensor_qos
 from .runtime import ERROR, OK, WARN, Report, Words, limit_threads
 
 if TYPE_CHECKING:
     from pc_perception.inference.live import LiveWorker
+
+    from .calibrations import Trust
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
@@ -111,9 +113,13 @@ class PerceptionNode(LifecycleNode):
         self._inputs.append(subscription)
         return subscription
 
-    def keep(self, subscription: Any) -> None:
-        """Let a subscription end when the node is deactivated; nothing is said where it stays silent."""
-        self._optional.append(subscription)
+    def watch_calibration(self, trust: Trust, camera: str, topic: str) -> None:
+        """Let ``trust`` know what calibrate_node says about a camera; it may never say anything."""
+
+        def note(status: DiagnosticStatus) -> None:
+            trust.note_status(camera, status.level[0] == OK, status.message)
+
+        self._optional.append(self.create_subscription(DiagnosticStatus, topic, note, LATCHED))
 
     def _autostart(self) -> None:
         self._starter.cancel()

@@ -20,6 +20,7 @@ from pc_perception.inference.rgbd_stream import (
 from pc_perception.io.image_messages import fill_image
 from pc_perception.io.pointcloud2 import header_of
 
+from .calibrations import Trust
 from .conversions import cloud_message
 from .node_worker import NodeTransport
 from .outputs import Outputs
@@ -39,14 +40,20 @@ class RgbdFrame(NamedTuple):
 
 
 class RgbdLabeller(LiveModel[RgbdFrame]):
-    """Labels the frames of one RGB-D camera."""
+    """Labels the frames of one RGB-D camera.
+
+    Attributes:
+        trust: what speaks against the calibrations of the cameras `depth` and `rgb`.
+    """
 
     def __init__(self, node: PerceptionNode) -> None:
-        """Load the model and make the publishers.
+        """Judge the calibrations, load the model and make the publishers.
 
         Raises:
-            FileNotFoundError, ValueError: as ``load_segmenter``.
+            FileNotFoundError, ValueError: as ``load_segmenter`` and ``Trust``.
         """
+        files = {camera: node.values[f"{camera}_calibration"] for camera in ("depth", "rgb")}
+        self.trust = Trust(files, node.values, node.get_logger().warning)
         self.outputs = Outputs(node, {CLOUD: PointCloud2, LABELS: Image, COLORS: Image})
         self._transforms: Transforms | None = None
         super().__init__(NodeTransport(node, self.outputs), node.values, node.words)
@@ -63,9 +70,15 @@ class RgbdLabeller(LiveModel[RgbdFrame]):
         """Keep the newest intrinsics of a colour camera that the depth is not registered to."""
         self._color_info = msg
 
+    def load(self) -> None:
+        """Read the result files and the model file again; where one cannot be used, all stay as they were."""
+        self.trust.read()
+        super().load()
+
     def apply(self, values: dict[str, Any]) -> None:
         """Take over parameters that were changed."""
         super().apply(values)
+        self.trust.values = values
         if self._transforms is not None:
             self._transforms.timeout_s = values["tf_timeout_s"]
 
@@ -76,10 +89,10 @@ class RgbdLabeller(LiveModel[RgbdFrame]):
             self._transforms.close()
 
     def reports(self) -> dict[str, Report]:
-        """Return the diagnostics since the last call, the frames of the messages among them."""
+        """Return the diagnostics since the last call, the messages' frames and the calibration among them."""
         told = self._mismatched
         fit = Report(WARN if told else OK, "; ".join(told) or "the headers fit each other", {})
-        return {**super().reports(), "frames": fit}
+        return {**super().reports(), "frames": fit, "calibration": self.trust.report()}
 
     # What follows runs on the worker's thread.
 
@@ -87,6 +100,7 @@ class RgbdLabeller(LiveModel[RgbdFrame]):
         """Label one frame and publish it."""
         pipeline, step = self.pipeline, self.values["decimation"]
         self._mismatched = mismatched_frames(*msg, self.values["registered"])
+        self._judge("depth", msg.info)
         cloud = rgbd_cloud(*msg, step, self._color_camera(msg))
         watch.mark()
         result = RgbdSegmenter(pipeline.sweeps, step)(msg.depth, cloud)
@@ -118,6 +132,11 @@ class RgbdLabeller(LiveModel[RgbdFrame]):
             return None
         if self._color_info is None:
             raise ValueError("no message on rgb_camera_info yet; with registered: false it must be there")
+        self._judge("rgb", self._color_info)
         frame, stamp_ns = header_of(msg.depth)
         T_color_depth = self._transforms.at_stamp(header_of(msg.rgb)[0], frame, stamp_ns)
         return ColorCamera(self._color_info, T_color_depth)
+
+    def _judge(self, camera: str, info: CameraInfo) -> None:
+        self.trust.note_info(camera, info)
+        self.trust.check(camera)

@@ -38,8 +38,10 @@ class RgbdNode(PerceptionNode):
         synchronizer.registerCallback(worker.take_frame)
         for passed, (topic, kind) in zip(filters, inputs.items(), strict=True):
             self.listen(kind, topic, passed.signalMessage, depth=values["sync_queue"])
+        self.watch_calibration(worker.trust, "depth", "calibration_status")
         if values["use_rgb"] and not values["registered"]:
             self.listen(CameraInfo, "rgb_camera_info", worker.note_color_info)
+            self.watch_calibration(worker.trust, "rgb", "rgb_calibration_status")
 
 
 def main(args: list[str] | None = None) -> None:

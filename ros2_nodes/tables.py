@@ -152,6 +152,26 @@ CLASSIFY_NODE = (
     *STREAM,
 )
 
+POLICY = (
+    Parameter(
+        "calibration_policy",
+        "warn",
+        "What a bad, stale or drifted calibration or an impossible camera_info leads to: ignore, warn (log and "
+        "diagnostics), or refuse (configure fails, the camera is left out).",
+        check=lambda v: (
+            None if v in ("ignore", "warn", "refuse") else f"must be ignore, warn or refuse, got '{v}'"
+        ),
+    ),
+    Parameter(
+        "calibration_max_age_days",
+        365.0,
+        "Older result files are stale; 0 allows any age.",
+        0.0,
+        36500.0,
+        True,
+    ),
+)
+
 RGBD_NODE = (
     *model("room"),
     *LIFE_CYCLE,
@@ -174,28 +194,21 @@ RGBD_NODE = (
         16,
     ),
     TF_TIMEOUT,
+    Parameter(
+        "depth_calibration",
+        "",
+        "Result file of pc-calibrate that `camera_info` is held against; empty: none.",
+        read_only=True,
+    ),
+    Parameter(
+        "rgb_calibration",
+        "",
+        "The same for `rgb_camera_info`, where the depth is not registered to the colour image.",
+        read_only=True,
+    ),
+    *POLICY,
     *LABELS,
     *STREAM,
-)
-
-POLICY = (
-    Parameter(
-        "calibration_policy",
-        "warn",
-        "What a bad, stale or drifted calibration leads to: ignore, warn (log and diagnostics), or refuse "
-        "(configure fails, a drifted camera is left out).",
-        check=lambda v: (
-            None if v in ("ignore", "warn", "refuse") else f"must be ignore, warn or refuse, got '{v}'"
-        ),
-    ),
-    Parameter(
-        "calibration_max_age_days",
-        365.0,
-        "Older result files are stale; 0 allows any age.",
-        0.0,
-        36500.0,
-        True,
-    ),
 )
 
 RIG = (

@@ -117,6 +117,17 @@ def test_without_tf_and_with_a_camera_info_of_zeros_the_reason_is_told(bench: Be
     bench.repeat(vehicle.send, colored)
 
 
+@pytest.mark.parametrize("policy", ["warn", "refuse"])
+def test_a_camera_info_that_no_camera_has_is_told_or_refused(bench: Bench, policy: str) -> None:
+    vehicle = Vehicle(bench, calibration_policy=policy)
+    colored, _ = vehicle.listen()
+    vehicle.mount()
+    K = rig.K + np.array([[0, 0, 1000.0], [0, 0, 0], [0, 0, 0]])
+    status = vehicle.diagnostic(lambda s: "lies outside" in s.message, "calibration", info=rig.camera_info(K))
+    assert status.level == (b"\x01" if policy == "warn" else b"\x02")
+    assert bool(colored) == (policy == "warn")
+
+
 def test_a_cloud_in_another_frame_and_a_picture_of_another_size(bench: Bench, tmp_path: Path) -> None:
     from tests.nodes.images import color_message
 

@@ -207,3 +207,70 @@ def test_unregistered_depth_waits_for_intrinsics_and_tf(bench: Bench, room: Path
     bench.spin(0.3)
     out = bench.repeat(lambda: camera.send(rgb=rgb), got)
     assert out.header.stamp.sec * 10**9 + out.header.stamp.nanosec == STAMP_NS
+
+
+def result_file(path: Path, **made: str) -> str:
+    """A result file of the camera of ``images``."""
+    from calibration.camera import CameraModel
+    from calibration.result import Calibration
+
+    return str(Calibration(CameraModel(SHAPE[1], SHAPE[0], images.K), **made).save(path))
+
+
+@pytest.mark.parametrize("policy", ["ignore", "warn", "refuse"])
+def test_a_stale_result_file_is_told_or_refused(
+    bench: Bench, room: Path, tmp_path: Path, policy: str
+) -> None:
+    from diagnostic_msgs.msg import DiagnosticArray
+    from rclpy.lifecycle import TransitionCallbackReturn
+
+    from ros2_nodes.rgbd_node import RgbdNode
+
+    file = result_file(tmp_path / "depth.yaml", created="2020-01-01T00:00:00+00:00")
+    values = {"model": str(room), "threads": 1, "depth_calibration": file, "calibration_policy": policy}
+    node = bench.start_node(RgbdNode, policy != "refuse", **values)
+    if policy == "refuse":
+        assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+        assert "calibration_policy refuses the calibration of depth: it is" in node._problem
+        return
+    heard = bench.listen("/diagnostics", DiagnosticArray)
+    status = bench.diagnostic(heard, lambda s: "days old" in s.message, "calibration")
+    assert status.level == (b"\x01" if policy == "warn" else b"\x00")
+
+
+@pytest.mark.parametrize("policy", ["warn", "refuse"])
+def test_a_camera_info_off_its_file_is_told_or_its_frames_refused(
+    bench: Bench, room: Path, tmp_path: Path, policy: str
+) -> None:
+    from sensor_msgs.msg import PointCloud2
+
+    file = result_file(tmp_path / "depth.yaml")
+    camera = Camera(bench, room, depth_calibration=file, calibration_policy=policy)
+    got = bench.listen("segmentation", PointCloud2)
+    bench.spin(0.3)
+    bench.repeat(camera.send, got)
+    n_good = len(got)
+    moved = images.K + np.array([[0, 0, 5.0], [0, 0, 0], [0, 0, 0]])
+    status = camera.diagnostic(lambda s: "5.0 px off" in s.message, "calibration", info=info_message(moved))
+    assert status.level == (b"\x01" if policy == "warn" else b"\x02")
+    assert (len(got) > n_good) == (policy == "warn")
+    camera.diagnostic(lambda s: s.message == "nothing against it", "calibration")
+    bench.repeat(camera.send, got)  # the right one again
+
+
+def test_what_calibrate_node_says_counts(bench: Bench, room: Path) -> None:
+    from diagnostic_msgs.msg import DiagnosticStatus
+    from sensor_msgs.msg import PointCloud2
+
+    from ros2_nodes.qos import LATCHED
+
+    camera = Camera(bench, room, calibration_policy="refuse")
+    got = bench.listen("segmentation", PointCloud2)
+    told = bench.peer.create_publisher(DiagnosticStatus, "calibration_status", LATCHED)
+    told.publish(DiagnosticStatus(level=b"\x01", message="drifted by 1.20 deg and 30 mm"))
+    status = camera.diagnostic(lambda s: "not labelled" in s.message)
+    assert "refuses camera 'depth': drifted by 1.20 deg" in status.message
+    assert got == []
+    told.publish(DiagnosticStatus(level=b"\x00", message="holds"))
+    bench.spin(0.3)
+    bench.repeat(camera.send, got)
