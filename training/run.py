@@ -173,7 +173,7 @@ def _runner(
     optim = _optimizer(run, model)
     average = hooks.Average(model, run.ema, run.accumulate)
     checks = hooks.SampleCheck(run.work_dir)
-    ours = _hooks(run, data, progress, average, checks)
+    ours = [hooks.SettleNorms(model), *_hooks(run, data, progress, average, checks)]
     if run.validate_steps:
         ours.append(_validation(run, data, average))
     first = 0 if state is None else _restore(state, optim, average, checks)

@@ -20,6 +20,7 @@ from training.data.objects import LabeledObject, StoredObjects, class_counts, la
 from training.evaluate.accuracy import measure, measure_classifier
 from training.evaluate.features import Described, describe_all, on_published_axes, shape_statistics
 from training.evaluate.few_shot import FewShotResult, probe_folds, run_folds
+from training.evaluate.few_shot import main as few_shot
 from training.evaluate.objects import ProbeSettings, main, probe_objects
 from training.evaluate.parts import PartScores, evaluate_parts, shape_iou
 from training.evaluate.probes import CHOICES, Probe, run_probe
@@ -273,6 +274,48 @@ def test_drawn_folds_and_their_accuracy() -> None:
     assert 0.2 < result.mean <= 1
     with pytest.raises(ValueError, match="20 instances each"):
         draw_folds(train, test, 5, 20)
+
+
+def test_few_shot_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = objects(per_class=20, views=1)
+    np.savez(
+        tmp_path / "o.npz",
+        points=data.cloud.xyz.reshape(-1, 32, 3),
+        label=data.labels,
+        classes=np.array(CLASSES),
+    )
+    args = ["--data", f"objects:{tmp_path / 'o.npz'}", "--way", "2", "--shot", "3", "--folds", "3"]
+    assert few_shot([*args, "--out", str(tmp_path / "r.json")]) == 0
+    assert "svm, no pre-training: 2 way 3 shot: " in capsys.readouterr().out
+    story = json.loads((tmp_path / "r.json").read_text())
+    assert (story["task"], len(story["runs"])) == ("few-shot 2 way 3 shot", 3)
+    assert story["data"]["fold 2 train"]["classes"] != story["data"]["fold 0 train"]["classes"]
+    assert str(tmp_path) not in (tmp_path / "r.json").read_text()
+
+    args += [
+        "--mode",
+        "full",
+        "--work-dir",
+        str(tmp_path / "runs"),
+        "max_steps=20",
+        "batch_size=6",
+        "threads=1",
+    ]
+    args += [
+        "encoder.n_patches=4",
+        "encoder.patch_size=8",
+        "contract.n_points=32",
+        "progress=false",
+        "lr=3e-3",
+    ]
+    assert few_shot(args) == 0
+    mean = float(capsys.readouterr().out.split("3 shot: ")[1].split(" ")[0])
+    assert mean > 60  # of two classes, told apart by their length
+    written = (tmp_path / "runs" / "fold-2" / "model.safetensors").stat().st_mtime_ns
+    assert few_shot(args) == 0  # nothing is trained again
+    assert (tmp_path / "runs" / "fold-2" / "model.safetensors").stat().st_mtime_ns == written
+    assert few_shot([*args[:2], "--way", "9"]) == 1
+    assert "9 way 10 shot needs 9 classes" in capsys.readouterr().err
 
 
 def test_folds_never_test_what_they_learn() -> None:

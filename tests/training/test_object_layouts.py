@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from training.data.few_shot_folds import read_folds
+from training.data.few_shot_folds import read_fold
 from training.data.modelnet40 import CLASSES
 from training.data.object_files import write_objects
 from training.data.objects import ObjectDataset, class_counts, data_hash, y_up
@@ -170,12 +170,17 @@ def write_folds(root: Path, way: int, shot: int) -> None:
 
 def test_few_shot_folds(tmp_path: Path) -> None:
     write_folds(tmp_path, 5, 10)
-    folds = read_folds(tmp_path, 5, 10)
-    assert (len(folds), len(folds[0].train), len(folds[0].test)) == (10, 50, 10)
-    assert folds[1].train.classes == tuple(CLASSES[i] for i in (1, 4, 7, 10, 13))
-    assert class_counts(folds[1].test) == dict.fromkeys(folds[1].train.classes, 2)
+    fold = read_fold(tmp_path, 5, 10, 1)
+    assert (len(fold.train), len(fold.test)) == (50, 10)
+    assert fold.train.classes == tuple(CLASSES[i] for i in (1, 4, 7, 10, 13))
+    assert class_counts(fold.test) == dict.fromkeys(fold.train.classes, 2)
+    for split, side in (("train", fold.train), ("test", fold.test)):
+        opened = open_one(f"fold:5x10x1:{tmp_path}", DataOptions(None, split=split))
+        np.testing.assert_array_equal(opened[3].xyz, side[3].xyz)
+    with pytest.raises(ValueError, match="names no fold"):
+        open_one(f"fold:5x10:{tmp_path}", DataOptions(None))
     with pytest.raises(FileNotFoundError, match="10way_10shot"):
-        read_folds(tmp_path, 10, 10)
+        read_fold(tmp_path, 10, 10, 0)
 
 
 def room(n: int) -> np.ndarray:

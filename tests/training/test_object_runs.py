@@ -73,6 +73,23 @@ def test_model_file_and_live_network_agree(folder: Path, tmp_path: Path) -> None
         load_segmenter(tmp_path / "run" / "model.safetensors")
 
 
+def test_a_short_run_is_measured_at_what_it_learned(folder: Path, tmp_path: Path) -> None:
+    """What batch norms keep has arrived after a few steps, though inputs vary ten thousand times less than 1."""
+    for seed in (0, 1):
+        run = object_run(
+            folder, tmp_path / str(seed), ema=0.0, max_steps=20, batch_size=20, lr=3e-3, seed=seed
+        )
+        model = load_classifier(train(run), "cpu", "float32")
+        objects = [make_object(kind, 50 + seed, 300) for kind in range(5) for seed in range(4)]
+        points = torch.stack([model.contract.prepare(o) for o in objects])
+        norm = model.network.encoder.embedding.first[1]
+        seen: list[torch.Tensor] = []
+        norm.register_forward_hook(lambda _, given, __, seen=seen: seen.append(given[0]))
+        model.network.train()(points)
+        assert (norm.running_var / seen[0].var(0)).log().abs().max() < 1.5
+        assert norm.running_var.max() < 0.05  # 0.9^20 = 0.12 would be left of torch's start
+
+
 @pytest.mark.parametrize("mode", ["linear", "mlp3"])
 def test_frozen_encoders_stay_what_they_were(folder: Path, tmp_path: Path, mode: str) -> None:
     method = Classification(mode=mode, still=True)

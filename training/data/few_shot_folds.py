@@ -27,30 +27,26 @@ class Fold:
     test: ObjectDataset
 
 
-def read_folds(root: str | Path, way: int, shot: int) -> list[Fold]:
-    """Read the ten published folds ``{way}way_{shot}shot/{0..9}.pkl``, without running what they contain.
+def read_fold(root: str | Path, way: int, shot: int, number: int) -> Fold:
+    """Read a published fold, ``{way}way_{shot}shot/{number}.pkl``, without running what it contains.
 
-    Each is a dict of ``train`` and ``test``: lists of (points (N, 3 or 6), label 0 .. way - 1, ModelNet40's).
+    It is a dict of ``train`` and ``test``: lists of (points (N, 3 or 6), label 0 .. way - 1, ModelNet40's).
 
     Raises:
-        FileNotFoundError: a fold is missing.
-        ValueError: a fold cannot be used.
+        FileNotFoundError: it is missing.
+        ValueError: it cannot be used.
     """
-    folder = Path(root) / f"{way}way_{shot}shot"
-    folds = []
-    for k in range(N_FOLDS):
-        file = folder / f"{k}.pkl"
-        content = read_arrays(file)
-        if not isinstance(content, dict) or {"train", "test"} - set(content):
-            raise ValueError(f"'{file}' must hold a dict with 'train' and 'test'")
-        classes = _classes(content, way, file)
-        fold = Fold(*(_read_side(content, side, classes, file) for side in ("train", "test")))
-        if len(fold.train) != way * shot:
-            raise ValueError(
-                f"'{file}' has {len(fold.train)} shapes to train on; {way} way {shot} shot needs {way * shot}"
-            )
-        folds.append(fold)
-    return folds
+    file = Path(root) / f"{way}way_{shot}shot" / f"{number}.pkl"
+    content = read_arrays(file)
+    if not isinstance(content, dict) or {"train", "test"} - set(content):
+        raise ValueError(f"'{file}' must hold a dict with 'train' and 'test'")
+    classes = _classes(content, way, file)
+    fold = Fold(*(_read_side(content, side, classes, file) for side in ("train", "test")))
+    if len(fold.train) != way * shot:
+        raise ValueError(
+            f"'{file}' has {len(fold.train)} shapes to train on; {way} way {shot} shot needs {way * shot}"
+        )
+    return fold
 
 
 def _classes(content: dict[str, Any], way: int, file: Path) -> tuple[str, ...]:

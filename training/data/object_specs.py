@@ -9,6 +9,7 @@ from typing import Any
 
 from .cut_objects import Cutting, cut_to_file, key_of
 from .dataset import as_label_set
+from .few_shot_folds import Fold, draw_folds, read_fold
 from .object_sets import JoinedObjects
 from .object_splits import part_of
 from .objects import ObjectDataset
@@ -28,6 +29,9 @@ def open_objects(kind: str, where: str, options: DataOptions) -> ObjectDataset:
     Raises:
         FileNotFoundError, ValueError: it is not there or cannot be used.
     """
+    if kind == "fold":
+        fold = open_fold(where, options)
+        return fold.test if options.split == "test" else fold.train
     if kind in ("sim", "instances", "objects"):
         if not options.split or where.partition(":")[0] in WITH_SPLIT:
             return _open_without_split(kind, where, options)
@@ -50,6 +54,25 @@ def open_objects(kind: str, where: str, options: DataOptions) -> ObjectDataset:
     from .shapenet_part import ShapeNetPart
 
     return ShapeNetPart(where, options.split)
+
+
+def open_fold(where: str, options: DataOptions) -> Fold:
+    """Open ``WAYxSHOTxNUMBER:WHERE``: a published fold in the folder WHERE, or one drawn from ``KIND:WHERE``.
+
+    Raises:
+        FileNotFoundError, ValueError: it is not there or cannot be drawn.
+    """
+    sizes, _, inner = where.partition(":")
+    try:
+        way, shot, number = (int(n) for n in sizes.split("x"))
+    except ValueError:
+        raise ValueError(
+            f"'fold:{where}' names no fold; write fold:WAYxSHOTxNUMBER:WHERE, as in fold:5x10x0:modelnet40:DIR"
+        ) from None
+    if inner.partition(":")[0] not in KINDS:
+        return read_fold(inner, way, shot, number)
+    train, test = (open_all_objects(inner, replace(options, split=s, per_class=0)) for s in ("train", "test"))
+    return draw_folds(train, test, way, shot, number + 1, options.split_seed)[number]
 
 
 def _open_without_split(kind: str, where: str, options: DataOptions) -> ObjectDataset:

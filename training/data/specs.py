@@ -26,6 +26,7 @@ KINDS = {
     "scanobjectnn": "ScanObjectNN: scanobjectnn:DIR variant=hardest",
     "shapenet55": "ShapeNet-55: shapenet55:DIR",
     "shapenetpart": "ShapeNetPart: shapenetpart:DIR",
+    "fold": "a few-shot fold: fold:5x10x0:WHERE, 5 way, 10 shot, the first; of published ones or of KIND:WHERE",
     "shapes": "closed procedural shapes with their occupancy: shapes:all or shapes:chair+table",
     "analytic": "spheres, boxes and tori with their occupancy: analytic:all",
     "meshes": "closed meshes with their occupancy: meshes:DIR",
@@ -33,7 +34,7 @@ KINDS = {
 }
 FIELDS = ("shapes", "analytic", "meshes", "occupancy")
 """Kinds whose clouds are whole shapes and come with occupancy."""
-OBJECTS = ("objects", "instances", "modelnet40", "scanobjectnn", "shapenet55", "shapenetpart")
+OBJECTS = ("objects", "instances", "modelnet40", "scanobjectnn", "shapenet55", "shapenetpart", "fold")
 """Kinds whose clouds are single objects, as is ``sim:objects``."""
 
 

@@ -1,17 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Few-shot accuracy: mean and standard deviation over folds (protocols, section 4)."""
+"""Few-shot accuracy: mean and standard deviation over folds (protocols, section 4).
+
+    python -m training.evaluate.few_shot --data objects:DIR --way 5 --shot 10 --model encoder.safetensors
+    python -m training.evaluate.few_shot --data FOLDS --mode full --model encoder.safetensors max_steps=300
+
+FOLDS holds Point-BERT's ``5way_10shot/0.pkl`` ...; of other data, folds are drawn as those were.
+"""
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from training.data.few_shot_folds import Fold
+from pc_perception.inference.model_file import load_classifier, load_object_encoder
+from training.data.few_shot_folds import N_FOLDS, Fold
+from training.data.object_sets import in_label_set
+from training.data.object_specs import open_fold
+from training.data.specs import DataOptions
+from training.export import NAME, without_places
+from training.methods.classification import MODES
 from training.metrics import mean_std
 from training.object_views import MODELNET40
+from training.settings import RunSettings, read_config
 
-from .features import Describe, View, describe_all
-from .probes import Probe, run_probe
+from .classification import evaluate
+from .features import Describe, View, describe_all, shape_statistics
+from .probes import SVM_C, Probe, run_probe
+from .results import LAST, SeedRun, about, write_result
+
+PROBES = {"svm": SVM_C, "knn": 1}
+"""Probes of frozen features and their strength: a fold has no validation objects to choose it on."""
 
 
 @dataclass(frozen=True)
@@ -70,3 +91,93 @@ def probe_folds(
         return run_probe(chosen, train, test).accuracy
 
     return run_folds(folds, learn)
+
+
+def fine_tune_folds(folds: Sequence[Fold], specs: Sequence[str], run: RunSettings) -> FewShotResult:
+    """Few-shot accuracy of a run on each fold; what is trained to its last step in ``run.work_dir`` is kept.
+
+    Args:
+        folds: what is measured on.
+        specs: the same folds as ``RunSettings.data`` names them.
+        run: of everything but data and folders.
+    """
+    from pc_perception.inference.model_file import read_model_file
+    from training.run import train
+
+    def learn(fold: Fold, number: int) -> float:
+        work_dir = Path(run.work_dir) / f"fold-{number}"
+        own = replace(run, data=specs[number], split="train", work_dir=str(work_dir))
+        file = work_dir / NAME
+        if not file.is_file() or read_model_file(file)[0].provenance["steps"] < run.max_steps:
+            file = train(replace(own, resume=(work_dir / "last.pth").exists()).validate())
+        model = load_classifier(file, "auto")
+        return evaluate(model, in_label_set(fold.test, model.label_set)).accuracy
+
+    return run_folds(folds, learn)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; problems are told in one line."""
+    args = _parser().parse_args(argv)
+    try:
+        _evaluate(args)
+    except (ValueError, OSError) as error:
+        print(f"few_shot: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.evaluate.few_shot", description="Accuracy over few-shot folds of objects."
+    )
+    parser.add_argument("--data", required=True, help="folder of published folds, or KIND:WHERE of objects")
+    parser.add_argument("--way", type=int, default=5, help="classes of a fold")
+    parser.add_argument("--shot", type=int, default=10, help="objects of each to learn from")
+    parser.add_argument("--folds", type=int, default=N_FOLDS)
+    parser.add_argument(
+        "--model", default="", help="encoder to start from; without one, plain shape statistics (svm)"
+    )
+    parser.add_argument("--mode", choices=(*PROBES, *MODES), default="svm")
+    parser.add_argument("--config", default="classify_tiny", help="of linear, mlp3 and full")
+    parser.add_argument("--work-dir", default="work_dirs/few_shot", help="of their runs")
+    parser.add_argument("--y-up", default="", help="object files in which y is up, such as modelnet40_*")
+    parser.add_argument("--seed", type=int, default=0, help="of drawn folds and of weights")
+    parser.add_argument("--out", default="", help="result file (JSON)")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of the config")
+    return parser
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    options = DataOptions(None, split_seed=args.seed, y_up=tuple(w for w in args.y_up.split(",") if w))
+    places = [f"{args.way}x{args.shot}x{k}:{args.data}" for k in range(args.folds)]
+    folds = [open_fold(place, options) for place in places]
+    if args.mode in PROBES:
+        describe = load_object_encoder(args.model, "cpu").describe if args.model else shape_statistics
+        result = probe_folds(describe, folds, Probe(args.mode, PROBES[args.mode], standardise=True))
+    else:
+        run = read_config(args.config, args.overrides)
+        run = replace(
+            run, method=replace(run.method, mode=args.mode), init=args.model, work_dir=args.work_dir,
+            seed=args.seed, split_seed=args.seed, y_up=options.y_up,
+        )  # fmt: skip
+        result = fine_tune_folds(folds, [f"fold:{place}" for place in places], run)
+    print(f"{args.mode}, {Path(args.model).name or 'no pre-training'}: {result}")
+    if args.out:
+        runs = [SeedRun(k, {LAST: accuracy}) for k, accuracy in enumerate(result.accuracy)]
+        settings = vars(args) | {
+            "data": without_places(args.data),
+            "model": Path(args.model).name,
+            "out": "",
+            "work_dir": "",
+        }
+        data = {
+            f"fold {k} {side}": about(getattr(f, side))
+            for k, f in enumerate(folds)
+            for side in ("train", "test")
+        }
+        write_result(args.out, f"few-shot {args.way} way {args.shot} shot", settings, data, runs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
