@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import resource
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import numpy as np
 import torch
 
 from benchmarks.cmcr_data import DRIVES
-from pc_perception.inference.contract import InputContract
+from benchmarks.norms import settling
+from pc_perception.cloud import PointCloud
+from pc_perception.inference.contract import InputContract, Prepared
 from pc_perception.inference.model_file import load_segmenter, read_model_file
 from pc_perception.inference.segmenter import Segmenter
 from pc_perception.labels import LabelSet, load_label_set
@@ -64,6 +67,10 @@ def encoder_figures(model: Path, drives: Path) -> dict[str, float]:
         segmenter = network.build(header.contract.n_features, len(labels), header.architecture["arguments"])
         if name == "probe":
             segmenter.load_state_dict(tensors, strict=False)
+        else:
+            see = settling(segmenter, segmenter.encoder)
+            for _, scene in _probe_scenes(header.contract, segmenter.encoder.n_levels, drives):
+                see(scene.features, scene.pyramid)
         found[name] = linear_probe(segmenter, header.contract, labels, drives)
     return found
 
@@ -74,11 +81,9 @@ def linear_probe(network: Any, contract: InputContract, labels: LabelSet, drives
     from sklearn.preprocessing import StandardScaler
 
     network.eval()
-    train, rng = open_one(f"nuscenes:{drives / 'train'}", DataOptions(LABELS)), np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     features, classes = [], []
-    for k in range(N_PROBE):
-        cloud = train[k * len(train) // N_PROBE]
-        scene = contract.prepare(cloud, network.encoder.n_levels)
+    for cloud, scene in _probe_scenes(contract, network.encoder.n_levels, drives):
         with torch.inference_mode():
             x = network.encoder(scene.features, scene.pyramid).numpy()
         target = voxel_labels(np.asarray(cloud.fields["label"]), scene.inverse, len(x), len(labels)).numpy()
@@ -96,6 +101,16 @@ def linear_probe(network: Any, contract: InputContract, labels: LabelSet, drives
         bias = probe.intercept_ - weight @ scaler.mean_
         network.head.bias[probe.classes_] = torch.from_numpy(bias).float()
     return held_out_miou(Segmenter(network, contract, labels, torch.device("cpu")), drives)
+
+
+def _probe_scenes(
+    contract: InputContract, n_levels: int, drives: Path
+) -> Iterator[tuple[PointCloud, Prepared]]:
+    """Yield the probe's training clouds, and as a network takes them."""
+    train = open_one(f"nuscenes:{drives / 'train'}", DataOptions(LABELS))
+    for k in range(N_PROBE):
+        cloud = train[k * len(train) // N_PROBE]
+        yield cloud, contract.prepare(cloud, n_levels)
 
 
 def step_cost(run: Any, n_steps: int = 8) -> dict[str, float]:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.jobs import run_stages
+from benchmarks.norms import settling
 from benchmarks.objects_page import write_objects_page
 
 SEEDS = (0, 1, 2)
@@ -177,7 +178,8 @@ def probe(job: Job, root: Path, work_dir: Path, scale: float) -> dict[str, Any]:
     data = open_object_files(root / SETS[job.data], Y_UP)
     encoder = load_object_encoder(file, "cpu") if file else ObjectEncoder(**SIZES["tiny"])
     if not file:
-        _settle(encoder, data)
+        describe_all(settling(encoder, encoder.describe), data)
+        encoder.eval()
     features = describe_all(encoder.describe, data)
     found = {}
     for n in LABELS:
@@ -186,20 +188,6 @@ def probe(job: Job, root: Path, work_dir: Path, scale: float) -> dict[str, Any]:
         )
         found[str(n)] = probe_features(features, data, settings)[0].scores["svm, chosen on validation"]
     return {"accuracy": found}
-
-
-def _settle(encoder: Any, data: Any) -> None:
-    """Let the norms of random weights see the objects once, without labels: at mean 0 and variance 1, as torch makes
-    them, all objects look the same, and the baseline would be weaker than random."""
-    import torch
-
-    from training.evaluate.features import describe_all
-
-    for module in encoder.modules():
-        if isinstance(module, torch.nn.BatchNorm1d):
-            module.momentum = None  # a plain mean over batches
-    describe_all(encoder.train().describe, data)
-    encoder.eval()
 
 
 def tune(job: Job, root: Path, work_dir: Path, scale: float) -> dict[str, Any]:
