@@ -56,6 +56,8 @@ MAIN = (RANDOM, *list(ARMS)[:4])
 CONTROLS = tuple(list(ARMS)[4:])
 PRETRAIN_STEPS, PRETRAIN_BATCH = 250, 32
 """Steps at ``--scale 1`` of each of a config's cycles: PointACL and its control have two."""
+AS_IS, WORSE = "as they are", 2
+"""Which of ``robustness.LEVELS`` objects are made worse by: the middle one of five."""
 TUNE_STEPS, TUNE_BATCH = {1: 100, 5: 100, 20: 150, 0: 200}, 16
 """Steps by the number of labels."""
 
@@ -65,7 +67,8 @@ class Job:
     """One run.
 
     Attributes:
-        kind: ``pretrain``, ``svm`` (a probe, with all numbers of labels), ``linear``, ``mlp3`` or ``full``.
+        kind: ``pretrain``, ``svm`` (a probe, with all numbers of labels), ``linear``, ``mlp3``, ``full``, or
+            ``worse``: what ``full`` left, on objects made worse.
         arm: ``RANDOM`` or a name of ``ARMS``.
         data: a name of ``SETS``; empty for a pre-training.
         labels: instances of each class; 0 for all.
@@ -108,7 +111,8 @@ def stages() -> list[list[Job]]:
     return [
         *out,
         [Job("pretrain", arm, seed) for seed in SEEDS for arm in CONTROLS[:1]],
-        jobs(["svm"], CONTROLS[:1]) + jobs(["full"], CONTROLS[:1], (5,)) + jobs(frozen, MAIN, (0, 5)),
+        jobs(["worse"], MAIN) + jobs(["svm"], CONTROLS[:1]) + jobs(["full"], CONTROLS[:1], (5,)),
+        jobs(frozen, MAIN, (0, 5)),
         [Job("pretrain", arm, seed) for arm in CONTROLS[1:] for seed in SEEDS],
         jobs(["svm"], CONTROLS[1:]) + jobs(["full"], CONTROLS[1:], (5,)),
         jobs(["full", *frozen], MAIN, (1, 20)),
@@ -157,7 +161,9 @@ def _finish(run: Any) -> None:
 
 
 def _weights(job: Job, work_dir: Path) -> Path | None:
-    """Return the pre-trained encoder that a job starts from."""
+    """Return the file that a job starts from: a pre-trained encoder, or what was fine-tuned."""
+    if job.kind == "worse":
+        return work_dir.parent / replace(job, kind="full").name / "model.safetensors"
     if job.arm == RANDOM:
         return None
     return work_dir.parent / Job("pretrain", job.arm, job.seed).name / "model.safetensors"
@@ -220,7 +226,28 @@ def tune(job: Job, root: Path, work_dir: Path, scale: float) -> dict[str, Any]:
     return out
 
 
-WORK = {"pretrain": pretrain, "svm": probe, "linear": tune, "mlp3": tune, "full": tune}
+def measure_worse(job: Job, root: Path, work_dir: Path, scale: float) -> dict[str, Any]:
+    """Return the accuracy of a fully fine-tuned model on its test part as it is, and made worse in each way."""
+    from pc_perception.inference.model_file import load_classifier
+    from training.data.object_sets import in_label_set
+    from training.data.object_specs import open_all_objects
+    from training.data.specs import DataOptions
+    from training.evaluate.classification import evaluate
+    from training.evaluate.robustness import LEVELS, Worsened
+
+    model = load_classifier(_weights(job, work_dir), "cpu")
+    options = DataOptions(None, split="test", split_seed=job.seed, y_up=Y_UP)
+    test = in_label_set(open_all_objects(f"objects:{root / SETS[job.data]}", options), model.label_set)
+    found = {AS_IS: evaluate(model, test).accuracy}
+    for kind, (_, levels) in LEVELS.items():
+        level = levels[WORSE]
+        found[f"{kind} {level:g}"] = evaluate(model, Worsened(test, kind, level, job.seed)).accuracy
+    return {"accuracy": found}
+
+
+WORK = {
+    "pretrain": pretrain, "svm": probe, "linear": tune, "mlp3": tune, "full": tune, "worse": measure_worse
+}  # fmt: skip
 
 
 def work(job: Job, root: Path, work_dir: Path, scale: float, deadline: float) -> dict[str, Any] | None:

@@ -49,6 +49,11 @@ def write_objects_page(
             ["start", "5 labels", "all labels"],
             [[arm, *(_difference(results, arm, RANDOM, n) for n in (5, 0))] for arm in arms[1:]],
         ),
+        "\n## Objects made worse\n",
+        "Accuracy of full fine-tuning with all labels, mean of the three sets, on test objects with noise, turned "
+        "about any axis, stretched, thinned, and thinned on one side (`training/evaluate/robustness.py`, the third of "
+        "five levels).\n",
+        _worse(results, arms),
         "\n## Controls\n",
         "SVM and full fine-tuning with 5 labels of each class, mean of the three sets.\n",
         jobs.table(
@@ -105,11 +110,16 @@ def _score(result: dict[str, Any], labels: int, which: str = LAST) -> float:
 
 def _over_sets(results: Results, way: str, arm: str, labels: int, which: str = LAST) -> list[float]:
     """Return the mean over sets of each seed that was measured on all of them."""
+    found = _found(results, way, arm, labels)
+    return _mean_of_sets([(r["seed"], _score(r, labels, which)) for r in found])
+
+
+def _mean_of_sets(scores: Sequence[tuple[int, float]]) -> list[float]:
     from benchmarks.objects import SETS
 
     by_seed: dict[int, list[float]] = {}
-    for r in _found(results, way, arm, labels):
-        by_seed.setdefault(r["seed"], []).append(_score(r, labels, which))
+    for seed, score in scores:
+        by_seed.setdefault(seed, []).append(score)
     return [float(np.mean(v)) for v in by_seed.values() if len(v) == len(SETS)]
 
 
@@ -149,6 +159,16 @@ def _difference(results: Results, arm: str, other: str, labels: int) -> str:
     return f"{100 * np.mean(gains):+.1f} ({100 * low:+.1f} .. {100 * high:+.1f})"
 
 
+def _worse(results: Results, arms: Sequence[str]) -> str:
+    columns = next((list(r["figures"]["accuracy"]) for r in results if r["kind"] == "worse"), [])
+    rows = []
+    for arm in arms:
+        found = _found(results, "worse", arm, 0)
+        cells = (_mean_of_sets([(r["seed"], r["figures"]["accuracy"][c]) for r in found]) for c in columns)
+        rows.append([arm, *map(jobs.spread, cells)])
+    return jobs.table(["start", *columns], rows) if columns else "Not measured yet."
+
+
 def _control_columns(arm: str) -> list[tuple[str, str, int]]:
     return [("svm", arm, 5), ("svm", arm, 0), ("full", arm, 5)]
 
@@ -158,7 +178,7 @@ def _missing(results: Results, planned: Sequence[Any]) -> str:
     done = {(r["kind"], r["arm"], r["seed"], r["data"], r["labels"]) for r in results}
     left: dict[str, list[int]] = {}
     for job in planned:
-        labels = "" if job.kind in ("svm", "pretrain") else f", {job.labels or 'all'} labels"
+        labels = "" if job.kind in ("svm", "pretrain", "worse") else f", {job.labels or 'all'} labels"
         counts = left.setdefault(job.kind + labels, [0, 0])
         counts[0] += (job.kind, job.arm, job.seed, job.data, job.labels) not in done
         counts[1] += 1
