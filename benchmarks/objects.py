@@ -20,6 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.jobs import run_stages
 from benchmarks.norms import settling
 from benchmarks.objects_page import write_objects_page
@@ -36,6 +38,8 @@ Y_UP = ("lidarnet_*",)
 SHAPES = "sim:objects:1500"
 SHARES = (0.25, 0.15, 0.1, 0.5)
 """How often the real sets and the simulated shapes are drawn in pre-training."""
+FEW, FEW_SHAPES = ((5, 10), (5, 20), (10, 10), (10, 20)), 1600
+"""Ways and shots, and the simulated shapes that folds are drawn from: of seeds that no pre-training saw."""
 FIELDS = "shapes:all"
 """What Point-MGE is pre-trained on instead: tokens are those of whole shapes, real objects are seen from a side."""
 RANDOM = "random weights"
@@ -67,8 +71,8 @@ class Job:
     """One run.
 
     Attributes:
-        kind: ``pretrain``, ``svm`` (a probe, with all numbers of labels), ``linear``, ``mlp3``, ``full``, or
-            ``worse``: what ``full`` left, on objects made worse.
+        kind: ``pretrain``, ``svm`` (a probe, with all numbers of labels), ``linear``, ``mlp3``, ``full``, ``few``
+            (few-shot folds), or ``worse``: what ``full`` left, on objects made worse.
         arm: ``RANDOM`` or a name of ``ARMS``.
         data: a name of ``SETS``; empty for a pre-training.
         labels: instances of each class; 0 for all.
@@ -111,7 +115,8 @@ def stages() -> list[list[Job]]:
     return [
         *out,
         [Job("pretrain", arm, seed) for seed in SEEDS for arm in CONTROLS[:1]],
-        jobs(["worse"], MAIN) + jobs(["svm"], CONTROLS[:1]) + jobs(["full"], CONTROLS[:1], (5,)),
+        jobs(["worse"], MAIN) + [Job("few", arm, seed) for seed in SEEDS for arm in MAIN],
+        jobs(["svm"], CONTROLS[:1]) + jobs(["full"], CONTROLS[:1], (5,)),
         jobs(frozen, MAIN, (0, 5)),
         [Job("pretrain", arm, seed) for arm in CONTROLS[1:] for seed in SEEDS],
         jobs(["svm"], CONTROLS[1:]) + jobs(["full"], CONTROLS[1:], (5,)),
@@ -169,24 +174,30 @@ def _weights(job: Job, work_dir: Path) -> Path | None:
     return work_dir.parent / Job("pretrain", job.arm, job.seed).name / "model.safetensors"
 
 
-def probe(job: Job, root: Path, work_dir: Path, scale: float) -> dict[str, Any]:
-    """Return the accuracy of a linear SVM on frozen features, its strength chosen on validation, by labels."""
+def _described(job: Job, work_dir: Path, data: Any) -> Any:
+    """Return all objects' features from the frozen encoder that a job starts from."""
     import torch
 
     from pc_perception.inference.model_file import load_object_encoder
     from pc_perception.models.object_encoder import SIZES, ObjectEncoder
-    from training.data.object_files import open_object_files
     from training.evaluate.features import describe_all
-    from training.evaluate.objects import ProbeSettings, probe_features
 
     torch.manual_seed(job.seed)
     file = _weights(job, work_dir)
-    data = open_object_files(root / SETS[job.data], Y_UP)
     encoder = load_object_encoder(file, "cpu") if file else ObjectEncoder(**SIZES["tiny"])
     if not file:
         describe_all(settling(encoder, encoder.describe), data)
         encoder.eval()
-    features = describe_all(encoder.describe, data)
+    return describe_all(encoder.describe, data)
+
+
+def probe(job: Job, root: Path, work_dir: Path, scale: float) -> dict[str, Any]:
+    """Return the accuracy of a linear SVM on frozen features, its strength chosen on validation, by labels."""
+    from training.data.object_files import open_object_files
+    from training.evaluate.objects import ProbeSettings, probe_features
+
+    data = open_object_files(root / SETS[job.data], Y_UP)
+    features = _described(job, work_dir, data)
     found = {}
     for n in LABELS:
         settings = ProbeSettings(
@@ -226,6 +237,33 @@ def tune(job: Job, root: Path, work_dir: Path, scale: float) -> dict[str, Any]:
     return out
 
 
+def few_shot(job: Job, root: Path, work_dir: Path, scale: float) -> dict[str, Any]:
+    """Return the mean accuracy over ten few-shot folds of a linear SVM on frozen features, by way and shot."""
+    from training.data.few_shot_folds import Fold, draw_folds
+    from training.data.object_splits import split_by_instance
+    from training.data.simulated_objects import open_simulated_objects
+    from training.data.simulation import HELD_OUT
+    from training.evaluate.features import Described
+    from training.evaluate.few_shot import run_folds
+    from training.evaluate.probes import Probe, run_probe
+
+    data = open_simulated_objects(FEW_SHAPES, seed=HELD_OUT)
+    features = _described(job, work_dir, data)
+    row = {name: k for k, name in enumerate(features.names)}
+
+    def side(part: Any) -> Described:
+        names, labels = zip(*((part.name(i), part.label(i)) for i in range(len(part))), strict=True)
+        chosen = features.take([row[name] for name in names])
+        return replace(chosen, labels=np.array(labels), classes=part.classes)
+
+    def learn(fold: Fold, number: int) -> float:
+        return run_probe(Probe(standardise=True), side(fold.train), side(fold.test)).accuracy
+
+    parts = split_by_instance(data, (0.65, 0.35), job.seed)
+    folds = {f"{way} way, {shot} shot": draw_folds(*parts, way, shot, seed=job.seed) for way, shot in FEW}
+    return {"accuracy": {name: run_folds(drawn, learn).mean for name, drawn in folds.items()}}
+
+
 def measure_worse(job: Job, root: Path, work_dir: Path, scale: float) -> dict[str, Any]:
     """Return the accuracy of a fully fine-tuned model on its test part as it is, and made worse in each way."""
     from pc_perception.inference.model_file import load_classifier
@@ -246,21 +284,22 @@ def measure_worse(job: Job, root: Path, work_dir: Path, scale: float) -> dict[st
 
 
 WORK = {
-    "pretrain": pretrain, "svm": probe, "linear": tune, "mlp3": tune, "full": tune, "worse": measure_worse
+    "pretrain": pretrain, "svm": probe, "linear": tune, "mlp3": tune, "full": tune, "few": few_shot,
+    "worse": measure_worse,
 }  # fmt: skip
 
 
 def work(job: Job, root: Path, work_dir: Path, scale: float, deadline: float) -> dict[str, Any] | None:
-    """Do one job unless it is done; None where it would begin after ``deadline`` or its encoder is missing."""
+    """Do one job unless it is done; None where it would begin after ``deadline`` or what it starts from is missing."""
     import torch
 
     torch.set_num_threads(1)
     folder = work_dir / job.name
-    kept, encoder = folder / "figures.json", _weights(job, folder) if job.data else None
+    kept, start = folder / "figures.json", _weights(job, folder) if job.kind != "pretrain" else None
     if kept.exists():
         return asdict(job) | {"figures": json.loads(kept.read_text())}
     begin = time.time()
-    if begin > deadline or (encoder and not encoder.with_name("figures.json").exists()):
+    if begin > deadline or (start and not start.with_name("figures.json").exists()):
         return None
     folder.mkdir(parents=True, exist_ok=True)
     found = WORK[job.kind](job, root, folder, scale)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ def write_objects_page(
     page: Path, results: Results, planned: Sequence[Any], scale: float, minutes: float
 ) -> None:
     """Write the page from what was measured; what was planned and not run is told."""
-    from benchmarks.objects import CONTROLS, LABELS, MAIN, RANDOM
+    from benchmarks.objects import CONTROLS, FEW_SHAPES, LABELS, MAIN, RANDOM
 
     arms = [RANDOM, *[a for a in MAIN if a != RANDOM]]
     blocks = [_head(scale, minutes)]
@@ -49,11 +49,15 @@ def write_objects_page(
             ["start", "5 labels", "all labels"],
             [[arm, *(_difference(results, arm, RANDOM, n) for n in (5, 0))] for arm in arms[1:]],
         ),
+        "\n## Few shots\n",
+        f"Linear SVM (C = 0.075) on frozen features of {FEW_SHAPES} simulated shapes that no training saw: mean "
+        "of ten folds, drawn anew for each seed.\n",
+        _by_column([r for r in results if r["kind"] == "few"], arms, lambda pairs: [v for _, v in pairs]),
         "\n## Objects made worse\n",
         "Accuracy of full fine-tuning with all labels, mean of the three sets, on test objects with noise, turned "
         "about any axis, stretched, thinned, and thinned on one side (`training/evaluate/robustness.py`, the third of "
         "five levels).\n",
-        _worse(results, arms),
+        _by_column([r for r in results if r["kind"] == "worse"], arms, _mean_of_sets),
         "\n## Controls\n",
         "SVM and full fine-tuning with 5 labels of each class, mean of the three sets.\n",
         jobs.table(
@@ -159,14 +163,17 @@ def _difference(results: Results, arm: str, other: str, labels: int) -> str:
     return f"{100 * np.mean(gains):+.1f} ({100 * low:+.1f} .. {100 * high:+.1f})"
 
 
-def _worse(results: Results, arms: Sequence[str]) -> str:
-    columns = next((list(r["figures"]["accuracy"]) for r in results if r["kind"] == "worse"), [])
-    rows = []
-    for arm in arms:
-        found = _found(results, "worse", arm, 0)
-        cells = (_mean_of_sets([(r["seed"], r["figures"]["accuracy"][c]) for r in found]) for c in columns)
-        rows.append([arm, *map(jobs.spread, cells)])
-    return jobs.table(["start", *columns], rows) if columns else "Not measured yet."
+def _by_column(
+    results: Results, arms: Sequence[str], gather: Callable[[list[tuple[int, float]]], list[float]]
+) -> str:
+    """Return a table of what each arm reached under each name of ``accuracy``; ``gather`` takes (seed, value) pairs."""
+    columns = list(results[0]["figures"]["accuracy"]) if results else []
+
+    def cell(arm: str, column: str) -> str:
+        pairs = [(r["seed"], r["figures"]["accuracy"][column]) for r in results if r["arm"] == arm]
+        return jobs.spread(gather(pairs))
+
+    return jobs.table(["start", *columns], [[arm, *(cell(arm, c) for c in columns)] for arm in arms])
 
 
 def _control_columns(arm: str) -> list[tuple[str, str, int]]:
@@ -178,7 +185,7 @@ def _missing(results: Results, planned: Sequence[Any]) -> str:
     done = {(r["kind"], r["arm"], r["seed"], r["data"], r["labels"]) for r in results}
     left: dict[str, list[int]] = {}
     for job in planned:
-        labels = "" if job.kind in ("svm", "pretrain", "worse") else f", {job.labels or 'all'} labels"
+        labels = "" if job.kind not in WAYS or job.kind == "svm" else f", {job.labels or 'all'} labels"
         counts = left.setdefault(job.kind + labels, [0, 0])
         counts[0] += (job.kind, job.arm, job.seed, job.data, job.labels) not in done
         counts[1] += 1
