@@ -79,6 +79,11 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
         "--fixed-frame", help="frame of /tf in which a moving vehicle's clouds are carried over"
     )
     parser.add_argument(
+        "--no-undistort",
+        action="store_true",
+        help="with --fixed-frame: the driver has put the motion within a turn right already",
+    )
+    parser.add_argument(
         "--every", type=float, default=0.5, metavar="S", help="seconds between frames of a bag"
     )
     parser.add_argument("--nuscenes", type=Path, help="folder of nuScenes-format data (with a v1.0-* folder)")

@@ -53,9 +53,12 @@ def intrinsics(a: argparse.Namespace, board: Board) -> int:
 
 def with_target(a: argparse.Namespace, board: Board) -> int:
     """Calibrate T_camera_lidar from poses of a board and write the result file."""
+    from calibration.still_poses import still_poses
     from calibration.target import calibrate_with_target
 
     recording, camera, known = _sources(a)
+    if a.bag is not None:
+        recording = replace(recording, frames=still_poses(recording.frames, board))
     found = calibrate_with_target(recording.frames, camera, board)
     for pose in found.held_out:
         print(
@@ -121,7 +124,9 @@ def _recording(a: argparse.Namespace) -> Recording:
     if len(given) != 1 or (a.images is None) != (a.clouds is None):
         raise ValueError("say where frames come from: --images with --clouds, --bag, or --nuscenes")
     if a.bag is not None:
-        return from_bag(a.bag, a.image_topic, a.cloud_topic, a.fixed_frame, a.every)
+        return from_bag(
+            a.bag, a.image_topic, a.cloud_topic, a.fixed_frame, a.every, undistort=not a.no_undistort
+        )
     if a.nuscenes is not None:
         from calibration.nuscenes_format import from_nuscenes
 

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,20 @@ from numpy.typing import NDArray
 
 from calibration.camera import CameraModel
 from pc_perception.cloud import PointCloud
-from pc_perception.geometry import inverse, transform
+from pc_perception.geometry import inverse
 from pc_perception.io.bags import BagReader
 from pc_perception.io.files import SUFFIXES, read_cloud
 from pc_perception.io.pointcloud2 import cloud_from_msg, header_of
 from pc_perception.io.rgbd import color_image
 from pc_perception.io.tf_tree import TransformTree
+from pc_perception.undistort import carried
+
+_log = logging.getLogger(__name__)
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm")
 _IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+_TF_ENDS_NS = 20_000_000
+"""So far beyond the ends of /tf a moving sensor's pose is still taken to be the last one."""
 _INFO, _CLOUD = "sensor_msgs/msg/CameraInfo", "sensor_msgs/msg/PointCloud2"
 
 
@@ -144,47 +150,58 @@ def from_bag(
     fixed_frame: str | None = None,
     every_s: float = 0.5,
     slop_s: float = 0.06,
+    undistort: bool = True,
 ) -> Recording:
-    """Pair a recording's images with the clouds nearest in time.
+    """Pair a recording's images with the clouds nearest in time; clouds of no image are not kept in memory.
 
     Args:
         fixed_frame: a frame of /tf that does not move (odom, map): clouds are then carried to the image's time.
         every_s: at most one frame in so many seconds.
         slop_s: largest difference of the stamps.
+        undistort: with ``fixed_frame``: points that have a ``time`` were measured then, while the vehicle moved.
 
     Returns:
         Frames, the camera of the CameraInfo of the image's frame, and the mount of /tf, where there are such.
+        Frames at the ends, where /tf does not reach, are left out with a warning.
 
     Raises:
-        ValueError: topics are missing or ambiguous, clouds change their frame, or nothing pairs.
+        ValueError: topics are missing or ambiguous, clouds change their frame, nothing pairs, or no frame has
+            its transforms.
     """
     with BagReader(path) as bag:
         clouds_name = cloud_topic or _only(bag, (_CLOUD,), "PointCloud2")
         images_name = image_topic or _only(bag, _IMAGES, "image")
         infos = [n for n, t in bag.topics.items() if t.msgtype == _INFO]
-        tree = bag.transforms()
-        clouds: list[tuple[int, Any]] = []
+        tree = bag.transforms(**({} if fixed_frame is None else {"tolerance_ns": _TF_ENDS_NS}))
         images: list[tuple[int, Any]] = []
         cameras: dict[str, Any] = {}
-        for topic, _, msg in bag.read([clouds_name, images_name, *infos]):
+        for topic, _, msg in bag.read([images_name, *infos]):
             frame, stamp_ns = header_of(msg)
-            if topic.name == clouds_name:
-                clouds.append((stamp_ns, msg))
-            elif topic.name == images_name:
-                if not images or stamp_ns - images[-1][0] >= every_s * 1e9:
-                    images.append((stamp_ns, msg))
-            else:
+            if topic.name != images_name:
                 cameras.setdefault(frame, msg)
-    clouds.sort(key=lambda pair: pair[0])
-    frames = []
-    for stamp_ns, msg in images:
-        near = _nearest(clouds, stamp_ns, slop_s)
-        if near is not None:
-            frames.append(_frame(stamp_ns, msg, cloud_from_msg(near), tree, fixed_frame))
-    if not frames:
+            elif not images or stamp_ns - images[-1][0] >= every_s * 1e9:
+                images.append((stamp_ns, msg))
+        read = (msg for _, _, msg in bag.read([clouds_name]))
+        near = _nearest(read, [stamp_ns for stamp_ns, _ in images], slop_s)
+    if not near:
         raise ValueError(
             f"no image of '{images_name}' has a cloud of '{clouds_name}' within {slop_s} s; check the clocks"
         )
+    frames, untold = [], ""
+    for k, msg in sorted(near.items()):
+        cloud, stamp_ns = cloud_from_msg(msg), images[k][0]
+        try:
+            if fixed_frame is not None:
+                cloud = _carried(cloud, tree, fixed_frame, stamp_ns, undistort)
+        except ValueError as error:
+            untold = str(error)
+            continue
+        image = images[k][1]
+        frames.append(Frame(f"{stamp_ns * 1e-9:.3f}", color_image(image), cloud, header_of(image)[0]))
+    if not frames:
+        raise ValueError(f"no frame can be carried by '{fixed_frame}': {untold}")
+    if untold:
+        _log.warning("%d of %d frames are left out: %s", len(near) - len(frames), len(near), untold)
     names = sorted({f.cloud.frame for f in frames})
     if len(names) > 1:
         raise ValueError(f"the clouds of '{clouds_name}' are in several frames: {', '.join(names)}")
@@ -195,20 +212,24 @@ def from_bag(
     return Recording(frames, None if info is None else CameraModel.from_info(info), mount)
 
 
-def _nearest(clouds: Sequence[tuple[int, Any]], stamp_ns: int, slop_s: float) -> Any | None:
-    at = bisect_left(clouds, stamp_ns, key=lambda pair: pair[0])
-    near = min(clouds[max(at - 1, 0) : at + 1], key=lambda pair: abs(pair[0] - stamp_ns), default=None)
-    return near[1] if near is not None and abs(near[0] - stamp_ns) <= slop_s * 1e9 else None
+def _nearest(clouds: Iterable[Any], stamps_ns: Sequence[int], slop_s: float) -> dict[int, Any]:
+    """Return the cloud message nearest to each stamp, by the stamp's index; none beyond ``slop_s``."""
+    found: dict[int, tuple[int, Any]] = {}
+    for msg in clouds:
+        stamp_ns = header_of(msg)[1]
+        at = bisect_left(stamps_ns, stamp_ns)
+        for k in range(max(at - 1, 0), min(at + 1, len(stamps_ns))):
+            gap = abs(stamps_ns[k] - stamp_ns)
+            if gap <= slop_s * 1e9 and (k not in found or gap < found[k][0]):
+                found[k] = (gap, msg)
+    return {k: msg for k, (_, msg) in found.items()}
 
 
-def _frame(stamp_ns: int, msg: Any, cloud: PointCloud, tree: TransformTree, fixed_frame: str | None) -> Frame:
-    if fixed_frame is not None:
-        T_fixed_then = tree.lookup(fixed_frame, cloud.frame, cloud.stamp_ns)
-        T_fixed_now = tree.lookup(fixed_frame, cloud.frame, stamp_ns)
-        cloud = replace(
-            cloud, xyz=transform(inverse(T_fixed_now) @ T_fixed_then, cloud.xyz), stamp_ns=stamp_ns
-        )
-    return Frame(f"{stamp_ns * 1e-9:.3f}", color_image(msg), cloud, header_of(msg)[0])
+def _carried(
+    cloud: PointCloud, tree: TransformTree, fixed: str, stamp_ns: int, undistort: bool
+) -> PointCloud:
+    T_now_fixed = inverse(tree.lookup(fixed, cloud.frame, stamp_ns))
+    return carried(cloud, lambda t: T_now_fixed @ tree.lookup(fixed, cloud.frame, t), stamp_ns, undistort)
 
 
 def _only(bag: BagReader, types: Sequence[str], kind: str) -> str:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +14,7 @@ from tf2_ros.static_transform_broadcaster import StaticTransformBroadcaster
 from calibration.check import check_calibration
 from calibration.frames import Frame
 from pc_perception.cloud import PointCloud
-from pc_perception.geometry import inverse, transform
+from pc_perception.geometry import inverse
 from pc_perception.inference.live import invalid_share
 from pc_perception.io.image_messages import fill_camera_info
 from pc_perception.io.pointcloud2 import cloud_from_msg, header_of
@@ -180,8 +179,7 @@ class Calibrator(NodeWorker[PointCloud2]):
             camera_frame, stamp_ns = header_of(picture)
             fixed = self.values["fixed_frame"]
             if fixed:
-                T = self._transforms.through(fixed, cloud.frame, stamp_ns, cloud.frame, cloud.stamp_ns)
-                cloud = replace(cloud, xyz=transform(T, cloud.xyz))
+                cloud = self._transforms.carry(fixed, cloud, stamp_ns, self.values["undistort"])
             watched.frames.append(Frame(str(stamp_ns), color_image(picture), cloud, camera_frame))
             watched.last_pair, watched.problem = now, ""
         except ValueError as error:

@@ -99,9 +99,12 @@ class Fuser(NodeWorker[PointCloud2]):
     def process(self, msg: PointCloud2, watch: Stopwatch) -> None:
         """Fuse one cloud with the pictures of its time and publish it."""
         cloud = cloud_from_msg(msg)
+        seen, fixed = cloud, self.values["fixed_frame"]
+        if fixed:
+            seen = self._transforms.carry(fixed, cloud, cloud.stamp_ns, self.values["undistort"])
         views = self._views(cloud)
         watch.mark()
-        fused = fuse(cloud, views)
+        fused = fuse(seen, views)
         watch.mark()
         self._share = float((fused.view >= 0).mean()) if len(cloud) else 0.0
         if self.outputs.wanted(COLORED):

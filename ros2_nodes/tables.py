@@ -76,6 +76,12 @@ TF_TIMEOUT = Parameter(
     "tf_timeout_s", 0.1, "Seconds to wait for a transform before the input is skipped.", 0.0, 5.0
 )
 
+UNDISTORT = Parameter(
+    "undistort",
+    True,
+    "Points have a `time` and were measured while the sensor moved: put that right. false: the driver did.",
+)
+
 EGO_BOX = Parameter(
     "ego_box",
     [0.0] * 6,
@@ -142,11 +148,7 @@ CLASSIFY_NODE = (
     Parameter("max_range_m", 100.0, "Points further away belong to no object.", 1.0, 1000.0),
     Parameter("max_objects", 200, "Of more objects the nearest are kept.", 1, 2000),
     Parameter("score_threshold", 0.4, "Objects whose best class scores less are `unknown`.", 0.0, 1.0),
-    Parameter(
-        "undistort",
-        True,
-        "Points have a `time` and were measured while the sensor moved: put that right. false: the driver did.",
-    ),
+    UNDISTORT,
     Parameter("complete", True, "Boxes grow to what is typical of their class, away from the sensor."),
     LEGEND,
     *STREAM,
@@ -232,10 +234,11 @@ RIG = (
         "fixed_frame",
         "",
         "Frame that stands still (odom): clouds are carried by TF to the time of each picture; empty: the "
-        "vehicle's own motion in between is left out.",
+        "vehicle's own motion in between and within a turn (`undistort`) is left out.",
         read_only=True,
         check=wrong_frame,
     ),
+    UNDISTORT,
     TF_TIMEOUT,
 )
 """What a node reads that pairs clouds with cameras."""

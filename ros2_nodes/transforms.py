@@ -18,6 +18,7 @@ from tf2_ros.transform_listener import TransformListener
 
 from pc_perception.cloud import PointCloud
 from pc_perception.geometry import transform
+from pc_perception.undistort import carried
 
 from .conversions import matrix
 
@@ -66,6 +67,15 @@ class Transforms:
             source,
             lambda: self._buffer.lookup_transform_full(target, at, source, since, fixed, wait),
         )
+
+    def carry(self, fixed: str, cloud: PointCloud, stamp_ns: int, undistort: bool) -> PointCloud:
+        """Return the cloud as its sensor would have seen it at another time (``undistort.carried``).
+
+        Raises:
+            ValueError: as ``at_stamp``.
+        """
+        frame = cloud.frame
+        return carried(cloud, lambda t: self.through(fixed, frame, stamp_ns, frame, t), stamp_ns, undistort)
 
     def _found(self, target: str, source: str, look_up: Callable[[], Any]) -> NDArray[np.float64]:
         try:

@@ -15,11 +15,9 @@ from scipy.spatial.transform import Rotation
 
 from pc_perception.cloud import PointCloud
 from pc_perception.geometry import inverse
+from pc_perception.undistort import sweep_time
 
 from .stream import MAX_GAP_S
-
-LONGEST_SWEEP_S = 0.5
-"""A field ``time`` beyond this is not seconds after the stamp; it is left alone."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +67,3 @@ class SweepMotion:
         step = inverse(before[1]) @ T
         turn = Rotation.from_matrix(step[:3, :3]).as_rotvec()
         return Motion(step[:3, 3] / dt, turn / dt, T[:3, 3])
-
-
-def sweep_time(cloud: PointCloud) -> NDArray[np.float32] | None:
-    """Return (N,) float32 seconds after the stamp; None where the cloud has none that make sense."""
-    time_s = cloud.fields.get("time")
-    if time_s is None or not len(time_s):
-        return None
-    time_s = np.asarray(time_s, np.float32)
-    fits = np.isfinite(time_s).all() and np.abs(time_s).max() <= LONGEST_SWEEP_S
-    return time_s if fits else None

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from pc_perception.cloud import PointCloud
 from pc_perception.labels import GROUNDS, MASSES, UNLABELED, overlap
+from pc_perception.undistort import sweep_time
 
 from .agreement import agreed
 from .boxes import complete_boxes, fit_boxes
 from .classifier import Classifier
 from .fragments import join_fragments
 from .instances import InstanceOptions, Instances, find_instances
-from .motion import SweepMotion, sweep_time
+from .motion import SweepMotion
 from .object_results import UNKNOWN, ObjectsResult
 from .segmenter import SegmentationResult, Segmenter
 from .stream import Timing, without_ego

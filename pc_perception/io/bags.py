@@ -164,9 +164,9 @@ class BagReader:
                 continue
             yield stamp_ns, cloud
 
-    def transforms(self) -> TransformTree:
-        """Return all of /tf and /tf_static (any TFMessage topic; static by its name)."""
-        tree = TransformTree()
+    def transforms(self, **tree_arguments: int) -> TransformTree:
+        """Return all of /tf and /tf_static (any TFMessage topic; static by its name); arguments as the tree's."""
+        tree = TransformTree(**tree_arguments)
         names = [n for n, t in self.topics.items() if t.msgtype in (_TF, "tf/msg/tfMessage")]
         if not names:
             return tree
