@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rclpy.clock import JumpThreshold
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.time import Time
@@ -24,16 +25,21 @@ from .conversions import matrix
 
 
 class Transforms:
-    """A transform buffer that is filled by the node's own executor."""
+    """A transform buffer that is filled by the node's own executor; emptied where the node's clock jumps back."""
 
     def __init__(self, node: Node, timeout_s: float) -> None:
         self._buffer = Buffer()
         self._listener = TransformListener(self._buffer, node)
         self.timeout_s = timeout_s
+        # Buffer watches a clock of its own, which never jumps, unless it also gets a service on the node. Static
+        # transforms outlive the clearing.
+        back = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True)
+        self._jump = node.get_clock().create_jump_callback(back, post_callback=lambda _: self._buffer.clear())
 
     def close(self) -> None:
-        """End the subscriptions to /tf and /tf_static."""
+        """End the subscriptions to /tf and /tf_static, and the watch of the clock."""
         self._listener.unregister()
+        self._jump.unregister()
 
     def at_stamp(self, target: str, source: str, stamp_ns: int) -> NDArray[np.float64]:
         """Return T_target_source, (4, 4), at a stamp.

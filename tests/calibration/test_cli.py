@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -171,3 +172,27 @@ def test_real_fisheye_and_vlp16(tmp_path: Path) -> None:
     found = load_calibration(out)
     assert found.extrinsic_quality is not None
     assert found.extrinsic_quality.n_used == 6
+
+
+@pytest.mark.slow
+def test_check_of_a_recorded_stream_tells_drift(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    pytest.importorskip("open3d", reason="the simulated street needs Open3D")
+    from calibration.result import Calibration, Extrinsics
+    from calibration.simulated import disturbed, simulate_street_frames
+    from pc_perception.io.bag_writer import BagWriter
+
+    frames, camera, T = simulate_street_frames(1, 3)
+    with BagWriter(tmp_path / "rig.mcap") as bag:
+        for k, frame in enumerate(frames):
+            stamp = (k + 1) * 10**9
+            bag.write_image("/camera/image_raw", frame.image, "camera", stamp)
+            bag.write_cloud("/points", replace(frame.cloud, stamp_ns=stamp))
+    off = disturbed(T, np.random.default_rng(1), 1.5, 0.05)
+    codes = {}
+    for name, mount in {"true": T, "off": off}.items():
+        file = Calibration(camera, Extrinsics(mount, lidar_frame="lidar")).save(tmp_path / f"{name}.yaml")
+        codes[name] = main(["check", str(file), "--bag", str(tmp_path / "rig.mcap"), "--every", "0"])
+    said = capsys.readouterr().out
+    assert codes == {"true": 0, "off": 2}, said
+    assert "verdict: good" in said
+    assert "verdict: drifted" in said
