@@ -114,13 +114,11 @@ def stages() -> list[list[Job]]:
     frozen = ("linear", "mlp3")
     return [
         *out,
-        [Job("pretrain", arm, seed) for seed in SEEDS for arm in CONTROLS[:1]],
         jobs(["worse"], MAIN) + [Job("few", arm, seed) for seed in SEEDS for arm in MAIN],
-        jobs(["svm"], CONTROLS[:1]) + jobs(["full"], CONTROLS[:1], (5,)),
-        jobs(frozen, MAIN, (0, 5)),
-        [Job("pretrain", arm, seed) for arm in CONTROLS[1:] for seed in SEEDS],
-        jobs(["svm"], CONTROLS[1:]) + jobs(["full"], CONTROLS[1:], (5,)),
-        jobs(["full", *frozen], MAIN, (1, 20)),
+        [Job("pretrain", arm, seed) for arm in CONTROLS for seed in SEEDS],
+        jobs(["svm"], CONTROLS) + jobs(["full"], CONTROLS, (5,)),
+        jobs(["full"], MAIN, (1, 20)),
+        jobs(frozen, MAIN, (0, 5, 20, 1)),
     ]
 
 
@@ -223,8 +221,8 @@ def tune(job: Job, root: Path, work_dir: Path, scale: float) -> dict[str, Any]:
         encoder=read_config(ARMS[job.arm][0]).encoder if job.arm in ARMS else SIZES["tiny"],
         data=f"objects:{root / SETS[job.data]}", split="train", split_seed=job.seed, per_class=job.labels, y_up=Y_UP,
         seed=job.seed, max_steps=TUNE_STEPS[job.labels], batch_size=TUNE_BATCH,
-        validate_steps=TUNE_STEPS[job.labels] // 4, threads=1, progress=False, log_steps=20,
-        init=str(file) if file else "", work_dir=str(work_dir), checkpoint_minutes=0.0,
+        validate_steps=TUNE_STEPS[job.labels] // 4 if job.kind == "full" else 0, threads=1, progress=False,
+        log_steps=20, init=str(file) if file else "", work_dir=str(work_dir), checkpoint_minutes=0.0,
     )  # fmt: skip
     _finish(run)
     (work_dir / "last.pth").unlink()
