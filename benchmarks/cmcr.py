@@ -9,22 +9,20 @@ the last step of each run is measured.
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import os
 import sys
-import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks import jobs
 from benchmarks.cmcr_data import DRIVES, make_drives
 from benchmarks.cmcr_page import write
-from benchmarks.jobs import run_stages
 
 SEEDS = (0, 1, 2)
 STEPS = {"pretrain": 120, "tune": 80, "trunk": 200}
@@ -122,46 +120,24 @@ def settings(job: Job, work_dir: Path, scale: float) -> Any:
     ).validate()  # fmt: skip
 
 
-def run_job(job: Job, work_dir: Path, scale: float) -> Path:
-    """Train one run unless its model is there with all its steps; return the model file."""
-    from pc_perception.inference.model_file import read_model_file
+def find(job: Job, run: Any, work_dir: Path) -> dict[str, Any]:
+    """Train one run unless that is done; return what its model gives."""
+    from benchmarks.cmcr_measure import encoder_figures, segmenter_figures
     from training.run import train
 
-    run, model = settings(job, work_dir, scale), work_dir / job.name / "model.safetensors"
-    if model.exists() and (
-        job.kind == "trunk" or read_model_file(model)[0].provenance.get("steps") == run.max_steps
-    ):
-        return model
-    return train(run)
+    if job.kind == "trunk":  # plain weights, which do not tell their steps
+        if not (Path(run.work_dir) / "model.safetensors").exists():
+            train(run)
+        return {}
+    measure = encoder_figures if job.kind == "pretrain" else segmenter_figures
+    return measure(jobs.train_to_end(run), work_dir / "drives")
 
 
-def measure_job(job: Job, work_dir: Path) -> dict[str, Any]:
-    """Return the figures of a finished run, measured once and kept beside the model."""
-    from benchmarks.cmcr_measure import encoder_figures, segmenter_figures
-
-    model = work_dir / job.name / "model.safetensors"
-    kept = model.with_name("figures.json")
-    if kept.exists() and kept.stat().st_mtime > model.stat().st_mtime:
-        return json.loads(kept.read_text())
-    measure = {"trunk": lambda *_: {}, "pretrain": encoder_figures, "tune": segmenter_figures}
-    found = measure[job.kind](model, work_dir / "drives")
-    kept.write_text(json.dumps(found))
-    return found
-
-
-def work(job: Job, work_dir: Path, scale: float, deadline: float) -> dict[str, Any] | None:
-    """Do and measure one job, in a process with one thread; None where it would begin after ``deadline``."""
-    import torch
-
-    torch.set_num_threads(1)
-    begin, done = time.time(), (work_dir / job.name / "figures.json").exists()
-    if begin > deadline and not done:
-        return None
-    run_job(job, work_dir, scale)
-    found = measure_job(job, work_dir)
-    if not done:
-        print(f"{job.name}: {time.time() - begin:.0f} s", file=sys.stderr, flush=True)
-    return asdict(job) | {"figures": found}
+def work(job: Job, call: jobs.Call) -> dict[str, Any] | None:
+    """Do and measure one job unless that is done; None where it would begin too late."""
+    run, kept = settings(job, call.work_dir, call.scale), call.work_dir / job.name / "figures.json"
+    current = job.kind == "trunk" or jobs.is_current(kept, run)
+    return jobs.do(job, kept, call, lambda: find(job, run, call.work_dir), current)
 
 
 def costs(work_dir: Path, scale: float) -> dict[str, dict[str, float]]:
@@ -181,24 +157,13 @@ def costs(work_dir: Path, scale: float) -> dict[str, dict[str, float]]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Simulate, train, measure, and write the page."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/cmcr"))
-    parser.add_argument("--page", type=Path, default=Path("docs/results/cmcr.md"))
-    parser.add_argument("--scale", type=float, default=1.0, help="factor of all numbers of steps")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument(
-        "--minutes", type=float, default=90, help="begin no run later; the page says what is missing"
-    )
-    args = parser.parse_args(argv)
+    args = jobs.parser(__doc__, "work_dirs/cmcr", "docs/results/cmcr.md").parse_args(argv)
     os.environ["OMP_NUM_THREADS"] = "1"
-    begin = time.time()
+    call = jobs.Call.of(args)
     for part in DRIVES:
         make_drives(args.work_dir / "drives", part)
-    limits = {"work_dir": args.work_dir, "scale": args.scale, "deadline": begin + 60 * args.minutes}
-    results = list(run_stages(stages(), partial(work, **limits), args.workers))
-    cost, minutes = costs(args.work_dir, args.scale), (time.time() - begin) / 60
+    results = list(jobs.run_stages(stages(), partial(work, call=call), args.workers))
+    cost, minutes = costs(args.work_dir, args.scale), call.minutes_used
     command = "python -m benchmarks.cmcr" + "".join(f" {a}" for a in (argv or sys.argv[1:]))
     steps = {kind: max(round(n * args.scale), 2) for kind, n in STEPS.items()}
     missing = write(args.page, results, cost, steps, f"`{command}`, {minutes:.0f} minutes in the last call")

@@ -132,7 +132,7 @@ def real(classifier: Classifier, root: Path) -> Iterator[str]:
             columns[f"{way}gate {gate:.0f} m"] = [score]
     yield from by_class(columns)
     yield ""
-    yield from table({title: scores for title, scores in columns.items()})
+    yield from table(columns)
 
 
 def trained_on(model: str, word: str) -> bool:

@@ -1,18 +1,130 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many short runs side by side, and a page of what they gave: shared by the scripts that compare methods."""
+"""Many short runs side by side, and a page of what they gave: shared by the scripts that compare methods.
+
+A job is a dataclass whose ``name`` is that of its folder or file below ``--work-dir``. What was found of it is kept
+there, so that an interrupted script goes on where it was, and ``--minutes 0`` writes the page again.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 import multiprocessing
+import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from training.metrics import mean_std
 
+if TYPE_CHECKING:
+    from training.settings import RunSettings
+
 MISSING = "not measured"
 NOTES = "<!-- what we make of it; written by hand, kept when the tables are made anew -->"
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a script.
+
+    Attributes:
+        work_dir: where runs and figures are kept.
+        scale: factor of all numbers of steps.
+        begin: when it began, seconds.
+        minutes: after so many no job begins.
+    """
+
+    work_dir: Path
+    scale: float
+    begin: float
+    minutes: float
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> Call:
+        """Return the call that begins now, by the arguments of ``parser``."""
+        return cls(args.work_dir, args.scale, time.time(), args.minutes)
+
+    @property
+    def minutes_used(self) -> float:
+        """Minutes since it began."""
+        return (time.time() - self.begin) / 60
+
+
+def parser(
+    about: str | None,
+    work_dir: str,
+    page: str,
+    scale: str = "factor of all numbers of steps",
+    workers: int = 2,
+) -> argparse.ArgumentParser:
+    """Return a parser of the arguments that all scripts have; ``scale`` says what that argument does."""
+    out = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    out.add_argument("--work-dir", type=Path, default=Path(work_dir))
+    out.add_argument("--page", type=Path, default=Path(page))
+    out.add_argument("--scale", type=float, default=1.0, help=scale)
+    out.add_argument("--workers", type=int, default=workers)
+    out.add_argument(
+        "--minutes", type=float, default=90, help="begin no job later; the page says what is missing"
+    )
+    return out
+
+
+def do(
+    job: Any, kept: Path, call: Call, find: Callable[[], dict[str, Any]], current: bool = True
+) -> dict[str, Any] | None:
+    """Return a job with its figures, which are found, with one thread, where ``kept`` does not hold them yet.
+
+    None where that would begin too late. ``current=False``: what is kept is out of date.
+    """
+    if kept.exists() and current:
+        return asdict(job) | {"figures": json.loads(kept.read_text())}
+    if call.minutes_used > call.minutes:
+        return None
+    import torch
+
+    torch.set_num_threads(1)
+    begin, found = time.time(), find()
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps(found))
+    print(f"{job.name}: {time.time() - begin:.0f} s", file=sys.stderr, flush=True)
+    return asdict(job) | {"figures": found}
+
+
+def is_trained(run: RunSettings) -> bool:
+    """Say whether the model of a run is there with all its steps."""
+    from pc_perception.inference.model_file import read_model_file
+    from training.export import NAME
+
+    model = Path(run.work_dir) / NAME
+    return model.exists() and read_model_file(model)[0].provenance.get("steps") == run.max_steps
+
+
+def train_to_end(run: RunSettings) -> Path:
+    """Train a run unless its model is there with all its steps; return the model file.
+
+    Raises:
+        InterruptedError: it was told to stop before; what it has learned so far is no result.
+    """
+    from training.export import NAME
+    from training.run import train
+
+    if not is_trained(run):
+        train(run)
+        if not is_trained(run):
+            raise InterruptedError(f"'{run.work_dir}' was stopped before step {run.max_steps}")
+    return Path(run.work_dir) / NAME
+
+
+def is_current(kept: Path, run: RunSettings) -> bool:
+    """Say whether the figures in ``kept`` are of the model of a run with all its steps."""
+    from training.export import NAME
+
+    model = Path(run.work_dir) / NAME
+    return is_trained(run) and kept.exists() and kept.stat().st_mtime > model.stat().st_mtime
 
 
 def run_stages(

@@ -9,20 +9,17 @@ first, and the page says what is missing.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.jobs import run_stages
+from benchmarks import jobs
 from benchmarks.norms import settling
 from benchmarks.objects_page import write_objects_page
 
@@ -139,28 +136,14 @@ def pretrain(job: Job, root: Path, work_dir: Path, scale: float) -> dict[str, An
             "split_seed": job.seed,
             "y_up": Y_UP,
         }
-    _finish(
+    jobs.train_to_end(
         replace(
             run, **data, split="train", seed=job.seed, batch_size=PRETRAIN_BATCH, max_steps=steps, max_minutes=0.0,
             threads=1, progress=False, checkpoint_minutes=1.0, work_dir=str(work_dir),
             resume=(work_dir / "last.pth").exists(),
-        )
+        ).validate()
     )  # fmt: skip
     return {"steps": steps}
-
-
-def _finish(run: Any) -> None:
-    """Train to the last step; a run that was told to stop before is none.
-
-    Raises:
-        InterruptedError: it was told to stop.
-    """
-    from pc_perception.inference.model_file import read_model_file
-    from training.run import train
-
-    steps = read_model_file(train(run.validate()))[0].provenance["steps"]
-    if steps < run.max_steps:
-        raise InterruptedError(f"'{run.work_dir}' ended after {steps} of {run.max_steps} steps")
 
 
 def _weights(job: Job, work_dir: Path) -> Path | None:
@@ -224,8 +207,8 @@ def tune(job: Job, root: Path, work_dir: Path, scale: float) -> dict[str, Any]:
         validate_steps=TUNE_STEPS[job.labels] // 4 if job.kind == "full" else 0, threads=1, progress=False,
         log_steps=20, init=str(file) if file else "", work_dir=str(work_dir), checkpoint_minutes=0.0,
     )  # fmt: skip
-    _finish(run)
-    (work_dir / "last.pth").unlink()
+    jobs.train_to_end(run.validate())
+    (work_dir / "last.pth").unlink(missing_ok=True)
     test = open_all_objects(run.data, replace(run.data_options(), split="test"))
     out: dict[str, Any] = {"instances": [f"{job.data} {test.instance(i)}" for i in range(len(test))]}
     for path, name in files_of(str(work_dir)).items():
@@ -287,55 +270,39 @@ WORK = {
 }  # fmt: skip
 
 
-def work(job: Job, root: Path, work_dir: Path, scale: float, deadline: float) -> dict[str, Any] | None:
-    """Do one job unless it is done; None where it would begin after ``deadline`` or what it starts from is missing."""
-    import torch
-
-    torch.set_num_threads(1)
-    folder = work_dir / job.name
+def work(job: Job, call: jobs.Call, root: Path) -> dict[str, Any] | None:
+    """Do one job unless it is done; None where it would begin too late or what it starts from is missing."""
+    folder = call.work_dir / job.name
     kept, start = folder / "figures.json", _weights(job, folder) if job.kind != "pretrain" else None
-    if kept.exists():
-        return asdict(job) | {"figures": json.loads(kept.read_text())}
-    begin = time.time()
-    if begin > deadline or (start and not start.with_name("figures.json").exists()):
+    if start and not kept.exists() and not start.with_name("figures.json").exists():
         return None
-    folder.mkdir(parents=True, exist_ok=True)
-    found = WORK[job.kind](job, root, folder, scale)
-    found["seconds"] = round(time.time() - begin, 1)
-    kept.write_text(json.dumps(found))
-    print(f"{job.name}: {found['seconds']:.0f} s", file=sys.stderr, flush=True)
-    return asdict(job) | {"figures": found}
+
+    def find() -> dict[str, Any]:
+        begin = time.time()
+        folder.mkdir(parents=True, exist_ok=True)
+        found = WORK[job.kind](job, root, folder, call.scale)
+        return found | {"seconds": round(time.time() - begin, 1)}
+
+    return jobs.do(job, kept, call, find)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, measure, write the page."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = jobs.parser(
+        __doc__,
+        "work_dirs/objects_benchmark",
+        "docs/results/objects.md",
+        "factor of the steps of pre-training",
     )
     parser.add_argument(
         "--data", type=Path, help="folder of the objects; default: $PC_PERCEPTION_DATA/objects/dev"
     )
-    parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/objects_benchmark"))
-    parser.add_argument("--page", type=Path, default=Path("docs/results/objects.md"))
-    parser.add_argument("--scale", type=float, default=1.0, help="factor of the steps of pre-training")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument(
-        "--minutes", type=float, default=90, help="begin no run later; the page says what is missing"
-    )
     args = parser.parse_args(argv)
     os.environ["OMP_NUM_THREADS"] = "1"
     root = args.data or Path(os.environ["PC_PERCEPTION_DATA"]) / "objects" / "dev"
-    begin = time.time()
-    do = partial(
-        work,
-        root=root.resolve(),
-        work_dir=args.work_dir,
-        scale=args.scale,
-        deadline=begin + 60 * args.minutes,
-    )
-    planned = stages()
-    results = list(run_stages(planned, do, args.workers))
-    minutes = (time.time() - begin) / 60
+    call, planned = jobs.Call.of(args), stages()
+    results = list(jobs.run_stages(planned, partial(work, call=call, root=root.resolve()), args.workers))
+    minutes = call.minutes_used
     write_objects_page(args.page, results, [job for stage in planned for job in stage], args.scale, minutes)
     print(f"{args.page} ({minutes:.0f} minutes in this call)")
 

@@ -8,10 +8,6 @@ an interrupted script goes on where it was, and the page says what is missing.
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -33,13 +29,11 @@ N_TRAIN, N_TEST = 420, 140
 
 @dataclass(frozen=True)
 class Settings:
-    """What all jobs need: model file, folder of runs and figures, cache of shapes, size, when to begin no more."""
+    """What all jobs need: this call, the model file, the cache of shapes."""
 
+    call: jobs.Call
     model: Path
-    work_dir: Path
     cache_dir: str
-    scale: float
-    deadline: float
 
 
 @dataclass(frozen=True)
@@ -66,26 +60,15 @@ def stages() -> list[list[Job]]:
 
 
 def work(job: Job, settings: Settings) -> dict[str, Any] | None:
-    """Do one job unless its figures are there; None where it would begin after the deadline."""
-    import torch
-
-    kept = settings.work_dir / f"{job.name}.json"
-    if not kept.exists():
-        if time.time() > settings.deadline:
-            return None
-        torch.set_num_threads(1)
-        begin = time.time()
-        found = MEASURES[job.kind](job, settings)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(json.dumps(found))
-        print(f"{job.name}: {time.time() - begin:.0f} s", file=sys.stderr, flush=True)
-    return {"kind": job.kind, "arm": job.arm, "seed": job.seed, "figures": json.loads(kept.read_text())}
+    """Do one job unless its figures are there; None where it would begin too late."""
+    kept = settings.call.work_dir / f"{job.name}.json"
+    return jobs.do(job, kept, settings.call, lambda: MEASURES[job.kind](job, settings))
 
 
 def _data(settings: Settings) -> tuple[Any, Any]:
     from benchmarks.point_mge_measure import open_split
 
-    n_test = max(28, 14 * round(N_TEST * min(settings.scale, 1) / 14))
+    n_test = max(28, 14 * round(N_TEST * min(settings.call.scale, 1) / 14))
     return open_split("train", N_TRAIN, settings.cache_dir), open_split("test", n_test, settings.cache_dir)
 
 
@@ -120,17 +103,16 @@ def _ratio(job: Job, settings: Settings) -> dict[str, Any]:
     """Train stage 2 on the model's own tokenizer; measure features and new shapes."""
     from benchmarks.point_mge_measure import feature_figures, generation_figures
     from training.methods.masking_ratio import MaskingRatio
-    from training.run import train
     from training.settings import read_config
 
     run = read_config("point_mge")
     method = replace(
         run.method, tokenizer=str(settings.model), class_drop=1.0, ratio=MaskingRatio(**RATIOS[job.arm])
     )
-    folder = settings.work_dir / "runs" / job.name
-    model = train(
+    folder = settings.call.work_dir / "runs" / job.name
+    model = jobs.train_to_end(
         replace(
-            run, method=method, seed=job.seed, max_steps=max(round(600 * settings.scale), 2), max_minutes=0.0,
+            run, method=method, seed=job.seed, max_steps=max(round(600 * settings.call.scale), 2), max_minutes=0.0,
             cache_dir=settings.cache_dir, work_dir=str(folder), threads=1, progress=False,
             resume=(folder / "last.pth").exists(),
         ).validate()
@@ -154,22 +136,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     from benchmarks.point_mge_page import write_page
     from pc_perception.inference.model_file import shipped_models
 
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = jobs.parser(
+        __doc__, "work_dirs/point_mge_figures", "docs/results/point_mge.md",
+        scale="factor of steps and of test shapes", workers=1,
+    )  # fmt: skip
     parser.add_argument("--model", type=Path, default=shipped_models().get("shapes"))
-    parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/point_mge_figures"))
     parser.add_argument("--cache-dir", default="")
-    parser.add_argument("--page", type=Path, default=Path("docs/results/point_mge.md"))
-    parser.add_argument("--scale", type=float, default=1.0, help="factor of steps and of test shapes")
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--minutes", type=float, default=90, help="begin no job later")
     args = parser.parse_args(argv)
-    begin = time.time()
-    settings = Settings(args.model, args.work_dir, args.cache_dir, args.scale, begin + 60 * args.minutes)
+    call = jobs.Call.of(args)
+    settings = Settings(call, args.model, args.cache_dir)
     results = list(jobs.run_stages(stages(), partial(work, settings=settings), args.workers))
     write_page(args.page, settings.model, results, describe_machine(), args.scale)
-    print(f"{args.page} ({(time.time() - begin) / 60:.0f} minutes in this call)")
+    print(f"{args.page} ({call.minutes_used:.0f} minutes in this call)")
 
 
 if __name__ == "__main__":

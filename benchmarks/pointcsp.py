@@ -8,18 +8,15 @@ scenes are held-out seeds of the simulator that no run trains on, and the last s
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.jobs import run_stages
+from benchmarks import jobs
 from benchmarks.pointcsp_page import write_page
 
 SEEDS = (0, 1, 2)
@@ -84,11 +81,9 @@ def stages() -> list[list[Job]]:
     ]
 
 
-def run_job(job: Job, work_dir: Path, scale: float) -> Path:
-    """Train one run unless its model is there with all its steps; return the model file."""
-    from pc_perception.inference.model_file import read_model_file
+def settings(job: Job, work_dir: Path, scale: float) -> Any:
+    """Return the ``RunSettings`` of a job."""
     from training.methods.spd import Serialised, Spd
-    from training.run import train
     from training.settings import read_config
 
     run = read_config("pointcsp_rooms" if job.kind == "pretrain" else "rooms_small")
@@ -104,81 +99,38 @@ def run_job(job: Job, work_dir: Path, scale: float) -> Path:
         }
         n_clouds = run.n_scenes * run.per_scene
         steps = max(steps * run.batch_size // job.batch, 2)
+        init = work_dir / f"pretrain-{job.order}-{job.seed}" / "model.safetensors"
         run = replace(
             run,
             method=ways[job.way],
             batch_size=job.batch,
             data_limit=0 if job.share == 1 else round(n_clouds * job.share),
-            init=str(work_dir / f"pretrain-{job.order}-{job.seed}" / "model.safetensors")
-            if job.order
-            else "",
+            init=str(init) if job.order else "",
         )
-    model = folder / "model.safetensors"
-    if model.exists() and read_model_file(model)[0].provenance.get("steps") == steps:
-        return model
-    return train(
-        replace(
-            run, seed=job.seed, max_steps=steps, threads=1, progress=False, log_steps=20, work_dir=str(folder),
-            resume=(folder / "last.pth").exists(),
-        ).validate()
-    )  # fmt: skip
+    return replace(
+        run, seed=job.seed, max_steps=steps, threads=1, progress=False, log_steps=20, work_dir=str(folder),
+        resume=(folder / "last.pth").exists(),
+    ).validate()  # fmt: skip
 
 
-def measure_job(job: Job, work_dir: Path) -> dict[str, Any]:
-    """Return the figures of a finished run, measured once and kept beside the model."""
+def work(job: Job, call: jobs.Call) -> dict[str, Any] | None:
+    """Do and measure one job unless that is done; None where it would begin too late."""
     from benchmarks.pointcsp_measure import encoder_figures, segmenter_figures
 
-    model = work_dir / job.name / "model.safetensors"
-    kept = model.with_name("figures.json")
-    if kept.exists() and kept.stat().st_mtime > model.stat().st_mtime:
-        return json.loads(kept.read_text())
-    found = encoder_figures(model) if job.kind == "pretrain" else segmenter_figures(model)
-    kept.write_text(json.dumps(found))
-    return found
-
-
-def work(job: Job, work_dir: Path, scale: float, deadline: float) -> dict[str, Any] | None:
-    """Do and measure one job, in a process with one thread; None where it would begin after ``deadline``."""
-    import torch
-
-    torch.set_num_threads(1)
-    begin, done = time.time(), (work_dir / job.name / "figures.json").exists()
-    if begin > deadline and not done:
-        return None
-    run_job(job, work_dir, scale)
-    found = measure_job(job, work_dir)
-    if not done:
-        print(f"{job.name}: {time.time() - begin:.0f} s", file=sys.stderr, flush=True)
-    return asdict(job) | {"figures": found}
-
-
-def do_all(work_dir: Path, scale: float, workers: int, deadline: float) -> Iterator[dict[str, Any]]:
-    """Do all stages; yield what was measured of each run."""
-    work_dir.mkdir(parents=True, exist_ok=True)
-    do = partial(work, work_dir=work_dir, scale=scale, deadline=deadline)
-    yield from run_stages(stages(), do, workers)
+    run, kept = settings(job, call.work_dir, call.scale), call.work_dir / job.name / "figures.json"
+    measure = encoder_figures if job.kind == "pretrain" else segmenter_figures
+    return jobs.do(job, kept, call, lambda: measure(jobs.train_to_end(run)), jobs.is_current(kept, run))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, measure, write the page and its picture."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/pointcsp"))
-    parser.add_argument("--page", type=Path, default=Path("docs/results/pointcsp.md"))
-    parser.add_argument("--scale", type=float, default=1.0, help="factor of all numbers of steps")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument(
-        "--minutes", type=float, default=90, help="begin no run later; the page says what is missing"
-    )
-    args = parser.parse_args(argv)
+    args = jobs.parser(__doc__, "work_dirs/pointcsp", "docs/results/pointcsp.md").parse_args(argv)
     os.environ["OMP_NUM_THREADS"] = "1"
-    begin = time.time()
-    results = list(do_all(args.work_dir, args.scale, args.workers, begin + 60 * args.minutes))
-    minutes = (time.time() - begin) / 60
+    call = jobs.Call.of(args)
+    results = list(jobs.run_stages(stages(), partial(work, call=call), args.workers))
     command = "python -m benchmarks.pointcsp" + "".join(f" {a}" for a in (argv or sys.argv[1:]))
-    write_page(args.page, args.work_dir, results, command, minutes)
-    print(f"{args.page} ({minutes:.0f} minutes in this call)")
+    write_page(args.page, args.work_dir, results, command, call.minutes_used)
+    print(f"{args.page} ({call.minutes_used:.0f} minutes in this call)")
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     start = time.monotonic()
     bags = record(args.out, args.sweeps, args.labelled)
     models = learn(args.out, bags, args.pretrain_steps, args.tune_steps)
-    measured = {name: label(args.out, bags["unseen"], name, model) for name, model in models.items()}
+    measured = {name: label(args.out, bags["unseen"], model) for name, model in models.items()}
     print(
         f"\nmIoU on {bags['unseen'].name}, a street that no training saw, {args.labelled} labelled sweeps, one seed:"
     )
@@ -86,7 +86,7 @@ def learn(out: Path, bags: dict[str, Path], pretrain_steps: int, tune_steps: int
     return models
 
 
-def label(out: Path, bag: Path, name: str, model: Path) -> float:
+def label(out: Path, bag: Path, model: Path) -> float:
     """Label the unseen bag as a user would and return the mIoU of the same model on it."""
     from pc_perception.cli import main as pc_perception
     from pc_perception.inference.model_file import load_segmenter

@@ -85,13 +85,10 @@ class ObjectView:
         return points, kept[rows]
 
 
-SHAPENET = ObjectView(1024, pool=False)
-"""Point-MAE's pre-training: 1,024 random points of the 8,192, scale and shift."""
 MODELNET40 = ObjectView(1024)
 """Fine-tuning and probes."""
-SCANOBJECTNN = ObjectView(2048, unit_sphere=False)
-"""As Point-MAE had it. Later works turn objects instead, worth 2.5 to 4 points by itself: SCANOBJECTNN_TURNED."""
 SCANOBJECTNN_TURNED = ObjectView(2048, unit_sphere=False, scale_shift=False, turn=True)
+"""Works after Point-MAE turn objects in place of scale and shift, worth 2.5 to 4 points by itself."""
 SHAPENETPART = ObjectView(2048, pool=False)
 """2,048 random points, in tests the same ones every time. Published code draws with repetition; here without."""
 

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from pc_perception.ops.grouping import neighbor_max
@@ -134,8 +133,3 @@ class SceneSegmenter(nn.Module):
     def forward(self, features: Tensor, pyramid: Pyramid, walk: Walk = along_curves) -> Tensor:
         """Return (M, n_classes) logits of the finest voxels."""
         return self.head(self.encoder(features, pyramid, walk))
-
-    @torch.no_grad()
-    def count_parameters(self) -> int:
-        """Return the number of trainable parameters."""
-        return sum(p.numel() for p in self.parameters() if p.requires_grad)

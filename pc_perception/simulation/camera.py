@@ -88,10 +88,8 @@ class PinholeCamera:
         rng: Generator,
         exposure: Exposure | None = None,
         stamp_ns: int = 0,
-        *,
-        see_through: bool = False,
     ) -> CameraFrame:
-        """Take a picture of the scene as it is at the ray caster's time.
+        """Take a picture of the scene as it is at the ray caster's time; glass is seen as a surface.
 
         Args:
             raycaster: of the scene.
@@ -99,10 +97,9 @@ class PinholeCamera:
             rng: for sensor noise.
             exposure: how light becomes values; the default is neutral.
             stamp_ns: for the frame.
-            see_through: let rays pass transparent surfaces at random; else glass is seen as a surface.
         """
         rays = self.rays(T_world_camera)
-        hits = raycaster.cast(rays, rng if see_through else None)
+        hits = raycaster.cast(rays)
         return self.picture(raycaster, T_world_camera, rays, hits, rng, exposure or Exposure(), stamp_ns)
 
     def picture(

@@ -61,10 +61,6 @@ class Layout:
         self._next += 1
         return self._next - 1
 
-    def release(self, claim: int) -> None:
-        """Free what ``claim`` had marked."""
-        self._grid[self._grid == claim] = 0
-
     def add(self, pieces: list[Assembly], T: NDArray) -> None:
         """Put finished assemblies with a common frame into the room."""
         for piece in pieces:

@@ -130,15 +130,6 @@ def sphere(radius: float, center: ArrayLike = (0.0, 0.0, 0.0), n_sides: int = 8)
     return ellipsoid((radius, radius, radius), center, n_sides, max(n_sides // 2, 3))
 
 
-def extrusion(polygon: ArrayLike, z_low: float, z_high: float) -> Mesh:
-    """Extrude a convex (or star-shaped about its mean) counter-clockwise (M, 2) polygon along z."""
-    polygon = np.asarray(polygon, np.float32)
-    rings = np.zeros((2, len(polygon), 3), np.float32)
-    rings[:, :, :2] = polygon
-    rings[0, :, 2], rings[1, :, 2] = z_low, z_high
-    return loft(rings)
-
-
 def frustum(low: Sequence[float], high: Sequence[float], z_low: float, z_high: float) -> Mesh:
     """Make the solid between two rectangles (x_min, x_max, y_min, y_max) at two heights."""
     rings = [

@@ -58,10 +58,8 @@ def write_drive_bag(path: str | Path, frames: Iterable[DriveFrame], *, with_labe
     return n_sweeps
 
 
-def write_rgbd_bag(
-    path: str | Path, frames: Iterable[tuple[PointCloud, CameraFrame]], *, with_labels: bool = True
-) -> int:
-    """Write RGB-D frames (``rgbd.rgbd_frames``) and return their number; arguments as ``write_drive_bag``."""
+def write_rgbd_bag(path: str | Path, frames: Iterable[tuple[PointCloud, CameraFrame]]) -> int:
+    """Write RGB-D frames (``rgbd.rgbd_frames``) with their labels and return their number."""
     n_frames = 0
     with BagWriter(path) as bag:
         for cloud, frame in frames:
@@ -73,7 +71,7 @@ def write_rgbd_bag(
                     f"/camera/{kind}/camera_info", frame.K, width, height, cloud.frame, stamp
                 )
                 bag.write_image(f"/camera/{kind}/image_raw", image, cloud.frame, stamp)
-            bag.write_cloud("/points", cloud if with_labels else _unlabelled(cloud))
+            bag.write_cloud("/points", cloud)
             n_frames += 1
     return n_frames
 
