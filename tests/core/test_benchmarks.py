@@ -2,12 +2,13 @@
 """The benchmark harness: its statistics, its files, and one small row of each table. Nothing here is timed."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import growth, harness, point_mge, point_mge_page, report
+from benchmarks import growth, harness, jobs, point_mge, point_mge_page, report
 from benchmarks.__main__ import main
 from pc_perception.inference.model_file import shipped_models
 
@@ -75,8 +76,8 @@ def test_an_unknown_row_is_an_error():
 
 
 def test_the_page_of_point_mge_says_what_is_missing(tmp_path: Path) -> None:
-    jobs = [job for stage in point_mge.stages() for job in stage]
-    assert len({job.name for job in jobs}) == len(jobs)
+    planned = [job for stage in point_mge.stages() for job in stage]
+    assert len({job.name for job in planned}) == len(planned)
     done = {"sixteen_s": 9.0, "completion_s": 0.7, "threads": 2}
     page = tmp_path / "page.md"
     results = [{"kind": "time", "arm": "", "seed": 0, "figures": done}]
@@ -86,3 +87,15 @@ def test_the_page_of_point_mge_says_what_is_missing(tmp_path: Path) -> None:
     assert "--scale 0.5" in text
     assert text.count("Not measured yet.") == 3
     assert "not measured" in text.split("## Stage 1")[1].split("## New")[0]
+
+
+def test_a_job_is_done_once_and_in_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    job, kept = point_mge.Job("fields"), tmp_path / "runs" / "figures.json"
+    open_call, closed_call = (jobs.Call(tmp_path, 1.0, time.time(), minutes) for minutes in (5, -1))
+    assert jobs.do(job, kept, closed_call, lambda: {"iou": 0.5}) is None
+    found = jobs.do(job, kept, open_call, lambda: {"iou": 0.5})
+    assert found == {"kind": "fields", "arm": "", "seed": 0, "figures": {"iou": 0.5}}
+    assert jobs.do(job, kept, closed_call, lambda: {"iou": 0.6}) == found
+    assert jobs.do(job, kept, closed_call, lambda: {"iou": 0.6}, current=False) is None
+    assert jobs.do(job, kept, open_call, lambda: {"iou": 0.6}, current=False)["figures"] == {"iou": 0.6}
+    assert capsys.readouterr().err.count(f"{job.name}: 0 s") == 2

@@ -40,7 +40,12 @@ def test_arms_add_to_each_other() -> None:
     assert control.image_weights == ""
     assert {k: getattr(control, k) for k in CONTRAST} == CONTRAST
     tune = settings(Job("tune", 1, FULL, 10, spd=True), Path("w"), 0.5)
-    assert (tune.every, tune.seed, tune.max_steps, isinstance(tune.method, Spd)) == (10, 1, STEPS["tune"] // 2, True)
+    assert (tune.every, tune.seed, tune.max_steps, isinstance(tune.method, Spd)) == (
+        10,
+        1,
+        STEPS["tune"] // 2,
+        True,
+    )
     assert tune.init == "w/pretrain-geometry-enhanced-1/model.safetensors"
     assert settings(Job("tune", 1, "random weights"), Path("w"), 1.0).init == ""
 

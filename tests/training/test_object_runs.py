@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from shapes import SHAPES, SMALL, make_object, object_run, write_objects
 
+from benchmarks import jobs
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.model_file import load_classifier, load_model, load_segmenter, read_model_file
 from pc_perception.inference.object_contract import ObjectContract
@@ -248,3 +250,19 @@ def test_data_that_names_no_classes(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="say which they are by label_set"):
         train(object_run(folder, tmp_path / "run", label_set=""))
     assert len(SHAPES) == 5
+
+
+def test_evidence_knows_whether_a_run_is_whole(folder: Path, tmp_path: Path) -> None:
+    run, kept = object_run(folder, tmp_path / "run", max_steps=2), tmp_path / "figures.json"
+    model = jobs.train_to_end(run)
+    assert jobs.is_trained(run)
+    assert not jobs.is_current(kept, run)
+    kept.write_text("{}")
+    os.utime(model, (0, 0))
+    assert jobs.train_to_end(run) == model
+    assert model.stat().st_mtime == 0  # not trained again
+    assert jobs.is_current(kept, run)
+    longer = replace(run, max_steps=3)
+    assert not jobs.is_current(kept, longer)
+    with pytest.raises(InterruptedError, match="before step 3"):
+        jobs.train_to_end(replace(longer, max_minutes=1e-6))
