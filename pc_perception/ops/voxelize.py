@@ -11,12 +11,14 @@ from numba import njit
 from torch import Tensor
 
 from .backend import resolve
-from .columns import columns_of
+from .columns import ends_of, to_columns
 from .parallel import run_blocks
 from .radix_sort import sort_codes
 from .scatter import scatter_max, scatter_mean
 from .serialize import BITS, gather_scalar, spread_scalar, z_order
 
+MANY = 32_768
+"""Codes of fewer points are made sooner than another thread wakes."""
 ALIGNMENT = 32
 """The origin is a multiple of this many voxels, so that five poolings by two keep one lattice."""
 
@@ -40,43 +42,67 @@ class Voxels:
     def __len__(self) -> int:
         return len(self.codes)
 
+    @classmethod
+    def room(cls, n_points: int, device: torch.device | str = "cpu") -> Voxels:
+        """Return memory for the voxels of up to ``n_points`` points, to be the ``out`` of ``voxelize``."""
+        shapes = (n_points, 3), (n_points,), (n_points,), (n_points,)
+        return cls(*(torch.empty(shape, dtype=torch.int64, device=device) for shape in shapes))
 
-def voxelize(xyz: Tensor, grid: float, backend: str | None = None) -> Voxels:
+    def rows(self, n_voxels: int, n_points: int) -> Voxels:
+        """Return views of the first voxels and points."""
+        return Voxels(
+            self.coords[:n_voxels], self.codes[:n_voxels], self.inverse[:n_points], self.first[:n_voxels]
+        )
+
+
+def voxelize(xyz: Tensor, grid: float, backend: str | None = None, out: Voxels | None = None) -> Voxels:
     """Find the occupied voxels of edge ``grid`` and the voxel of every point.
 
     Args:
         xyz: (N, 3) float32, metres, any strides; float64 keeps its precision, on torch. N = 0 is allowed.
         grid: voxel edge, metres.
         backend: ``torch``, ``numba``, ``triton`` or None for the choice by device.
+        out: ``Voxels.room`` for at least N points, which takes the result: then nothing large is allocated on the CPU.
 
     Returns:
-        ``Voxels``; all backends give identical results. Sorted by radix on the CPU: O(N), else O(N log N); no
-        gradient. ``ops.gpu.voxelize.voxelize_into`` is the form for CUDA graphs, with buffers of fixed size.
+        ``Voxels``, views of ``out`` if it is given; all backends give identical results. Sorted by radix on the CPU:
+        O(N), else O(N log N); no gradient. ``ops.gpu.voxelize.voxelize_into`` is the form for CUDA graphs, with
+        buffers of fixed size.
 
     Raises:
         ValueError: ``grid`` is not positive, NaN or Inf among the points, or the cloud spans more than 2^20
-            voxels on an axis. Where it lies does not matter.
+            voxels on an axis; where it lies does not matter. Or ``out`` has too little room.
     """
     if not grid > 0:
         raise ValueError(f"the voxel edge must be positive, got {grid}")
-    if len(xyz) == 0:
-        empty = torch.zeros(0, dtype=torch.int64, device=xyz.device)
-        return Voxels(empty.reshape(0, 3), empty, empty, empty)
+    n = len(xyz)
+    if out is not None and (len(out.inverse) < n or len(out) < n or out.codes.device != xyz.device):
+        room = f"{min(len(out.inverse), len(out))} on {out.codes.device}"
+        raise ValueError(
+            f"out must have room for {n} points on {xyz.device}, it has for {room}; use Voxels.room"
+        )
+    if n == 0:
+        return (out or Voxels.room(0, xyz.device)).rows(0, 0)
     xyz = xyz.detach()
     chosen = resolve(xyz.device, backend)
+    if chosen == "numba" and xyz.dtype == torch.float32:
+        return _voxelize_numba(xyz.contiguous().numpy(), grid, out or Voxels.room(n))
+    voxels = _voxelize_on_device(xyz, grid, chosen)
+    if out is None:
+        return voxels
+    taken = out.rows(len(voxels), n)
+    for name in ("coords", "codes", "inverse", "first"):
+        getattr(taken, name).copy_(getattr(voxels, name))
+    return taken
+
+
+def _voxelize_on_device(xyz: Tensor, grid: float, chosen: str) -> Voxels:
+    """Voxels by Triton, or by the reference."""
     if chosen == "triton" and xyz.dtype in (torch.float32, torch.float64):
         from .gpu.voxelize import voxelize as voxelize_triton
 
         if (found := voxelize_triton(xyz, grid)) is not None:
             return Voxels(*found)  # else the reference says what is wrong
-    if chosen == "numba" and xyz.dtype == torch.float32:
-        columns = columns_of(xyz.contiguous().numpy())
-        ends = np.stack([columns.min(1), columns.max(1)])
-        origin, bits = _span(ends.astype(np.float64), grid)
-        codes = np.empty(len(xyz), np.int64)
-        x, y, z = columns
-        run_blocks(lambda a, b: _codes(x[a:b], y[a:b], z[a:b], grid, origin, codes[a:b]), len(codes))
-        return group_codes(codes, 3 * bits)
     origin, _ = _span(torch.stack(torch.aminmax(xyz, dim=0)).double().cpu().numpy(), grid)
     low = torch.from_numpy(origin).to(xyz.device)
     coords = (torch.floor(xyz.double() / grid) - low).to(torch.int64)
@@ -87,9 +113,27 @@ def voxelize(xyz: Tensor, grid: float, backend: str | None = None) -> Voxels:
     return Voxels(coords[first], unique, inverse, first)
 
 
-def group_codes(codes: np.ndarray, n_bits: int) -> Voxels:
+def group_codes(codes: np.ndarray, n_bits: int, room: Voxels | None = None) -> Voxels:
     """Return the voxels of (N,) int64 Z-order codes of at most ``n_bits`` bits, which are used up. O(N)."""
-    return Voxels(*(torch.from_numpy(a) for a in _runs(*sort_codes(codes, n_bits))))
+    n = len(codes)
+    room = room or Voxels.room(n)
+    coords, *rest = (array.numpy() for array in (room.coords, room.codes, room.inverse, room.first))
+    codes, order = sort_codes(codes, n_bits, coords[:n].reshape(3, n)[1])
+    m = _runs(codes, order, *rest) if n else 0
+    _coords(rest[0][:m], coords.reshape(-1))
+    return room.rows(m, n)
+
+
+def _voxelize_numba(xyz: np.ndarray, grid: float, room: Voxels) -> Voxels:
+    n = len(xyz)
+    # Known at the very end only, so that until then their memory serves to work in.
+    memory = room.coords.numpy()[:n].reshape(-1)
+    codes, columns = memory[:n], memory[n:].view(np.float32)[: 3 * n].reshape(3, n)
+    to_columns(xyz.reshape(-1), columns)
+    origin, n_bits = _span(ends_of(columns).astype(np.float64), grid)
+    x, y, z = columns
+    run_blocks(lambda a, b: _codes(x[a:b], y[a:b], z[a:b], grid, origin, codes[a:b]), n, MANY)
+    return group_codes(codes, n_bits, room)
 
 
 def pool_features(
@@ -118,16 +162,16 @@ def pool_features(
 
 
 def _span(ends: np.ndarray, grid: float) -> tuple[np.ndarray, int]:
-    """Aligned origin (3,) float64 in voxels, and how many bits the coordinates relative to it take."""
+    """Aligned origin (3,) float64 in voxels, and how many bits the codes of coordinates relative to it take."""
     if not np.isfinite(ends).all():
         raise ValueError("the cloud holds NaN or Inf; leave those points out first")
     voxel = np.floor(ends / grid)
     low = np.floor(voxel[0] / ALIGNMENT) * ALIGNMENT
-    size = float((voxel[1] - low).max())
-    if size >= 2**BITS:
+    size = voxel[1] - low
+    if size.max() >= 2**BITS:
         extent = (ends[1] - ends[0]).tolist()
         raise ValueError(f"the cloud spans {extent} m: more than 2^{BITS} voxels of {grid} m; crop it first")
-    return low, int(size).bit_length()
+    return low, max(3 * int(s).bit_length() + axis - 2 if s else 0 for axis, s in enumerate(size))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -143,24 +187,29 @@ def _codes(x, y, z, grid, low, codes):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _runs(codes: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Coordinates, code, run of every element and first element of runs of equal codes.
+def _runs(codes, order, unique, inverse, first):  # type: ignore[no-untyped-def]
+    """Write code and first element of every run of equal, ascending codes, and the run of every element.
 
-    ``codes`` ascend; they are overwritten with those of the runs.
+    Returns:
+        How many runs there are. Backwards the first element of a run is the last to be written: no branches.
     """
-    n = len(codes)
-    first, inverse = np.empty(n, np.int64), np.empty(n, np.int64)
-    m = -1
-    last = np.int64(-1)
-    for i in range(n):
-        if codes[i] != last:
-            m += 1
-            last = codes[i]
-            codes[m], first[m] = last, order[i]
-        inverse[order[i]] = m
-    coords = np.empty((m + 1, 3), np.int64)
-    for j in range(m + 1):
-        code = codes[j]
-        coords[j, 0], coords[j, 1] = gather_scalar(code), gather_scalar(code >> 1)
-        coords[j, 2] = gather_scalar(code >> 2)
-    return coords, codes[: m + 1], inverse, first[: m + 1]
+    n_runs = 1
+    for i in range(1, len(codes)):
+        n_runs += codes[i] != codes[i - 1]
+    run = np.uint64(n_runs)
+    next_code = np.int64(-1)
+    for place in range(len(codes) - 1, -1, -1):
+        code, element = codes[place], order[place]
+        run -= np.uint64(code != next_code)
+        next_code = code
+        unique[run], first[run], inverse[element] = code, element, run
+    return n_runs
+
+
+@njit(cache=True, nogil=True)
+def _coords(codes: np.ndarray, coords: np.ndarray) -> None:
+    """Write x, y, z of every code one after the other: flat, and read before it is written, for vectors' sake."""
+    for i in range(len(codes)):
+        code, to = codes[i], np.uint64(3 * i)
+        x, y, z = gather_scalar(code), gather_scalar(code >> 1), gather_scalar(code >> 2)
+        coords[to], coords[to + np.uint64(1)], coords[to + np.uint64(2)] = x, y, z

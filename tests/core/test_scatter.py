@@ -48,6 +48,20 @@ def test_gradient(operation, backend: str) -> None:  # type: ignore[no-untyped-d
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("operation", [operation for operation, _ in OPERATIONS])
+def test_out_takes_the_result(operation, backend: str) -> None:  # type: ignore[no-untyped-def]
+    out = torch.full((6, 3), -7.0)
+    for seed in range(2):
+        values, index = _inputs(12, 6, seed, torch.float32)
+        assert operation(values, index, 6, backend, out=out) is out
+        assert torch.equal(out, operation(values, index, 6, backend))
+    with pytest.raises(ValueError, match="out must be contiguous"):
+        operation(values, index, 5, backend, out=out)
+    with pytest.raises(ValueError, match="detach the values"):
+        operation(values.clone().requires_grad_(), index, 6, backend, out=out)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_the_gradient_of_a_maximum_goes_to_its_first_row(backend: str) -> None:
     values = torch.tensor([[1.0], [3.0], [3.0], [-2.0], [3.0]], dtype=torch.float64, requires_grad=True)
     index = torch.tensor([0, 0, 0, 2, 2])

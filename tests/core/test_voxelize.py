@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Voxels of clouds anywhere and of any size, and the features of their points."""
 
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from pc_perception.ops.radix_sort import sort_codes
 from pc_perception.ops.serialize import z_order
-from pc_perception.ops.voxelize import pool_features, voxelize
+from pc_perception.ops.voxelize import Voxels, pool_features, voxelize
 
 BACKENDS = ["torch", "numba"]
 
@@ -65,6 +66,30 @@ def test_sort_codes(codes: list[int], n_bits: int) -> None:
     found, order = sort_codes(given_codes, n_bits)
     assert np.array_equal(order, np.argsort(before, kind="stable"))
     assert np.array_equal(found, before[order])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_room_takes_sweep_after_sweep(backend: str) -> None:
+    room = Voxels.room(400)
+    for n in (300, 0, 1, 400):
+        xyz = torch.rand(n, 3, generator=torch.Generator().manual_seed(n)) * 5
+        expected, found = voxelize(xyz, 0.7, backend), voxelize(xyz, 0.7, backend, out=room)
+        for name in ("coords", "codes", "inverse", "first"):
+            assert torch.equal(getattr(found, name), getattr(expected, name)), name
+            assert getattr(found, name).data_ptr() == (getattr(room, name).data_ptr() if n else 0), name
+    with pytest.raises(ValueError, match="room for 401 points on cpu, it has for 400"):
+        voxelize(torch.rand(401, 3), 0.7, backend, out=room)
+
+
+def test_a_room_spares_large_allocations() -> None:
+    xyz, room = torch.rand(100_000, 3), Voxels.room(100_000)
+    voxelize(xyz, 0.01, out=room)
+    tracemalloc.start()
+    try:
+        voxelize(xyz, 0.01, out=room)
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
