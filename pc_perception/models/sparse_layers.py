@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -35,11 +35,7 @@ class Lattice:
         """Find which voxels meet; scenes stay apart. Where rows lie in coarser levels follows the pyramid."""
         around = [submanifold_map(level.coords, level.offsets) for level in pyramid.levels]
         down = [strided_map(level.coords, level.offsets)[0] for level in pyramid.levels[:-1]]
-        finer = (len(level) for level in pyramid.levels)
-        up = [
-            replace(pairs, in_row=pairs.out_row, out_row=pairs.in_row, n_out=n)
-            for pairs, n in zip(down, finer, strict=False)
-        ]
+        up = [pairs.turned(len(finer)) for pairs, finer in zip(down, pyramid.levels, strict=False)]
         return cls(around, down, up)
 
 

@@ -12,8 +12,8 @@ from numba import njit
 from torch import Tensor
 
 from .backend import resolve
+from .nine_rows import OFFSET_BITS, list_neighbors
 from .parallel import run_blocks
-from .radix_sort import sort_codes
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,10 @@ def voxel_neighbors(coords: Tensor, backend: str | None = None) -> Neighborhood:
 
         return Neighborhood(*voxel_neighbors_triton(coords))
     if chosen == "numba":
-        lists = _voxel_neighbors(coords.numpy())
-        return Neighborhood(torch.from_numpy(lists[0]), torch.from_numpy(lists[1]))
+        lists, count = np.empty((len(coords), 27), np.uint32), np.empty(len(coords), np.int32)
+        list_neighbors(coords.numpy(), lists, count)
+        compressed = _compress(lists, count)
+        return Neighborhood(torch.from_numpy(compressed[0]), torch.from_numpy(compressed[1]))
     key = _pack(coords)
     ordered, order = torch.sort(key)
     step = torch.arange(-1, 2, device=coords.device)
@@ -83,65 +85,6 @@ def _pack(coords: Tensor) -> Tensor:
     return c[:, 0] + (c[:, 1] << 21) + (c[:, 2] << 42)
 
 
-def _voxel_neighbors(coords: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    keys, steps, bits = _row_major(coords)
-    keys, order = sort_codes(keys, bits)
-    lists, count = np.empty((len(coords), 27), np.int32), np.empty(len(coords), np.int32)
-    run_blocks(lambda a, b: _walk_nine_rows(keys, order, steps, a, b, lists, count), len(coords))
-    return _compress(lists, count)
-
-
-@njit(cache=True, nogil=True)
-def _row_major(coords: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    """One integer per voxel, x fastest, with a free place before and after each row; its steps in x, y and z."""
-    low, high = np.full(3, 1 << 40, np.int64), np.full(3, -1, np.int64)
-    for i in range(len(coords)):
-        for axis in range(3):
-            low[axis] = min(low[axis], coords[i, axis])
-            high[axis] = max(high[axis], coords[i, axis])
-    steps = np.ones(3, np.int64)
-    steps[1] = high[0] - low[0] + 3
-    steps[2] = steps[1] * (high[1] - low[1] + 3)
-    keys = np.empty(len(coords), np.int64)
-    largest = np.int64(1)
-    for i in range(len(coords)):
-        keys[i] = 1 + coords[i, 0] - low[0]
-        keys[i] += (1 + coords[i, 1] - low[1]) * steps[1] + (1 + coords[i, 2] - low[2]) * steps[2]
-        largest = max(largest, keys[i])
-    bits = 1
-    while largest >> bits:
-        bits += 1
-    return keys, steps, bits
-
-
-@njit(cache=True, nogil=True)
-def _walk_nine_rows(keys, order, steps, begin, end, lists, count):  # type: ignore[no-untyped-def]
-    """List the neighbours of the voxels begin .. end - 1 of ascending ``keys``.
-
-    While a voxel moves on, so do the nine rows of three around it: nine pointers that only go forward find all
-    neighbours without a search, from memory that is read in order.
-    """
-    n = len(keys)
-    at = np.empty(9, np.int64)
-    for r in range(9):
-        first = keys[begin] + (r // 3 - 1) * steps[2] + (r % 3 - 1) * steps[1] - 1
-        at[r] = np.searchsorted(keys, first)
-    for i in range(begin, end):
-        row = order[i]
-        found = 0
-        for r in range(9):
-            first = keys[i] + (r // 3 - 1) * steps[2] + (r % 3 - 1) * steps[1] - 1
-            j = at[r]
-            while j < n and keys[j] < first:
-                j += 1
-            at[r] = j
-            while j < n and keys[j] <= first + 2:
-                lists[row, found] = order[j]
-                found += 1
-                j += 1
-        count[row] = found
-
-
 @njit(cache=True, nogil=True)
 def _compress(lists: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     starts = np.zeros(len(count) + 1, np.int64)
@@ -150,7 +93,7 @@ def _compress(lists: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndar
     index = np.empty(starts[-1], np.int64)
     for i in range(len(count)):
         for e in range(count[i]):
-            index[starts[i] + e] = lists[i, e]
+            index[starts[i] + e] = lists[i, e] >> OFFSET_BITS
     return starts, index
 
 

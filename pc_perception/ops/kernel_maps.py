@@ -8,7 +8,7 @@ sparse convolutional networks", 2018; the lists per kernel offset are the usual 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -17,9 +17,9 @@ from numba import njit
 from torch import Tensor
 
 from .backend import resolve
-from .parallel import run_blocks
+from .nine_rows import OFFSET_BITS, list_neighbors
+from .parallel import team
 from .serialize import z_order
-from .voxel_table import build_table, find, pack
 from .voxelize import group_codes
 
 
@@ -28,7 +28,7 @@ class KernelMap:
     """Pairs of rows, kernel offset by kernel offset.
 
     Attributes:
-        in_row: (E,) int64, row of the input.
+        in_row: (E,) int64, row of the input, at most once within each offset.
         out_row: (E,) int64, row of the output, ascending within each offset.
         starts: (K + 1,) int64; the pairs of offset k are ``starts[k]:starts[k + 1]``.
         n_out: rows of the output.
@@ -44,6 +44,10 @@ class KernelMap:
         """(E,) int64, kernel offset of each pair."""
         lengths = self.starts.diff()
         return torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
+
+    def turned(self, n_in: int) -> KernelMap:
+        """Return the same pairs from output to input, of ``n_in`` rows; their output rows may not ascend."""
+        return replace(self, in_row=self.out_row, out_row=self.in_row, n_out=n_in)
 
 
 def submanifold_map(
@@ -69,14 +73,11 @@ def submanifold_map(
         if (lists := submanifold_map_triton(coords, edges)) is not None:
             return KernelMap(*lists, len(coords))
     _check_range(coords)
+    if chosen == "numba":
+        return KernelMap(*_pairs(coords, edges), len(coords))
     table = coords.new_empty(27, len(coords), dtype=torch.int32)
-    fast = chosen == "numba"
     for start, stop in pairwise(edges):
-        fill = _fill_numba if fast else _fill_torch
-        fill(coords[start:stop].contiguous(), start, table)
-    if fast:
-        in_row, out_row, starts = (torch.from_numpy(t) for t in _pairs(table.numpy()))
-        return KernelMap(in_row, out_row, starts, len(coords))
+        _fill(coords[start:stop], start, table)
     # nonzero walks the (27, M) table row by row: by offset, then by output row.
     offset, row = (table >= 0).nonzero().unbind(1)
     return KernelMap(table[offset, row].long(), row, _starts(offset, 27), len(coords))
@@ -153,7 +154,7 @@ def _starts(offset: Tensor, n_offsets: int) -> Tensor:
     return starts
 
 
-def _fill_torch(coords: Tensor, first: int, table: Tensor) -> None:
+def _fill(coords: Tensor, first: int, table: Tensor) -> None:
     """Write the columns of one scene, from ``first`` on: the row of each voxel's neighbours, -1 for none."""
     step = torch.arange(-1, 2, device=coords.device)
     dz, dy, dx = torch.meshgrid(step, step, step, indexing="ij")
@@ -167,37 +168,31 @@ def _fill_torch(coords: Tensor, first: int, table: Tensor) -> None:
         table[:, first : first + len(coords)] = found
 
 
-def _fill_numba(coords: Tensor, first: int, table: Tensor) -> None:
-    lattice, found = coords.numpy(), table.numpy()
-    keys, rows, shift = build_table(lattice)
-    run_blocks(lambda a, b: _look_up(lattice, a, b, keys, rows, shift, first, found), len(lattice))
+def _pairs(coords: Tensor, edges: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """What ``KernelMap`` holds, from lists of neighbours instead of the table."""
+    lists, count = np.empty((len(coords), 27), np.uint32), np.empty(len(coords), np.int32)
+    with team():
+        for start, stop in pairwise(edges):
+            scene = coords[start:stop].contiguous().numpy()
+            list_neighbors(scene, lists[start:stop], count[start:stop], start)
+    in_row, out_row, starts = (torch.from_numpy(t) for t in _by_offset(lists, count))
+    return in_row, out_row, starts
 
 
 @njit(cache=True, nogil=True)
-def _look_up(coords, start, stop, keys, rows, shift, first, found):  # type: ignore[no-untyped-def]
-    for i in range(start, stop):
-        own = pack(coords[i, 0], coords[i, 1], coords[i, 2])
-        k = 0
-        for dz in range(-1, 2):
-            for dy in range(-1, 2):
-                base = own + (dy << 21) + (dz << 42)
-                for dx in range(-1, 2):
-                    row = find(keys, rows, shift, base + dx)
-                    found[k, first + i] = row + first if row >= 0 else -1
-                    k += 1
-
-
-@njit(cache=True, nogil=True)
-def _pairs(table: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Input rows, output rows and starts of the entries of a (K, M) table that are not -1."""
-    starts = np.zeros(len(table) + 1, np.int64)
-    for k in range(len(table)):
-        starts[k + 1] = starts[k] + (table[k] >= 0).sum()
-    in_row, out_row = np.empty(starts[-1], np.int64), np.empty(starts[-1], np.int64)
-    end = 0
-    for k in range(len(table)):
-        for i in range(table.shape[1]):
-            if table[k, i] >= 0:
-                in_row[end], out_row[end] = table[k, i], i
-                end += 1
+def _by_offset(lists: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Deal out the entries of lists of neighbours to the offsets, row by row."""
+    starts = np.zeros(28, np.int64)
+    mask = np.uint32((1 << OFFSET_BITS) - 1)
+    for i in range(len(count)):
+        for e in range(count[i]):
+            starts[(lists[i, e] & mask) + 1] += 1
+    starts = np.cumsum(starts)
+    end = starts[:27].copy()
+    in_row, out_row = np.empty(starts[27], np.int64), np.empty(starts[27], np.int64)
+    for i in range(len(count)):
+        for e in range(count[i]):
+            k = lists[i, e] & mask
+            in_row[end[k]], out_row[end[k]] = lists[i, e] >> OFFSET_BITS, i
+            end[k] += 1
     return in_row, out_row, starts

@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sparse convolution over kernel maps: in plain torch, by Numba's adding on the CPU, by Triton on the GPU."""
+"""Sparse convolution over kernel maps: in plain torch, by Numba on the CPU, by Triton on the GPU."""
 
 from __future__ import annotations
 
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from .backend import resolve
 from .kernel_maps import KernelMap
-from .parallel import run_blocks
+from .parallel import run_blocks, team
+from .row_products import add_products, lanes
+
+WORTH_A_THREAD = 1 << 22
+"""Multiplications; fewer take less time than waking one."""
 
 
 def sparse_convolution(
@@ -68,64 +71,37 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
         ctx.save_for_backward(features, weight)
-        ctx.map, ctx.edges = kernel_map, kernel_map.starts.tolist()
-        out = features.new_zeros(kernel_map.n_out, weight.shape[2])
-        source, in_row, out_row = features.detach(), kernel_map.in_row, kernel_map.out_row
-        fixed = weight.detach()
-        # Output rows ascend within an offset, so that threads can share the output without meeting.
-        run_blocks(lambda a, b: _add_up(source, fixed, in_row, out_row, ctx.edges, out, a, b), len(out))
-        return out
+        ctx.map = kernel_map
+        return _convolve(features, weight, kernel_map)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         features, weight = ctx.saved_tensors
-        in_row, out_row, grad = ctx.map.in_row, ctx.map.out_row, grads[0].contiguous()
+        in_row, out_row, starts = ctx.map.in_row, ctx.map.out_row, ctx.map.starts
         by_features, by_weight = None, None
         if ctx.needs_input_grad[0]:
-            by_features = torch.zeros_like(features, memory_format=torch.contiguous_format)
-            turned = weight.transpose(1, 2)
-            for k, (start, stop) in enumerate(pairwise(ctx.edges)):
-                _add(by_features, in_row[start:stop], grad[out_row[start:stop]] @ turned[k])
+            by_features = _convolve(grads[0], weight.transpose(1, 2), ctx.map.turned(len(features)))
         if ctx.needs_input_grad[1]:
             by_weight = torch.empty_like(weight, memory_format=torch.contiguous_format)
-            for k, (start, stop) in enumerate(pairwise(ctx.edges)):
-                torch.mm(
-                    features[in_row[start:stop]].T, grad[out_row[start:stop]], out=by_weight[k]
-                )  # zero where there is no pair
+            for k, (start, stop) in enumerate(pairwise(starts.tolist())):
+                rows, grad = features[in_row[start:stop]], grads[0][out_row[start:stop]]
+                torch.mm(rows.T, grad, out=by_weight[k])  # zero where there is no pair
         return by_features, by_weight, None
 
 
-def _add_up(
-    features: Tensor,
-    weight: Tensor,
-    in_row: Tensor,
-    out_row: Tensor,
-    edges: list[int],
-    out: Tensor,
-    first: int,
-    last: int,
-) -> None:
-    """Write the output rows ``first`` .. ``last``, which are zero so far."""
-    ascending = out_row.numpy()
-    for k, (start, stop) in enumerate(pairwise(edges)):
-        if (first, last) != (0, len(out)):
-            cut = np.searchsorted(ascending[start:stop], (first, last))
-            start, stop = start + int(cut[0]), start + int(cut[1])
-        rows, to = in_row[start:stop], out_row[start:stop]
-        if stop - start == last - first and torch.equal(rows, to):  # every voxel with itself
-            out[first:last].addmm_(features[first:last], weight[k])
-        elif stop > start:
-            _add(out, to, features[rows] @ weight[k])
+def _convolve(x: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
+    """Map (M, C) by (K, C, D) to a new (n_out, D); threads share the columns."""
+    width, step = weight.shape[2], lanes(x.element_size())
+    padded = functional.pad(weight.detach(), (0, -width % step)).contiguous()
+    out = x.new_zeros(kernel_map.n_out, padded.shape[2])
+    source, matrices, total = x.detach().contiguous().numpy(), padded.numpy(), out.numpy()
+    in_row, out_row, starts = (t.numpy() for t in (kernel_map.in_row, kernel_map.out_row, kernel_map.starts))
 
+    def work(begin: int, end: int) -> None:
+        add_products(source, matrices, in_row, out_row, starts, total, begin * step, end * step)
 
-def _add(out: Tensor, to: Tensor, values: Tensor) -> None:
-    _add_rows(out.numpy(), to.numpy(), values.numpy())
-
-
-@njit(cache=True, nogil=True)
-def _add_rows(out: np.ndarray, to: np.ndarray, values: np.ndarray) -> None:
-    for i in range(len(to)):
-        row = to[i]
-        for c in range(values.shape[1]):
-            out[row, c] += values[i, c]
+    with team():
+        least = 1 + WORTH_A_THREAD // (len(in_row) * x.shape[1] * step + 1)
+        run_blocks(work, padded.shape[2] // step, least)
+    return out[:, :width].contiguous()
