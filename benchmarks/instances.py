@@ -145,7 +145,7 @@ def page(a: argparse.Namespace) -> Iterable[str]:
     """Yield the lines of the page."""
     classifier, segmenter = load_classifier(a.model, "cpu"), load_segmenter(a.segmenter, "cpu")
     command = " ".join(["python -m benchmarks.instances", *sys.argv[1:]])
-    yield f"# Objects\n\nCommand: `{command}`, on {describe_machine()}. Models:"
+    yield f"# Objects of scenes\n\nCommand: `{command}`, on {describe_machine()}. Models:"
     yield f"`{Path(a.model).stem}` and `{Path(a.segmenter).stem}`."
     yield "\nAsked for: cars, trucks, pedestrians, two-wheelers and cones within 30 m with 10 returns or more. Found: a"
     yield "box whose centre is within the gate, over the ground. Centres of partly seen objects are the whole's."
