@@ -123,16 +123,34 @@ def _search(  # type: ignore[no-untyped-def]
         kernel = "torch"
     if kernel == "triton" and _search_triton(p, q, radius, by_index, flat_index, flat_distance):
         return index, distance
+    scenes = list(range(len(p)))
+    if kernel == "numba" and not by_index and k <= MANY_NEIGHBORS:
+        scenes = _search_small(p, q, radius, flat_index, flat_distance)
     find = _scene_numba if kernel == "numba" else _scene_torch
 
     def work(begin: int, end: int) -> None:
-        for b in range(begin, end):
+        for b in scenes[begin:end]:
             rows = slice(q.starts[b], q.starts[b + 1])
             find(p, q, b, radius, by_index, flat_index[rows], flat_distance[rows])
 
     with team():
-        run_blocks(work, len(p), least_rows=1)
+        run_blocks(work, len(scenes), least_rows=1)
     return index, distance
+
+
+def _search_small(p: Packed, q: Packed, radius: float, index: Tensor, distance: Tensor) -> list[int]:
+    """Search the small scenes, all in one go; return the others."""
+    from .small_clouds import FEW, search_few
+
+    starts, query_starts = np.array(p.starts, np.int64), np.array(q.starts, np.int64)
+    large = np.flatnonzero(np.diff(starts) > FEW).tolist()
+    if len(large) < len(p):
+        squared: Any = np.float32(p.xyz.new_tensor(radius).square().item())
+        arrays = p.xyz.numpy(), starts, q.xyz.numpy(), query_starts
+        out = index.numpy(), distance.numpy()
+        with team():
+            run_blocks(lambda a, b: search_few(*arrays, a, b, squared, p.dense, *out), len(index))
+    return large
 
 
 def _search_triton(
@@ -155,7 +173,7 @@ def _search_triton(
 def _scene_numba(
     p: Packed, q: Packed, b: int, radius: float, by_index: bool, index: Tensor, distance: Tensor
 ) -> None:
-    from . import neighbor_search, small_clouds
+    from . import neighbor_search
 
     xyz, queries = p.scene(b).numpy(), q.scene(b).numpy()
     base = 0 if p.dense else p.starts[b]
@@ -165,13 +183,6 @@ def _scene_numba(
         distance_rows.fill(np.inf)
         return
     squared: Any = np.float32(p.xyz.new_tensor(radius).square().item())
-    if len(xyz) <= small_clouds.FEW and not by_index and index.shape[1] <= MANY_NEIGHBORS:
-
-        def look(start: int, stop: int) -> None:
-            small_clouds.search_few(xyz, queries, start, stop, squared, base, index_rows, distance_rows)
-
-        run_blocks(look, len(queries))
-        return
     tree = neighbor_search.build(xyz, neighbor_search.BUCKET)
     order = tree[0] if q is p else neighbor_search.z_sorted(queries, neighbor_search.BUCKET)
 

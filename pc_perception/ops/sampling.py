@@ -20,7 +20,7 @@ from . import bucket_tree
 from .backend import resolve
 from .packed import Packed, check_out, pack
 from .parallel import run_blocks, team
-from .small_clouds import FEW, lower, sample_few
+from .small_clouds import FEW, lower, lowest, sample_few
 
 BUCKET = 64
 """Points in a bucket at most: one is read as four vectors of sixteen."""
@@ -205,21 +205,10 @@ def _sample(points: np.ndarray, start: int, skip_origin: bool, bits: np.ndarray,
                         best = lower(
                             px[begin:end], py[begin:end], pz[begin:end], near[begin:end], own, x, y, z
                         )
-                        top_bits[child], who[child] = best, _lowest(own, order[begin:end], best)
+                        top_bits[child], who[child] = best, lowest(own, order[begin:end], best)
         for i in range(n_touched - 1, -1, -1):
             node = touched[i]
             a, b = 2 * node, 2 * node + 1
             left = top[a] > top[b] or (top[a] == top[b] and who[a] < who[b])
             top[node], who[node] = (top[a], who[a]) if left else (top[b], who[b])
         out[s] = who[1]
-
-
-@njit(cache=True, nogil=True)
-def _lowest(bits, points, best):  # type: ignore[no-untyped-def]
-    """Return the lowest of the points whose bits are ``best``."""
-    none = np.int32(np.iinfo(np.int32).max)
-    who = none
-    for i in range(len(bits)):
-        candidate = points[i] if bits[i] == best else none
-        who = candidate if candidate < who else who
-    return who

@@ -11,7 +11,8 @@ from .neighbor_search import EMPTY, _insert, _key, _write
 
 FEW = 1024
 """Up to this many points the passes over all of them, as vectors from the nearest cache, are quicker."""
-LEAST_HANDS = 64
+LANES = 16
+LEAST_HANDS = 64  # of at most 16 points each, which are the bits of a mark
 HALVINGS = 8
 """Of the interval in which a bound lies; the looser it is, the more points are ranked."""
 
@@ -22,16 +23,13 @@ def sample_few(points: np.ndarray, start: int, bits: np.ndarray, out: np.ndarray
 
     ``bits`` (N,) holds an upper limit of each point's squared distance as ``lower`` does.
     """
-    columns, near = columns_of(points), bits.view(points.dtype)
+    columns, near, rows = columns_of(points), bits.view(points.dtype), np.arange(len(points), dtype=np.int32)
     px, py, pz = columns[0], columns[1], columns[2]
     out[0] = start
     for s in range(1, len(out)):
         last = out[s - 1]
         farthest = lower(px, py, pz, near, bits, points[last, 0], points[last, 1], points[last, 2])
-        i = 0
-        while bits[i] != farthest:
-            i += 1
-        out[s] = i
+        out[s] = lowest(bits, rows, farthest)
 
 
 @njit(cache=True, nogil=True)
@@ -52,63 +50,78 @@ def lower(px, py, pz, near, bits, x, y, z):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def lowest(bits, points, best):  # type: ignore[no-untyped-def]
+    """Return the lowest of the points whose bits are ``best``."""
+    none = np.int32(np.iinfo(np.int32).max)
+    who = none
+    for i in range(len(bits)):
+        candidate = points[i] if bits[i] == best else none
+        who = candidate if candidate < who else who
+    return who
+
+
+@njit(cache=True, nogil=True)
 def search_few(  # type: ignore[no-untyped-def]
-    points: np.ndarray, queries: np.ndarray, begin: int, end: int, limit: float, base: int, index, distance
+    points, starts, queries, query_starts, begin: int, end: int, limit: float, dense: bool, index, distance
 ) -> None:
-    """Write the neighbours of the queries begin .. end - 1, as ``neighbor_search.search``. O(N) each.
+    """Write the neighbours of the queries begin .. end - 1 in scenes of at most ``FEW`` points; others are left out.
 
     The points are dealt out to 2 k hands or more. The k-th smallest of the hands' minima bounds the k-th distance
-    and leaves about 1.4 k points in random order; those are ranked against each other.
+    and leaves about 1.4 k points; those are ranked against each other. O(N) a query.
     """
-    n, k = len(points), index.shape[1]
-    columns = columns_of(points)
-    square, kept = np.empty(n, np.float32), np.empty(n + 1, np.int64)
-    low = np.empty(max(2 * k, LEAST_HANDS), np.float32)
-    rank, keys = np.empty(4 * k, np.int64), np.empty(k + 1, np.int64)
-    for row in range(begin, end):
-        _squares(columns, queries[row, 0], queries[row, 1], queries[row, 2], square)
-        bound = _bound(square, k, low) if n >= len(low) else np.float32(np.inf)
-        n_near = _up_to(square, bound, kept)
-        n_kept = 0
-        for i in range(n_near):
-            point = kept[i]
-            kept[n_kept] = _key(square[point], point, limit, False)
-            n_kept += 1 if square[point] < limit else 0
-        found = kept[:n_kept]
-        if n_kept > len(rank):  # many are equally near
-            keys[:k], keys[k] = EMPTY, -1
-            _insert(found, keys)
-            _write(keys, False, base, index, distance, row)
+    k = index.shape[1]
+    n_hands = max(LANES * -(-2 * k // LANES), LEAST_HANDS)
+    low, held = np.empty(n_hands, np.float32), np.empty(n_hands, np.int16)
+    room = np.empty(FEW + n_hands, np.float32), np.empty(FEW + n_hands, np.int64)
+    places, keys = np.empty(4 * k + LANES, np.int32), np.empty(k + 1, np.int64)
+    for b in range(len(starts) - 1):
+        n, base = starts[b + 1] - starts[b], 0 if dense else starts[b]
+        first, last = max(begin, query_starts[b]), min(end, query_starts[b + 1])
+        if n > FEW or first >= last:
             continue
-        places = rank[:n_kept]
-        places[:] = 0
-        for key in found:
-            for i in range(len(found)):
-                places[i] += 1 if key < found[i] else 0
-        for i in range(n_kept):
-            if places[i] < k:
-                index[row, places[i]] = (found[i] & np.int64(0xFFFFFFFF)) + base
-                distance[row, places[i]] = np.sqrt(np.int32(found[i] >> 32).view(np.float32))
-        for place in range(n_kept, k):
-            index[row, place], distance[row, place] = -1, np.float32(np.inf)
+        hands = _dealt(points[starts[b] : starts[b + 1]], n_hands)
+        square = np.empty(hands[0].shape, np.float32)
+        for row in range(first, last):
+            _squares(hands, queries[row, 0], queries[row, 1], queries[row, 2], square, low)
+            bound = _bound(low, k) if n >= n_hands else np.float32(np.inf)
+            n_near = _up_to(square, bound, limit, held, *room)
+            near, who = room[0][:n_near], room[1][:n_near]
+            if n_near <= 4 * k:
+                _rank(room[0], n_near, places)
+                _write_ranked(near, who, places, base, index[row], distance[row])
+            else:  # many are equally near
+                for i in range(n_near):
+                    who[i] = _key(near[i], who[i], limit, False)
+                keys[:k], keys[k] = EMPTY, -1
+                _insert(who, keys)
+                _write(keys, False, base, index, distance, row)
 
 
 @njit(cache=True, nogil=True)
-def _squares(columns, x, y, z, out):  # type: ignore[no-untyped-def]
-    px, py, pz = columns[0], columns[1], columns[2]
-    for i in range(len(out)):
-        dx, dy, dz = x - px[i], y - py[i], z - pz[i]
-        out[i] = dx * dx + dy * dy + dz * dz
+def _dealt(points, n_hands):  # type: ignore[no-untyped-def]
+    """Columns x, y and z of (N, 3) points, dealt out in turn: (3, rounds, n_hands), infinite where there is none."""
+    hands = np.full((3, max(-(-len(points) // n_hands), 1), n_hands), np.float32(np.inf))
+    for i in range(len(points)):
+        for axis in range(3):
+            hands[axis, i // n_hands, i % n_hands] = points[i, axis]
+    return hands
 
 
 @njit(cache=True, nogil=True)
-def _bound(square, k, low):  # type: ignore[no-untyped-def]
-    """A little more than the k-th smallest of the minima of the hands: at least k values do not exceed it."""
-    low[:] = square[: len(low)]
-    for start in range(len(low), len(square), len(low)):
-        hand = square[start : start + len(low)]
-        for i in range(len(hand)):
-            low[i] = hand[i] if hand[i] < low[i] else low[i]
+def _squares(hands, x, y, z, square, low):  # type: ignore[no-untyped-def]
+    """Write the squared distances and each hand's smallest."""
+    low[:] = np.inf
+    for r in range(len(square)):
+        px, py, pz, out = hands[0, r], hands[1, r], hands[2, r], square[r]
+        for i in range(len(low)):
+            dx, dy, dz = x - px[i], y - py[i], z - pz[i]
+            out[i] = dx * dx + dy * dy + dz * dz
+            low[i] = out[i] if out[i] < low[i] else low[i]
+
+
+@njit(cache=True, nogil=True)
+def _bound(low, k):  # type: ignore[no-untyped-def]
+    """A little more than the k-th smallest of the hands' minima: at least k values do not exceed it."""
     bits = low.view(np.int32)
     enough = np.int32(0)
     for i in range(len(bits)):
@@ -116,9 +129,9 @@ def _bound(square, k, low):  # type: ignore[no-untyped-def]
     bound, below = np.int32(enough).view(np.float32), np.float32(0)
     for _ in range(HALVINGS):
         middle = np.float32(0.5) * (below + bound)
-        count = 0
+        count = np.int32(0)
         for i in range(len(low)):
-            count += 1 if low[i] <= middle else 0
+            count += np.int32(1) if low[i] <= middle else np.int32(0)
         if count >= k:
             bound = middle
         else:
@@ -127,10 +140,53 @@ def _bound(square, k, low):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _up_to(square, bound, places):  # type: ignore[no-untyped-def]
-    """Write the places of values up to ``bound`` in ascending order and return their number."""
+def _up_to(square, bound, limit, held, near, who):  # type: ignore[no-untyped-def]
+    """Write the values up to ``bound`` and below ``limit``, and whose they are; return their number.
+
+    Each hand marks its own by bits, which takes vectors; only what is marked is walked one by one, four hands a word.
+    """
+    held[:] = 0
+    for r in range(len(square)):
+        row, own = square[r], np.int16(np.int64(1) << r)
+        for i in range(len(held)):
+            held[i] |= own if (row[i] <= bound) & (row[i] < limit) else np.int16(0)
+    words = held.view(np.uint64)
     n = 0
-    for i in range(len(square)):
-        places[n] = i
-        n += 1 if square[i] <= bound else 0
+    for w in range(len(words)):
+        marked = words[w]
+        while marked:
+            rest = marked & (marked - np.uint64(1))
+            power = np.float32(marked ^ rest)
+            bit = (power.view(np.int32) >> 23 & 0xFF) - 127  # the exponent
+            turn, hand = bit & 15, 4 * w + (bit >> 4)
+            near[n], who[n] = square[turn, hand], turn * len(held) + hand
+            marked = rest
+            n += 1
     return n
+
+
+@njit(cache=True, nogil=True)
+def _rank(near, n, places):  # type: ignore[no-untyped-def]
+    """Count for each of the first ``n`` values how many of them are smaller; rounded up to whole vectors."""
+    n_padded = LANES * -(-n // LANES)
+    near[n:n_padded] = np.inf
+    values, smaller = near[:n_padded], places[:n_padded]
+    smaller[:] = 0
+    for j in range(n):
+        for i in range(n_padded):
+            smaller[i] += np.int32(1) if values[j] < values[i] else np.int32(0)
+
+
+@njit(cache=True, nogil=True)
+def _write_ranked(near, who, places, base, index, distance):  # type: ignore[no-untyped-def]
+    index[:], distance[:] = -1, np.inf
+    for i in range(len(near)):
+        place, point = places[i], who[i] + base
+        while (
+            place < len(index) and index[place] >= 0
+        ):  # taken by one equally near: the lower index goes first
+            if index[place] > point:
+                index[place], point = point, index[place]
+            place += 1
+        if place < len(index):
+            index[place], distance[place] = point, np.sqrt(near[i])

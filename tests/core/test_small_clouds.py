@@ -38,6 +38,17 @@ def test_neighbors(n: int, kinds: int, k: int, seed: int) -> None:
         torch.testing.assert_close(results[0][1], results[1][1])
 
 
+@pytest.mark.parametrize("k", [3, 33])
+def test_scenes_of_any_size_together(k: int) -> None:
+    sizes = [5, 0, small_clouds.FEW + 40, 700, small_clouds.FEW, 1]
+    offsets = [sum(sizes[:b]) for b in range(len(sizes) + 1)]
+    query_offsets = [0, 0, 40, 340, 640, 900, 1200]
+    points, queries = _cloud(offsets[-1], 0, 1), _cloud(query_offsets[-1], 0, 2)
+    results = [k_nearest(points, k, queries, offsets, query_offsets, backend=b) for b in ("numba", "torch")]
+    assert torch.equal(results[0][0], results[1][0])
+    torch.testing.assert_close(results[0][1], results[1][1])
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("skip", [False, True])
 @pytest.mark.parametrize("kinds", [0, 1, 3])
