@@ -115,9 +115,9 @@ def _probe_scenes(
 
 def step_cost(run: Any, n_steps: int = 8) -> dict[str, float]:
     """Return the median CPU time of a pre-training step, without preparing its batch, and the process's peak memory."""
+    from training.assembly import groups
     from training.data.specs import open_data
     from training.methods.method import Task
-    from training.run import groups
 
     torch.set_num_threads(1)
     torch.manual_seed(0)

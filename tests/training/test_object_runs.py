@@ -19,6 +19,7 @@ from pc_perception.inference.model_file import load_classifier, load_model, load
 from pc_perception.inference.object_contract import ObjectContract
 from pc_perception.io.files import write_cloud
 from pc_perception.labels import load_label_set
+from training.assembly import assemble
 from training.checkpoint import load_state
 from training.data.specs import open_data
 from training.methods.classification import Classification
@@ -26,7 +27,7 @@ from training.methods.method import Task
 from training.methods.point_mae import PointMae
 from training.methods.segmentation import class_weights
 from training.objects import ObjectAugmentation, labels_of_data, object_label
-from training.run import assemble, main, train
+from training.run import main, train
 
 CONFIGS = (
     "point_mae_pretrain",

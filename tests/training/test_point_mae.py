@@ -11,11 +11,11 @@ from sklearn.svm import LinearSVC
 
 from pc_perception.inference.object_contract import ObjectContract
 from pc_perception.models.object_encoder import ObjectEncoder
+from training.assembly import groups
 from training.hooks import Schedule
 from training.methods.point_mae import PointMae, PointMaeModel
 from training.objects import ObjectAugmentation, draw_object
 from training.progress import Progress
-from training.run import groups
 
 ENCODER = {**STEADY, "class_token": False}
 

@@ -14,13 +14,14 @@ import pytest
 import torch
 
 from pc_perception.inference.model_file import load_model, read_model_file
+from training.assembly import assemble
 from training.checkpoint import load_state
 from training.data.specs import open_data
 from training.evaluate import main as evaluate_main
 from training.evaluate.segmentation import evaluate
 from training.methods.segmentation import Segmentation
 from training.progress import Progress, rate
-from training.run import assemble, main, train
+from training.run import main, train
 from training.settings import RunSettings, read_config
 
 MakeRun = Callable[..., RunSettings]
