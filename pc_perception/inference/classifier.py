@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from pc_perception.cloud import PointCloud
 from pc_perception.labels import UNLABELED, LabelSet
-from pc_perception.models.linear import set_precision
 from pc_perception.models.object_encoder import ObjectClassifier
 from pc_perception.ops.parallel import run_blocks, team
 
+from .deployed import Deployed
 from .object_contract import ObjectContract
 
 AT_ONCE = 64
@@ -55,7 +55,7 @@ class ClassificationResult:
         return float(self.scores.max())
 
 
-class Classifier:
+class Classifier(Deployed[ObjectClassifier, ObjectContract]):
     """A network with its contract and labels, on one device.
 
     ``model(cloud)`` gives a ``ClassificationResult`` for a cloud that is one object, ``model([a, b])`` a list. The
@@ -72,9 +72,7 @@ class Classifier:
         device: torch.device,
         precision: str = "auto",
     ) -> None:
-        self.network = network.to(device).eval().requires_grad_(False)
-        self.precision = set_precision(self.network, precision, device)
-        self.contract, self.label_set, self.device = contract, label_set, device
+        super().__init__(network, contract, label_set, device, precision)
         self.possible = torch.ones(len(label_set), dtype=torch.bool)
 
     def among(self, classes: Sequence[str]) -> Classifier:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from pc_perception.cloud import PointCloud
 from pc_perception.labels import LabelSet
 from pc_perception.models.bev_head import STRIDE, BoxDetector, decode
-from pc_perception.models.linear import set_precision
 from pc_perception.ops.parallel import team
 
 from .contract import InputContract
+from .deployed import Deployed
 
 MOST = 200
 
@@ -46,7 +46,7 @@ class DetectionResult:
         return len(self.scores)
 
 
-class Detector:
+class Detector(Deployed[BoxDetector, InputContract]):
     """A network with its contract and classes, on one device; ``model(cloud)`` and ``model([a, b])`` as ``Segmenter``.
 
     Args:
@@ -62,9 +62,7 @@ class Detector:
         precision: str = "auto",
         least_score: float = 0.05,
     ) -> None:
-        self.network = network.to(device).eval().requires_grad_(False)
-        self.precision = set_precision(self.network, precision, device)
-        self.contract, self.label_set, self.device = contract, label_set, device
+        super().__init__(network, contract, label_set, device, precision)
         self.least_score = least_score
 
     @overload

@@ -101,38 +101,22 @@ def load_model(model: str | Path, device: str = "auto", precision: str = "auto")
 
 
 def load_segmenter(model: str | Path, device: str = "auto", precision: str = "auto") -> Segmenter:
-    """Load a model that labels points; as ``load_model``.
-
-    Raises:
-        FileNotFoundError, ValueError: as ``load_model``, or the model is for another task.
-    """
+    """Load a model that labels points: ``load_model``, which refuses one for another task with a ValueError."""
     return _load_as(Segmenter, "segmentation", model, device, precision)
 
 
 def load_classifier(model: str | Path, device: str = "auto", precision: str = "auto") -> Classifier:
-    """Load a model that labels objects; as ``load_model``.
-
-    Raises:
-        FileNotFoundError, ValueError: as ``load_model``, or the model is for another task.
-    """
+    """Load a model that labels objects: ``load_model``, which refuses one for another task with a ValueError."""
     return _load_as(Classifier, "classification", model, device, precision)
 
 
 def load_detector(model: str | Path, device: str = "auto", precision: str = "auto") -> Detector:
-    """Load a model that finds boxes; as ``load_model``.
-
-    Raises:
-        FileNotFoundError, ValueError: as ``load_model``, or the model is for another task.
-    """
+    """Load a model that finds boxes: ``load_model``, which refuses one for another task with a ValueError."""
     return _load_as(Detector, "detection", model, device, precision)
 
 
 def load_shapes(model: str | Path, device: str = "auto", precision: str = "auto") -> ShapeModel:
-    """Load a model that makes and completes shapes; as ``load_model``.
-
-    Raises:
-        FileNotFoundError, ValueError: as ``load_model``, or the model is for another task.
-    """
+    """Load a model of shapes: ``load_model``, which refuses one for another task with a ValueError."""
     return _load_as(ShapeModel, "shapes", model, device, precision)
 
 

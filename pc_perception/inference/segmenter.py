@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from pc_perception.cloud import PointCloud
 from pc_perception.labels import UNLABELED, LabelSet
-from pc_perception.models.linear import set_precision
 from pc_perception.models.panoptic_segmenter import PanopticSegmenter
 from pc_perception.models.segmenters import AnySegmenter
 from pc_perception.ops.parallel import team
 
 from .contract import InputContract
+from .deployed import Deployed
 from .panoptic import group_instances, of_points
 
 
@@ -49,24 +49,12 @@ class SegmentationResult:
         return sum(self.milliseconds.values())
 
 
-class Segmenter:
+class Segmenter(Deployed[AnySegmenter, InputContract]):
     """A network with its contract and labels, on one device.
 
     ``model(cloud)`` gives a ``SegmentationResult``; ``model([a, b])`` a list of them. Each scene is
     encoded alone, so a result never depends on what else is in the list.
     """
-
-    def __init__(
-        self,
-        network: AnySegmenter,
-        contract: InputContract,
-        label_set: LabelSet,
-        device: torch.device,
-        precision: str = "auto",
-    ) -> None:
-        self.network = network.to(device).eval().requires_grad_(False)
-        self.precision = set_precision(self.network, precision, device)
-        self.contract, self.label_set, self.device = contract, label_set, device
 
     @overload
     def __call__(self, cloud: PointCloud) -> SegmentationResult: ...

@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 
 from pc_perception.cloud import PointCloud
 from pc_perception.io.meshes import Mesh
-from pc_perception.labels import LabelSet
-from pc_perception.models.linear import set_precision
 from pc_perception.models.shape_generator import ShapeNetwork
 from pc_perception.models.shape_tokenizer import ShapeTokens
 from pc_perception.models.token_decoding import Decoding, decode
 from pc_perception.ops.parallel import team
 
+from .deployed import Deployed
 from .meshing import extract_mesh
 from .partial_view import PartialView, choose_placement
 from .shape_contract import Placement, ShapeContract, box_placement
@@ -44,20 +43,8 @@ class Completion:
     milliseconds: float
 
 
-class ShapeModel:
+class ShapeModel(Deployed[ShapeNetwork, ShapeContract]):
     """A network of shapes with its contract and classes, on one device."""
-
-    def __init__(
-        self,
-        network: ShapeNetwork,
-        contract: ShapeContract,
-        label_set: LabelSet,
-        device: torch.device,
-        precision: str = "auto",
-    ) -> None:
-        self.network = network.to(device).eval().requires_grad_(False)
-        self.precision = set_precision(self.network, precision, device)
-        self.contract, self.label_set, self.device = contract, label_set, device
 
     def generate(
         self,

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all models that are run have in common."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+import torch
+
+from pc_perception.labels import LabelSet
+from pc_perception.models.linear import set_precision
+
+Network = TypeVar("Network", bound=torch.nn.Module)
+Contract = TypeVar("Contract")
+
+
+class Deployed(Generic[Network, Contract]):
+    """A network that is trained no further, with its contract and classes, on one device."""
+
+    def __init__(
+        self,
+        network: Network,
+        contract: Contract,
+        label_set: LabelSet,
+        device: torch.device,
+        precision: str = "auto",
+    ) -> None:
+        self.network = network.to(device).eval().requires_grad_(False)
+        self.precision = set_precision(self.network, precision, device)
+        self.contract, self.label_set, self.device = contract, label_set, device
