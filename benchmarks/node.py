@@ -119,7 +119,7 @@ def line(name: str, row: Row) -> str:
     """Return one line of the table."""
     age = np.percentile(row.ages_ms, [50, 99]) if row.ages_ms else (np.nan, np.nan)
     tenth = max(len(row.rss_mb) // 10, 1)
-    settled = row.rss_mb[WARM_UP:] or row.rss_mb
+    settled = row.rss_mb[len(row.rss_mb) // 4 :]  # until then the first sweeps fill the node's buffers
     growth = np.median(settled[-tenth:]) - np.median(settled[:tenth])
     lost = row.sent - int(row.node.get("received", 0))
     shown = ("overhead_ms_p50", "overhead_ms_p99", "inference_ms_p50")
