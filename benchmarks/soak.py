@@ -40,7 +40,9 @@ HOUR_NS = 3_600 * 10**9
 JUMP_SWEEPS, BLIND_SWEEPS = 50, 20
 UNPLUGGED_S = 3.5
 """Longer than what a node takes for silence."""
-ANSWER_S = 2.0
+START_S, ANSWER_S = 300.0, 5.0
+MATCH_S = 0.5
+"""So much later than a publisher its subscriber may know of the match."""
 N_SAMPLES = 500
 MAX_GROWTH_MB = 4.0
 
@@ -51,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sweeps", type=int, default=1500, help="two hours at 10 Hz are 72,000")
     parser.add_argument("--points", type=int, default=1500, help="per sweep: few make many sweeps")
     parser.add_argument("--cycles", type=int, default=4, help="how often everything goes wrong")
-    parser.add_argument("--log", type=Path, help="folder for each target's samples and its stderr")
+    parser.add_argument("--log", type=Path, help="folder for each target's samples, as JSON")
 
 
 @dataclass
@@ -150,8 +152,9 @@ class Soak:
         self._peer.unplug()
         spin_until(self._peer, lambda: False, UNPLUGGED_S)
         self._peer.plug()
-        if not spin_until(self._peer, self._peer.heard, 20.0):
+        if not spin_until(self._peer, self._peer.heard, 60.0):
             raise RuntimeError("the target does not listen to the sensor that was plugged in again")
+        spin_until(self._peer, lambda: False, MATCH_S)
 
     def _jump(self) -> None:
         self.faults["clock jumps"] += 1
@@ -174,8 +177,12 @@ class Soak:
                 raise RuntimeError(f"a reload of {content[:7]!r} said {told}")
 
 
-def soak(target: str, arguments: argparse.Namespace, domain: int, folder: Path) -> str:
-    """Feed one target; return its line of the table."""
+def soak(target: str, arguments: argparse.Namespace, domain: int, folder: Path) -> tuple[bool, str]:
+    """Feed one target; return whether all is well, and its line of the table.
+
+    Raises:
+        RuntimeError: it does not listen, or takes over a spoilt file.
+    """
     feed = make_feed(target, arguments.points, folder)
     log = folder / f"{target}.txt"
     with log.open("w") as errors:
@@ -186,8 +193,14 @@ def soak(target: str, arguments: argparse.Namespace, domain: int, folder: Path) 
     started, code = time.monotonic(), None
     try:
         peer.plug()
-        if not spin_until(peer, lambda: peer.heard() or process.poll() is not None, 120.0) or process.poll():
-            raise RuntimeError(f"{target} does not listen (exit code {process.poll()}); see {log}")
+        if (
+            not spin_until(peer, lambda: peer.heard() or process.poll() is not None, START_S)
+            or process.poll()
+        ):
+            raise RuntimeError(
+                f"{target} does not listen (exit code {process.poll()}): {log.read_text()[-500:]}"
+            )
+        spin_until(peer, lambda: False, MATCH_S)
         started = time.monotonic()
         run.run()
         spin_until(peer, lambda: False, 1.5)  # the last diagnostics
@@ -206,7 +219,7 @@ def soak(target: str, arguments: argparse.Namespace, domain: int, folder: Path) 
     c = run.counts
     share = f"{c['answered']:,} of {c['due']:,}"
     verdict = "grows" if watch.grown() else "flat"
-    return (
+    return verdict == "flat" and code == 0, (
         f"{target:<15}{c['sent']:>8,}{c['malformed']:>10}{share:>19}{columns[0]:>20}{columns[1]:>16}"
         f"{columns[2]:>16}{verdict:>7}{code:>6}{seconds / 60:>6.1f}"
     )
@@ -224,7 +237,7 @@ def _write_log(
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print the table."""
+    """Print the table; exit 1 where a target grows, or does not end as it should."""
     os.environ["CYCLONEDDS_URI"] = LOOPBACK
     domain = 100 + os.getpid() % 100
     os.environ["ROS_DOMAIN_ID"] = str(domain)
@@ -235,6 +248,14 @@ def run(arguments: argparse.Namespace) -> None:
         f"{'':<15}{'sent':>8}{'malformed':>10}{'answered':>19}{'RSS, MB':>20}{'handles':>16}{'threads':>16}"
         f"{'':>7}{'exit':>6}{'min':>6}"
     )
+    bad = []
     with tempfile.TemporaryDirectory() as folder:
         for target in arguments.targets:
-            print(soak(target, arguments, domain, Path(folder)), flush=True)
+            try:
+                well, line = soak(target, arguments, domain, Path(folder))
+            except RuntimeError as error:
+                well, line = False, f"{target:<15}{error}"
+            print(line, flush=True)
+            bad += [] if well else [target]
+    if bad:
+        raise SystemExit(f"not as they should be: {', '.join(bad)}")

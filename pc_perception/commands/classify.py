@@ -11,6 +11,8 @@ from typing import Any
 from pc_perception.inference.classifier import AT_ONCE, ClassificationResult
 from pc_perception.inference.memory import keep_freed_memory
 from pc_perception.inference.model_file import load_classifier
+from pc_perception.inference.object_contract import MIN_POINTS
+from pc_perception.labels import UNLABELED
 
 from .sources import SourceCloud, open_source
 
@@ -61,6 +63,9 @@ def _groups(items: Iterator[SourceCloud]) -> Iterator[Sequence[SourceCloud]]:
 
 
 def _line(item: SourceCloud, found: ClassificationResult) -> str:
+    if found.label == UNLABELED:
+        n = int(item.cloud.finite().sum())
+        return f"{item.name}: {found.name} ({n:,} finite points; an object needs {MIN_POINTS}, not all in one place)"
     return f"{item.name}: {found.name} {found.confidence:.2f} ({len(item.cloud):,} points)"
 
 

@@ -33,7 +33,7 @@ class ClassificationResult:
     """The class of one object.
 
     Attributes:
-        label: id 0 .. C-1 of ``label_set``; ``UNLABELED`` for an object without extent.
+        label: id 0 .. C-1 of ``label_set``; ``UNLABELED`` for an object of fewer than five finite points or without extent.
         scores: (C,) float32, softmax over the classes; all 0 where unlabeled.
         label_set: names and colours.
         milliseconds: wall time per object of the call that it was in.
@@ -60,8 +60,8 @@ class Classifier(Deployed[ObjectClassifier, ObjectContract]):
 
     ``model(cloud)`` gives a ``ClassificationResult`` for a cloud that is one object, ``model([a, b])`` a list. The
     answer for an object does not depend on what else is in the list. Objects with fewer points than a patch
-    has or than there are patches are classified by what they have, points repeated; one without extent (no
-    finite point, one point, all points equal) comes back ``UNLABELED``.
+    has or than there are patches are classified by what they have, points repeated; one of fewer than five
+    finite points or without extent (all points equal) comes back ``UNLABELED``.
     """
 
     def __init__(

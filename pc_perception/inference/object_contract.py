@@ -16,6 +16,8 @@ from pc_perception.geometry import R_BODY_OPTICAL
 from pc_perception.ops.sampling import farthest_point_sampling
 
 MAX_POINTS = 65_536
+MIN_POINTS = 5
+"""Of fewer points no shape is seen; scenes take no fewer for an object either (``InstanceOptions``)."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,10 @@ class ObjectContract:
         depend on the order of the points.
 
         Returns:
-            (n, 3) float32, n <= n_points; None where the object has no extent: no finite point, one, or all equal.
+            (n, 3) float32, n <= n_points; None where the object has fewer than ``MIN_POINTS`` finite points, or no extent: all are equal.
         """
-        points = on_unit_sphere(object_points(cloud))
+        found = object_points(cloud)
+        points = on_unit_sphere(found) if len(found) >= MIN_POINTS else None
         if points is None:
             return None
         xyz = torch.from_numpy(points)

@@ -99,3 +99,32 @@ def test_a_job_is_done_once_and_in_time(tmp_path: Path, capsys: pytest.CaptureFi
     assert jobs.do(job, kept, closed_call, lambda: {"iou": 0.6}, current=False) is None
     assert jobs.do(job, kept, open_call, lambda: {"iou": 0.6}, current=False)["figures"] == {"iou": 0.6}
     assert capsys.readouterr().err.count(f"{job.name}: 0 s") == 2
+
+
+@pytest.mark.parametrize(
+    ("rss_mb", "handles", "grows"),
+    [
+        (np.r_[np.linspace(300, 400, 20), np.full(80, 400.0)], np.full(100, 9), False),
+        (np.linspace(300, 330, 100), np.full(100, 9), True),
+        (np.full(100, 300.0), np.r_[np.full(80, 9), np.full(20, 10)], True),
+    ],
+)
+def test_soak_tells_growth_from_filling_buffers(rss_mb: np.ndarray, handles: np.ndarray, grows: bool) -> None:
+    from benchmarks.soak import Watch
+
+    watch = Watch(1, rss_mb.tolist(), handles.tolist(), [12] * 100)
+    assert watch.grown() == grows
+
+
+def test_soak_spoils_a_message_and_leaves_the_next_one_whole(tmp_path: Path) -> None:
+    pytest.importorskip("open3d", reason="the soak's sweeps are simulated with Open3D")
+    from benchmarks.soak_feeds import make_feed
+    from pc_perception.io.pointcloud2 import cloud_from_msg
+
+    feed = make_feed("serve", 200, tmp_path)
+    assert feed.file is not None
+    assert feed.file.is_file()
+    with pytest.raises(ValueError, match="truncated"):
+        cloud_from_msg(feed.messages(0, 10**9, spoilt=True)["points"])
+    cloud = cloud_from_msg(feed.messages(0, 2 * 10**9, spoilt=False)["points"])
+    assert (len(cloud), cloud.stamp_ns) == (200, 2 * 10**9)

@@ -122,6 +122,7 @@ def test_order_place_and_size_do_not_matter(classifier: Classifier, n: int) -> N
 EMPTY = {
     "no point": np.zeros((0, 3)),
     "one point": np.array([[1.0, 2, 3]]),
+    "four points": np.eye(4, 3),
     "equal points": np.full((50, 3), 12345.678),
     "no finite point": np.full((9, 3), np.nan),
 }
@@ -251,7 +252,7 @@ def test_the_command_names_every_object(
     for i, found in enumerate(classifier(objects)):
         assert lines[i].startswith(f"{i}.npz: {found.name} 0.") or found.confidence > 0.99
         assert lines[i].endswith(f"({30 + i} points)")
-    assert lines[3] == "3.npz: unlabeled 0.00 (9 points)"
+    assert lines[3] == "3.npz: unlabeled (0 finite points; an object needs 5, not all in one place)"
     (folder / "4.pcd").write_bytes(b"not a pcd")
     assert main(["classify", str(folder), "--model", str(path), "--json"]) == 1
     told = capsys.readouterr()
