@@ -33,7 +33,8 @@ class ClassificationResult:
     """The class of one object.
 
     Attributes:
-        label: id 0 .. C-1 of ``label_set``; ``UNLABELED`` for an object of fewer than five finite points or without extent.
+        label: id 0 .. C-1 of ``label_set``; ``UNLABELED`` for an object of fewer than five finite points or
+            without extent.
         scores: (C,) float32, softmax over the classes; all 0 where unlabeled.
         label_set: names and colours.
         milliseconds: wall time per object of the call that it was in.

@@ -41,7 +41,8 @@ class ObjectContract:
         depend on the order of the points.
 
         Returns:
-            (n, 3) float32, n <= n_points; None where the object has fewer than ``MIN_POINTS`` finite points, or no extent: all are equal.
+            (n, 3) float32, n <= n_points; None where the object has fewer than ``MIN_POINTS`` finite points, or
+            no extent: all are equal.
         """
         found = object_points(cloud)
         points = on_unit_sphere(found) if len(found) >= MIN_POINTS else None
