@@ -154,8 +154,8 @@ def test_only_possible_classes_are_given(classifier: Classifier) -> None:
         classifier.among(())
 
 
-def test_two_points_are_an_object(classifier: Classifier) -> None:
-    assert classifier(make_object(0, 2)).label in range(5)
+def test_five_points_are_an_object(classifier: Classifier) -> None:
+    assert classifier(make_object(0, 5)).label in range(5)
 
 
 def test_large_objects_are_thinned_evenly() -> None:
