@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Simulated sweeps and room scans as data sets, made once and kept on disk.
 
-    python -m training.data.simulation street --n 400 --workers 2
+    pc-train street_sim prepare_only=true workers=2
 
 One file per cloud, readable as any cloud file, with raw labels. Training takes the seeds from 0 up,
 evaluation those from ``HELD_OUT`` up.
@@ -9,7 +9,6 @@ evaluation those from ``HELD_OUT`` up.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -177,22 +176,3 @@ def make_files(kind: str, folder: Path, per_scene: int, seed: int) -> None:
     """Make and write the clouds of one scene, the last view last."""
     for view, cloud in enumerate(MAKERS[kind](seed, per_scene)):
         write_plain(folder / f"{seed:08d}-{view}.npz", cloud, (*KEPT_FIELDS, "instance"))
-
-
-def main() -> None:
-    """Make simulated clouds in advance."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("kind", choices=sorted(MAKERS))
-    parser.add_argument("--n", type=int, default=200, help="how many streets or rooms")
-    parser.add_argument("--per-scene", type=int, default=4, help="clouds of each")
-    parser.add_argument("--seed", type=int, default=0, help=f"first seed; evaluation uses {HELD_OUT} and up")
-    parser.add_argument("--cache", default=None, help="folder (default: the user's cache)")
-    parser.add_argument("--workers", type=int, default=1, help="processes")
-    args = parser.parse_args()
-    data = SimulatedClouds(args.kind, None, args.n, args.per_scene, args.seed, args.cache)
-    data.prepare(args.workers)
-    print(f"{len(data)} clouds in {data.folder}")
-
-
-if __name__ == "__main__":
-    main()
