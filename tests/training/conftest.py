@@ -19,7 +19,9 @@ with warnings.catch_warnings():  # these warn of each other's deprecations while
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.contract import InputContract
 from pc_perception.io.files import write_cloud
+from training.assembly import assemble
 from training.augment import Augmentation
+from training.data.specs import open_data
 from training.methods.segmentation import Segmentation
 from training.settings import RunSettings
 
@@ -79,3 +81,23 @@ def make_run(street_folder: Path, tmp_path: Path) -> Callable[..., RunSettings]:
         return RunSettings(**(values | changes)).validate()
 
     return make
+
+
+@pytest.fixture
+def train_and_die() -> Callable[[RunSettings], None]:
+    """Return what trains a run until its first checkpoint is written, and ends there like a killed process."""
+
+    def train(run: RunSettings) -> None:
+        runner = assemble(run, open_data(run.data, run.data_options()))
+        saver = next(h for h in runner.hooks if type(h).__name__ == "Saver")
+        save = saver.save
+
+        def save_and_die(*args: object) -> None:
+            save(*args)
+            raise ConnectionError
+
+        saver.save = save_and_die
+        with pytest.raises(ConnectionError):
+            runner.train()
+
+    return train

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,15 +20,14 @@ from pc_perception.inference.model_file import load_classifier, load_model, load
 from pc_perception.inference.object_contract import ObjectContract
 from pc_perception.io.files import write_cloud
 from pc_perception.labels import load_label_set
-from training.assembly import assemble
 from training.checkpoint import load_state
-from training.data.specs import open_data
 from training.methods.classification import Classification
 from training.methods.method import Task
 from training.methods.point_mae import PointMae
 from training.methods.segmentation import class_weights
 from training.objects import ObjectAugmentation, labels_of_data, object_label
 from training.run import main, train
+from training.settings import RunSettings
 
 CONFIGS = (
     "point_mae_pretrain",
@@ -116,21 +116,13 @@ def test_rare_classes_weigh_more() -> None:
     assert not any("weights" in name for name in weighted.state_dict())
 
 
-def test_resume_equals_an_uninterrupted_run(folder: Path, tmp_path: Path) -> None:
+def test_resume_equals_an_uninterrupted_run(
+    folder: Path, tmp_path: Path, train_and_die: Callable[[RunSettings], None]
+) -> None:
     whole = object_run(folder, tmp_path / "whole", max_steps=6)
     train(whole)
     half = replace(whole, work_dir=str(tmp_path / "half"), max_steps=6, checkpoint_steps=3)
-    runner = assemble(half, open_data(half.data, half.data_options()))
-    saver = next(h for h in runner.hooks if type(h).__name__ == "Saver")
-    save = saver.save
-
-    def save_and_die(*args: object) -> None:
-        save(*args)
-        raise ConnectionError
-
-    saver.save = save_and_die
-    with pytest.raises(ConnectionError):
-        runner.train()
+    train_and_die(half)
     train(replace(half, resume=True))
     one, other = load_state(whole.work_dir)["model"], load_state(half.work_dir)["model"]
     assert all(torch.equal(one[k], other[k]) for k in one)
