@@ -23,7 +23,7 @@ from pc_perception.ops.neighbors import k_nearest
 from pc_perception.ops.parallel import team
 from pc_perception.ops.recurrence import gated_delta_rule
 from pc_perception.ops.sampling import farthest_point_sampling
-from pc_perception.ops.voxelize import voxelize
+from pc_perception.ops.voxelize import Voxels, voxelize
 
 SIZES = tuple(8192 * 2**i for i in range(7))
 STEP = 2.2
@@ -53,11 +53,11 @@ def _decode(xyz: np.ndarray) -> Callable[[], object]:
 
 
 def _voxelize(xyz: np.ndarray) -> Callable[[], object]:
-    tensor = torch.from_numpy(xyz)
+    tensor, room = torch.from_numpy(xyz), Voxels.room(len(xyz))
 
     def call() -> object:
         with team():
-            return voxelize(tensor, 0.05)
+            return voxelize(tensor, 0.05, out=room)
 
     return call
 

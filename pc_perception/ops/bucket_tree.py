@@ -150,3 +150,49 @@ def squared_gap(box: np.ndarray, node: int, x: float, y: float, z: float) -> flo
     dy = max(max(box[i, 1] - y, y - box[i, 4]), box.dtype.type(0))
     dz = max(max(box[i, 2] - z, z - box[i, 5]), box.dtype.type(0))
     return dx * dx + dy * dy + dz * dz
+
+
+@njit(cache=True, nogil=True)
+def buckets_near(
+    box: np.ndarray, around: np.ndarray, reach: float, nodes: np.ndarray, out: np.ndarray
+) -> int:
+    """Write the nodes of the buckets whose boxes are closer than ``reach`` to another box, the nearer ones last.
+
+    Args:
+        around: (2, 3) lowest and highest coordinates of the other box.
+        reach: squared distance.
+        nodes: room for one waiting node per level and one more.
+
+    Returns:
+        How many there are; -1 where ``out`` has no room for them.
+    """
+    n, depth = 0, 1
+    nodes[0] = 1
+    while depth:
+        depth -= 1
+        node = nodes[depth]
+        if node >= len(box) // 2:
+            if n == len(out):
+                return -1
+            out[n] = node
+            n += 1
+            continue
+        near, far = 2 * node, 2 * node + 1
+        to_near, to_far = _box_gap(box, near, around), _box_gap(box, far, around)
+        if to_far < to_near:
+            near, far, to_near, to_far = far, near, to_far, to_near
+        for child, gap in ((near, to_near), (far, to_far)):
+            if gap < reach:
+                nodes[depth] = child
+                depth += 1
+    return n
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _box_gap(box, node, around):  # type: ignore[no-untyped-def]
+    """Squared distance between two boxes, never above the rounded one of any points inside; as ``squared_gap``."""
+    i = np.uint64(node)
+    dx = max(max(box[i, 0] - around[1, 0], around[0, 0] - box[i, 3]), box.dtype.type(0))
+    dy = max(max(box[i, 1] - around[1, 1], around[0, 1] - box[i, 4]), box.dtype.type(0))
+    dz = max(max(box[i, 2] - around[1, 2], around[0, 2] - box[i, 5]), box.dtype.type(0))
+    return dx * dx + dy * dy + dz * dz

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The search behind ``neighbors`` on the CPU: down a tree of Z-ordered buckets, nearest child first.
+"""The search behind ``neighbors`` on the CPU: down a tree of Z-ordered buckets, nearest first, many queries at a time.
 
 A list of neighbours is k descending integers with the squared distance in the high half and the index in the
 low half, so that one comparison orders by distance and then by index; a ball query by index swaps the halves.
@@ -12,11 +12,15 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from .bucket_tree import build, squared_gap, z_sorted
+from .bucket_tree import buckets_near, build, squared_gap, z_sorted
 
 __all__ = ["BUCKET", "build", "search", "z_sorted"]
 
-BUCKET = 32
+BUCKET = 64
+TOGETHER = 32
+"""Queries that share one walk through the tree."""
+MOST_NEAR = 64
+"""Where more buckets are near to them, each walks alone."""
 EMPTY = np.iinfo(np.int64).max
 DEEPEST = 64
 """Room on the stack: one waiting node per level, of which there are at most 32."""
@@ -26,10 +30,15 @@ DEEPEST = 64
 def search(  # type: ignore[no-untyped-def]
     tree, queries: np.ndarray, which: np.ndarray, limit: float, by_index: bool, base: int, index, distance
 ) -> None:
-    """Write the neighbours of the queries ``which`` to their rows; Z-order keeps the tree in the cache.
+    """Write the neighbours of the queries ``which`` to their rows.
+
+    Queries that lie together are taken together: the one in the middle walks down the tree, and how far its
+    neighbours are bounds how far those of the others can be. The tree is then asked once which buckets are that near
+    to any of them, and each of the others looks at those.
 
     Args:
         tree: ``bucket_tree.build`` of the points.
+        which: rows of queries in Z-order: near ones one after the other.
         limit: squared distance that neighbours must be below, inf for none.
         base: added to every index found.
     """
@@ -39,27 +48,76 @@ def search(  # type: ignore[no-untyped-def]
     k = index.shape[1]
     keys = np.empty(k + 1, np.int64)  # descending, with a sentinel after the smallest
     room = np.empty(BUCKET, np.int64)
-    nodes, bounds = np.empty(DEEPEST, np.int64), np.empty(DEEPEST, np.int64)
+    nodes, bounds = np.empty(DEEPEST, np.int64), np.empty(max(DEEPEST, MOST_NEAR), np.int64)
+    near, near_lowest = np.empty(MOST_NEAR, np.int64), np.empty(MOST_NEAR, np.int64)
+    near_box, around = np.empty((6, MOST_NEAR), np.float32), np.empty((2, 3), np.float32)
     keys[0] = EMPTY
     x = y = z = np.float32(0)
-    for row in which:
-        past = _gap(queries[row, 0] - x, queries[row, 1] - y, queries[row, 2] - z)
-        x, y, z = queries[row, 0], queries[row, 1], queries[row, 2]
-        reach = limit if by_index or keys[0] == EMPTY else min(limit, _reach(keys[0], past))
-        keys[:k], keys[k] = EMPTY, -1
-        nodes[0], bounds[0], depth = 1, -1, 1
-        while depth:
-            depth -= 1
-            if bounds[depth] >= keys[0]:
+    for start in range(0, len(which), TOGETHER):
+        batch = which[start : start + TOGETHER]
+        middle, n_near = len(batch) // 2, -1
+        for turn in range(-1, len(batch)):
+            if turn == middle:
                 continue
-            node, depth = _descend(box, lowest, nodes, bounds, depth, x, y, z, reach, by_index, keys[0])
-            if node >= n_buckets:
-                begin = (node - n_buckets) * len(order) // n_buckets
-                end = (node - n_buckets + 1) * len(order) // n_buckets
-                offered = room[: end - begin]
-                _bucket_keys(px, py, pz, order, x, y, z, reach, by_index, np.uint64(begin), offered)
-                _insert(offered, keys)
-        _write(keys, by_index, base, index, distance, row)
+            row = batch[middle if turn < 0 else turn]
+            past = _gap(queries[row, 0] - x, queries[row, 1] - y, queries[row, 2] - z)
+            x, y, z = queries[row, 0], queries[row, 1], queries[row, 2]
+            reach = limit if by_index or keys[0] == EMPTY else min(limit, _reach(keys[0], past))
+            keys[:k], keys[k] = EMPTY, -1
+            if n_near < 0:
+                nodes[0], bounds[0], depth = 1, -1, 1
+            else:
+                depth = n_near
+                _bounds(near_box, near_lowest, x, y, z, reach, by_index, bounds, n_near)
+            while depth:
+                depth -= 1
+                if bounds[depth] >= keys[0]:
+                    continue
+                if n_near < 0:
+                    node, depth = _descend(
+                        box, lowest, nodes, bounds, depth, x, y, z, reach, by_index, keys[0]
+                    )
+                else:
+                    node = near[depth]
+                if node >= n_buckets:
+                    begin = (node - n_buckets) * len(order) // n_buckets
+                    end = (node - n_buckets + 1) * len(order) // n_buckets
+                    _bucket_keys(px, py, pz, order, x, y, z, reach, by_index, begin, end, room)
+                    _insert_some(room, end - begin, keys)
+            _write(keys, by_index, base, index, distance, row)
+            if turn < 0:
+                past = _around(queries, batch, row, around)
+                reach = limit if by_index or keys[0] == EMPTY else min(limit, _reach(keys[0], past))
+                n_near = buckets_near(box, around, reach, nodes, near)
+                for i in range(n_near):
+                    near_lowest[i] = lowest[near[i]]
+                    for side in range(6):
+                        near_box[side, i] = box[near[i], side]
+
+
+@njit(cache=True, nogil=True)
+def _around(queries, batch, middle, around):  # type: ignore[no-untyped-def]
+    """Write lowest and highest coordinates of a batch; return how far its furthest query is from row ``middle``."""
+    around[0], around[1] = queries[middle], queries[middle]
+    x, y, z = queries[middle, 0], queries[middle, 1], queries[middle, 2]
+    furthest = np.float32(0)
+    for row in batch:
+        for axis in range(3):
+            around[0, axis] = min(around[0, axis], queries[row, axis])
+            around[1, axis] = max(around[1, axis], queries[row, axis])
+        furthest = max(furthest, _gap(queries[row, 0] - x, queries[row, 1] - y, queries[row, 2] - z))
+    return furthest
+
+
+@njit(cache=True, nogil=True)
+def _bounds(near_box, near_lowest, x, y, z, reach, by_index, bounds, n):  # type: ignore[no-untyped-def]
+    """Write the best key that each of ``n`` buckets could hold, all at once as ``_descend`` does for one."""
+    for j in range(n):
+        i = np.uint64(j)
+        dx = max(max(near_box[0, i] - x, x - near_box[3, i]), np.float32(0))
+        dy = max(max(near_box[1, i] - y, y - near_box[4, i]), np.float32(0))
+        dz = max(max(near_box[2, i] - z, z - near_box[5, i]), np.float32(0))
+        bounds[i] = _key(dx * dx + dy * dy + dz * dz, near_lowest[i], reach, by_index)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -89,7 +147,7 @@ def _descend(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _gap(dx: float, dy: float, dz: float) -> float:
+def _gap(dx, dy, dz):  # type: ignore[no-untyped-def]
     return np.sqrt(dx * dx + dy * dy + dz * dz)
 
 
@@ -114,22 +172,36 @@ def _key(squared, point, limit, by_index):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _bucket_keys(  # type: ignore[no-untyped-def]
-    px, py, pz, order, x, y, z, limit: float, by_index: bool, begin, out: np.ndarray
+    px, py, pz, order, x, y, z, limit: float, by_index: bool, begin: int, end: int, out: np.ndarray
 ) -> None:
-    """Write the keys of a bucket's points: apart from the branches of ``_insert`` they are vectorised.
+    """Write the keys of the points at places begin .. end - 1: apart from the branches of ``_insert`` as vectors.
 
-    ``begin`` is unsigned: an index that might be negative would keep the loop scalar.
+    Indices are unsigned: one that might be negative would keep the loop scalar.
     """
-    for i in range(len(out)):
-        j = begin + np.uint64(i)
+    first = np.uint64(begin)
+    for place in range(end - begin):
+        i = np.uint64(place)
+        j = first + i
         dx, dy, dz = x - px[j], y - py[j], z - pz[j]
         out[i] = _key(dx * dx + dy * dy + dz * dz, order[j], limit, by_index)
 
 
 @njit(cache=True, nogil=True)
 def _insert(offered: np.ndarray, keys: np.ndarray) -> None:
-    """Put keys into the descending list where they belong; the largest leave."""
-    for key in offered:
+    """Put keys into the descending list where they belong; the largest leave. ``offered`` is used up."""
+    _insert_some(offered, len(offered), keys)
+
+
+@njit(cache=True, nogil=True)
+def _insert_some(offered: np.ndarray, n: int, keys: np.ndarray) -> None:
+    """Put in the first ``n``: no slice, which takes as long as looking at four keys."""
+    n_small, last = np.uint64(0), keys[0]
+    for i in range(n):  # first without branches: which keys are small enough, nobody can foresee
+        key = offered[np.uint64(i)]
+        offered[n_small] = key
+        n_small += np.uint64(key < last)
+    for i in range(n_small):
+        key = offered[i]
         if key < keys[0]:
             # What is larger than the key moves up by one; no branches, hence vectors.
             for place in range(len(keys) - 1):
