@@ -11,13 +11,17 @@ from numba import njit
 def nearest_of_all(a: np.ndarray, b: np.ndarray, square: np.ndarray, index: np.ndarray) -> None:
     """Nearest of ``b`` for every point of ``a``, scene by scene: four b at a time are held against all a."""
     n, last = a.shape[1], b.shape[1] - 1
-    columns = np.empty((3, n), a.dtype)
-    x, y, z = columns[0], columns[1], columns[2]
+    # All scenes first: a vector read right after its numbers were written one by one would have to wait for them.
+    columns = np.empty((len(a), 3, n), a.dtype)
     for s in range(len(a)):
-        best, found, others = square[s], index[s], b[s]
+        x, y, z = columns[s, 0], columns[s, 1], columns[s, 2]
+        best, found = square[s], index[s]
         for i in range(n):
             x[i], y[i], z[i] = a[s, i, 0], a[s, i, 1], a[s, i, 2]
             best[i], found[i] = np.inf, 0
+    for s in range(len(a)):
+        x, y, z = columns[s, 0], columns[s, 1], columns[s, 2]
+        best, found, others = square[s], index[s], b[s]
         for j in range(0, last + 1, 4):
             # At the end the last one comes again, which changes nothing.
             j1, j2, j3 = min(j + 1, last), min(j + 2, last), min(j + 3, last)

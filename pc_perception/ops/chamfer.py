@@ -22,6 +22,8 @@ from .backend import resolve
 from .kd_tree import build_tree, nearest_in_tree
 from .parallel import run_blocks, team
 
+AT_ONCE = 16
+"""Small clouds, so that what is known of them is used before it leaves the nearest cache."""
 DENSE_PAIRS = 1 << 20
 """Up to this many pairs a scene every pair is looked at; beyond, a k-d tree is quicker."""
 
@@ -48,6 +50,8 @@ def chamfer_distance(a: Tensor, b: Tensor, norm: str = "l2", backend: str | None
     _check(a, b, norm)
     kernel = resolve(a.device, backend)
     if kernel == "numba":
+        if not torch.is_grad_enabled():
+            a, b = a.detach(), b.detach()
         return _Chamfer.apply(a, b, norm)
     if kernel == "triton":
         from .gpu.chamfer import Chamfer
@@ -95,61 +99,58 @@ def _distances_torch(a: Tensor, b: Tensor) -> Tensor:
 
 
 class _Chamfer(torch.autograd.Function):
+    """The gradient is made along with the value, while the points are in the nearest cache."""
+
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, norm: str) -> Tensor:
         p, q = (np.ascontiguousarray(t.detach().numpy()) for t in (a, b))
-        there, back = _nearest_both(p, q)
-        ctx.clouds, ctx.there, ctx.back, ctx.norm = (p, q), there, back, norm
-        if norm == "l2":
-            value = there[0].mean(dtype=np.float64) + back[0].mean(dtype=np.float64)
-        else:
-            value = (np.sqrt(there[0]).mean(dtype=np.float64) + np.sqrt(back[0]).mean(dtype=np.float64)) / 2
-        return a.new_tensor(value)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        p, q = ctx.clouds
         # A target is rarely trained: what nobody asks for has no rows.
         d_p, d_q = (
             np.zeros_like(t if wanted else t[:0])
             for t, wanted in zip((p, q), ctx.needs_input_grad[:2], strict=True)
         )
-        root = ctx.norm == "l1"
-        scale = float(grads[0]) * (0.5 if root else 2.0)
-        (square, index), (square_back, index_back) = ctx.there, ctx.back
-
-        def pull(start: int, stop: int) -> None:
-            s = slice(start, stop)
-            _pull(p[s], q[s], square[s], index[s], root, scale / square.size, d_p[s], d_q[s])
-            _pull(q[s], p[s], square_back[s], index_back[s], root, scale / square_back.size, d_q[s], d_p[s])
-
+        ctx.slopes = d_p, d_q
+        measure = _measure_all if p.shape[1] * q.shape[1] <= DENSE_PAIRS else _measure_far
         with team():
-            run_blocks(pull, len(p))
-        d_a, d_b = (torch.from_numpy(d) if len(d) else None for d in (d_p, d_q))
-        return d_a, d_b, None
+            there, back = measure(p, q, norm == "l1", d_p, d_q)
+        return a.new_tensor((there + back) / 2 if norm == "l1" else there + back)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        by_a, by_b = (torch.from_numpy(d) * grads[0] if len(d) else None for d in ctx.slopes)
+        return by_a, by_b, None
 
 
 Nearest = tuple[np.ndarray, np.ndarray]
 """Squared distances (B, n) and rows (B, n) int32 of the nearest points."""
 
 
-def _nearest_both(p: np.ndarray, q: np.ndarray) -> tuple[Nearest, Nearest]:
+def _measure_all(
+    p: np.ndarray, q: np.ndarray, root: bool, d_p: np.ndarray, d_q: np.ndarray
+) -> tuple[float, float]:
+    """Mean distances (or their squares) there and back by looking at every pair; add their gradient."""
+    sums: dict[int, tuple[float, float]] = {}
+
+    def work(start: int, stop: int) -> None:
+        s = slice(start, stop)
+        sums[start] = _sum_all(p[s], q[s], root, p[..., 0].size, q[..., 0].size, d_p[s], d_q[s])
+
+    run_blocks(work, len(p))
+    there, back = (sum(sums[start][i] for start in sorted(sums)) for i in range(2))
+    return there / p[..., 0].size, back / q[..., 0].size
+
+
+def _measure_far(
+    p: np.ndarray, q: np.ndarray, root: bool, d_p: np.ndarray, d_q: np.ndarray
+) -> tuple[float, float]:
+    """The same by trees."""
     there = np.empty(p.shape[:2], p.dtype), np.empty(p.shape[:2], np.int32)
     back = np.empty(q.shape[:2], q.dtype), np.empty(q.shape[:2], np.int32)
-    with team():
-        if p.shape[1] * q.shape[1] <= DENSE_PAIRS:
-
-            def dense(start: int, stop: int) -> None:
-                part = slice(start, stop)
-                nearest_of_all(p[part], q[part], there[0][part], there[1][part])
-                nearest_of_all(q[part], p[part], back[0][part], back[1][part])
-
-            run_blocks(dense, len(p))
-        else:
-            for s in range(len(p)):
-                _nearest_far(p[s], q[s], (there[0][s], there[1][s]), (back[0][s], back[1][s]))
-    return there, back
+    for s in range(len(p)):
+        _nearest_far(p[s], q[s], (there[0][s], there[1][s]), (back[0][s], back[1][s]))
+    n, m = there[0].size, back[0].size
+    return _pull(p, q, *there, root, n, d_p, d_q) / n, _pull(q, p, *back, root, m, d_q, d_p) / m
 
 
 def _nearest_far(p: np.ndarray, q: np.ndarray, there: Nearest, back: Nearest) -> None:
@@ -170,18 +171,48 @@ def _nearest_far(p: np.ndarray, q: np.ndarray, there: Nearest, back: Nearest) ->
 
 
 @njit(cache=True, nogil=True)
-def _pull(a, b, square, index, root, scale, d_a, d_b):  # type: ignore[no-untyped-def]
-    """Add the gradient of ``scale / 2`` times the squared distances, or of ``scale`` times their roots."""
+def _sum_all(p, q, root, n, m, d_p, d_q):  # type: ignore[no-untyped-def]
+    """Sum up a few clouds at a time there and back; ``n`` and ``m`` as in ``_pull``."""
+    there, back, most = 0.0, 0.0, min(AT_ONCE, len(p))
+    square, index = np.empty((most, p.shape[1]), p.dtype), np.empty((most, p.shape[1]), np.int32)
+    square_b, index_b = np.empty((most, q.shape[1]), p.dtype), np.empty((most, q.shape[1]), np.int32)
+    for first in range(0, len(p), AT_ONCE):
+        some = slice(first, first + AT_ONCE)
+        nearest_of_all(p[some], q[some], square, index)
+        nearest_of_all(q[some], p[some], square_b, index_b)
+        there += _pull(p[some], q[some], square, index, root, n, d_p[some], d_q[some])
+        back += _pull(q[some], p[some], square_b, index_b, root, m, d_q[some], d_p[some])
+    return there, back
+
+
+@njit(cache=True, nogil=True)
+def _pull(a, b, square, index, root, n, d_a, d_b):  # type: ignore[no-untyped-def]
+    """Sum up the squared distances, or their roots; add the gradient of what they contribute to the result.
+
+    That is 1 / n of the squares, half of it of the roots.
+    """
     pull_a, pull_b = len(d_a) > 0, len(d_b) > 0
-    for s in range(len(a)):
+    total, weight = _total(square[: len(a)], root), a.dtype.type((0.5 if root else 2.0) / n)
+    for s in range(len(a) if pull_a or pull_b else 0):
         for i in range(a.shape[1]):
             j = index[s, i]
-            weight = scale
+            w = weight
             if root:
-                weight = scale / np.sqrt(square[s, i]) if square[s, i] > 0 else 0.0
+                w = weight / np.sqrt(square[s, i]) if square[s, i] > 0 else 0 * weight
             for k in range(3):
-                g = weight * (a[s, i, k] - b[s, j, k])
+                g = w * (a[s, i, k] - b[s, j, k])
                 if pull_a:
                     d_a[s, i, k] += g
                 if pull_b:
                     d_b[s, j, k] -= g
+    return total
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc"})
+def _total(square, root):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for s in range(len(square)):
+        row = square[s]
+        for i in range(len(row)):
+            total += float(np.sqrt(row[i]) if root else row[i])
+    return total
