@@ -9,13 +9,15 @@ images for mobile robotics", 2004). The growth is had by drawing the far field t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pc_perception.labels import GROUNDS, MASSES
 from pc_perception.ops.clusters import euclidean_clusters
 from pc_perception.ops.ground import height_above_ground
 
@@ -25,6 +27,11 @@ FINER = 0.6
 """What is too large for one object is clustered again at this share of the distance ..."""
 ATTEMPTS = 2
 """... so many times; then it is no object."""
+CLOSER = {"person": 0.5, "pedestrian": 0.5}
+"""Classes whose objects stand closer together than a car's points are apart, and their share of the distance.
+
+Of 0.6 m: found by points 0.76 at 0.6 m, 0.78 at 0.45, 0.84 at 0.35, 0.85 to 0.87 at 0.3, 0.84 at 0.2 (95 pedestrians
+of three simulated drives, seeds 61001 to 61003, which the benchmark does not use)."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +89,15 @@ class Instances:
     height: NDArray[np.float32]
 
 
+def things_of(classes: Sequence[str]) -> dict[int, float]:
+    """Return which classes of a segmentation are made of single objects, each with its share of the distance."""
+    return {i: CLOSER.get(n, 1.0) for i, n in enumerate(classes) if n not in GROUNDS + MASSES}
+
+
 def find_instances(
     xyz: NDArray[np.float32],
     classes: NDArray[np.uint16] | None = None,
-    things: Sequence[int] = (),
+    things: Mapping[int, float] = MappingProxyType({}),
     options: InstanceOptions | None = None,
     told: NDArray[np.uint32] | None = None,
 ) -> Instances:
@@ -94,7 +106,8 @@ def find_instances(
     Args:
         xyz: (N, 3) float32, metres, z up, the sensor at the origin; NaN and Inf belong to no object.
         classes: (N,) labels of a segmentation; None clusters everything above the ground.
-        things: which of them are made of single objects; every class is clustered by itself.
+        things: which of them are made of single objects (``things_of``); every class is clustered by itself, at
+            its share of the distance.
         told: (N,) objects that a panoptic model told apart, 0 for none: they are taken in place of clusters.
     """
     options = options or InstanceOptions()
@@ -107,9 +120,10 @@ def find_instances(
         standing = np.flatnonzero((height >= options.min_height_m) & (height <= options.max_height_m))
     index = np.full(len(xyz), -1, np.int64)
     count = 0
-    for rows in _groups(standing, classes, things, told):
+    for rows, share in _groups(standing, classes, things, told):
         if told is None:
-            found = _clusters(np.ascontiguousarray(xyz[rows]), options, options.distance_m, ATTEMPTS)
+            distance = share * options.distance_m
+            found = _clusters(np.ascontiguousarray(xyz[rows]), options, distance, ATTEMPTS)
         else:
             found = _of_ids(told[rows], options.min_points)
         index[rows] = np.where(found >= 0, found + count, -1)
@@ -120,13 +134,15 @@ def find_instances(
 def _groups(
     rows: NDArray[np.int64],
     classes: NDArray[np.uint16] | None,
-    things: Sequence[int],
+    things: Mapping[int, float],
     told: NDArray[np.uint32] | None,
-) -> list[NDArray[np.int64]]:
-    """Return which of the points ``rows`` may share an object."""
+) -> list[tuple[NDArray[np.int64], float]]:
+    """Return which of the points ``rows`` may share an object, and at which share of the distance."""
     if told is not None:
-        return [rows[told[rows] > 0]]
-    return [rows] if classes is None else [rows[classes[rows] == c] for c in things]
+        return [(rows[told[rows] > 0], 1.0)]
+    if classes is None:
+        return [(rows, 1.0)]
+    return [(rows[classes[rows] == c], share) for c, share in things.items()]
 
 
 def _of_ids(ids: NDArray[np.uint32], min_points: int) -> NDArray[np.int64]:

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pc_perception.cloud import PointCloud
-from pc_perception.labels import GROUNDS, MASSES, UNLABELED, overlap
+from pc_perception.labels import UNLABELED, overlap
 from pc_perception.undistort import sweep_time
 
 from .agreement import agreed
 from .boxes import complete_boxes, fit_boxes
 from .classifier import Classifier
 from .fragments import join_fragments
-from .instances import InstanceOptions, Instances, find_instances
+from .instances import InstanceOptions, Instances, find_instances, things_of
 from .motion import SweepMotion
 from .object_results import UNKNOWN, ObjectsResult
 from .segmenter import SegmentationResult, Segmenter
@@ -58,7 +58,7 @@ class SweepObjects:
 
     Args:
         classifier: names the objects.
-        segmenter: where given, only points of its things (all classes but ``GROUNDS`` and ``MASSES``) are clustered,
+        segmenter: where given, only points of its things (``things_of``) are clustered,
             each class by itself; a panoptic model's own objects are taken as they are; without it everything above
             the ground is clustered.
     """
@@ -129,8 +129,7 @@ class SweepObjects:
         if labelled is None:
             found = find_instances(level, options=self.options.instances)
             return join_fragments(found, fit_boxes(level, found))
-        names = labelled.label_set.classes
-        things = [i for i, n in enumerate(names) if n not in GROUNDS + MASSES]
+        things = things_of(labelled.label_set.classes)
         labels, told = labelled.labels, labelled.instance
         found = find_instances(level, labels, things, self.options.instances, told)
         return found if told is not None else join_fragments(found, fit_boxes(level, found), labels)

@@ -26,7 +26,7 @@ from pc_perception.geometry import (
 from pc_perception.inference.agreement import agreed
 from pc_perception.inference.classifier import Classifier
 from pc_perception.inference.fragments import join_fragments
-from pc_perception.inference.instances import ROOM, InstanceOptions, Instances, find_instances
+from pc_perception.inference.instances import ROOM, InstanceOptions, Instances, find_instances, things_of
 from pc_perception.inference.model_file import load_classifier
 from pc_perception.inference.motion import SweepMotion
 from pc_perception.inference.object_results import ObjectsResult
@@ -200,11 +200,26 @@ def test_things_of_a_segmentation_are_clustered_class_by_class() -> None:
     classes[4000:4060], classes[4060:4120], classes[4120:] = 1, 2, 3
     everything = find_instances(cloud.xyz)
     assert everything.count == 2
-    found = find_instances(cloud.xyz, classes, (1, 2))
+    found = find_instances(cloud.xyz, classes, {1: 1.0, 2: 1.0})
     assert found.count == 2
     assert set(found.index[4000:4060].tolist()) <= {0, -1}
     assert set(found.index[4060:4120].tolist()) <= {1, -1}
     assert (found.index[4120:] == -1).all()
+
+
+def test_people_who_walk_together_are_told_apart() -> None:
+    rng = np.random.default_rng(0)
+    half_m = np.array([0.2, 0.2, 0.8])
+    people = [rng.uniform(-half_m, half_m, (200, 3)) + np.array([8.0, y, -0.8]) for y in (-0.4, 0.4)]
+    ground = np.column_stack([rng.uniform(-20, 20, (4000, 2)), np.full(4000, -1.8)])
+    xyz = np.concatenate([ground, *people]).astype(np.float32)
+    classes = np.repeat([0, 1, 1], [4000, 200, 200]).astype(np.uint16)
+    things = things_of(("road", "person"))
+    assert things == {1: 0.5}
+    assert find_instances(xyz, classes, {1: 1.0}).count == 1  # at the distance that a car wants
+    found = find_instances(xyz, classes, things)
+    assert found.count == 2
+    assert len(set(found.index[4000:4200].tolist()) - {-1}) == 1
 
 
 def test_objects_of_a_panoptic_model_are_taken_as_they_are() -> None:

@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pc_perception.inference.instances import find_instances
+from pc_perception.inference.instances import find_instances, things_of
 from pc_perception.inference.model_file import load_segmenter
 from pc_perception.inference.segmenter import Segmenter
-from pc_perception.labels import GROUNDS, MASSES
 from training.data.dataset import CloudDataset, Joined
 from training.data.nuscenes import NuScenesClouds
 from training.data.nuscenes_results import LabelResults, official_ids
@@ -55,7 +54,7 @@ def evaluate(
     from tqdm import tqdm
 
     counter = PanopticEval(len(model.label_set) + 1, ignore=[0], min_points=MIN_POINTS)
-    things = [i for i, name in enumerate(model.label_set.classes) if name not in GROUNDS + MASSES]
+    things = things_of(model.label_set.classes)
     shown: set[int] = set()
     n = len(data) if not limit else min(limit, len(data))
     for k in tqdm(range(n), desc="evaluating", unit="cloud", disable=not progress):
