@@ -44,7 +44,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     common.add_argument("--json", type=Path, help="also write the records to this file, after every row")
     common.add_argument("--markdown", type=Path, help="also write the table to this file, after every row")
-    tables.add_parser("ops", parents=[common], help="point operations on the CPU: A4 to A10, A13, A14")
+    tables.add_parser(
+        "ops", parents=[common], help="point operations on the CPU: A4 to A10, A13, A14; Open3D"
+    )
     tables.add_parser(
         "stream", parents=[common], help="messages and the live path: A1, A2, A11, A12, A15; C3; R1"
     )
@@ -64,9 +66,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _rows(arguments: argparse.Namespace) -> list[Row]:
     if arguments.table == "ops":
-        from benchmarks import dense, points, sequences, sparse
+        from benchmarks import dense, open3d_rows, points, sequences, sparse
 
-        return [*dense.CASES, *points.CASES, *sparse.CASES, *sequences.CASES]
+        return [*dense.CASES, *points.CASES, *sparse.CASES, *sequences.CASES, *open3d_rows.CASES]
     if arguments.table == "stream":
         from benchmarks import live, live_objects, messages, runtimes, sparse_unet
 
