@@ -2,6 +2,7 @@
 """Neighbour searches against brute force, and what is carried along them."""
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -128,6 +129,32 @@ def test_refuses_what_it_cannot_search() -> None:
         k_nearest(cloud, 1, cloud, [0, 2, 4])
     with pytest.raises(ValueError, match=r"queries torch.float64"):
         k_nearest(cloud, 1, cloud.double())
+
+
+def _large_scenes() -> dict[str, torch.Tensor]:
+    """Clouds above the size that is searched without a tree, each hard in another way."""
+    g = torch.Generator().manual_seed(0)
+    turn, ring = torch.rand(2500, generator=g) * 6.28, torch.randint(1, 12, (2500,), generator=g) ** 2
+    clumps = torch.randn(2500, 3, generator=g) + 1000 * torch.randint(0, 40, (2500, 3), generator=g)
+    lattice = torch.randint(0, 9, (2500, 3), generator=g).float()
+    return {
+        "rings": torch.stack([turn.cos() * ring, turn.sin() * ring, 0 * turn], 1),
+        "clumps far apart": clumps,
+        "many equally near": lattice,
+        "two places": lattice.clamp(0, 1) * torch.tensor([5.0, 0, 0]),
+    }
+
+
+@pytest.mark.parametrize("name", list(_large_scenes()))
+@pytest.mark.parametrize("own", [True, False])
+def test_large_scenes_match_the_reference(name: str, own: bool) -> None:
+    cloud = _large_scenes()[name]
+    queries = None if own else cloud[::3] * 1.01 + 0.3
+    for k in (1, 16):
+        for search in (partial(k_nearest, cloud, k), partial(ball_query, cloud, 1.5, k)):
+            found, expected = search(queries), search(queries, backend="torch")
+            assert torch.equal(found[0], expected[0])
+            torch.testing.assert_close(found[1], expected[1])
 
 
 def test_crowded_points_are_not_compared_with_all_others() -> None:
