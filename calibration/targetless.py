@@ -20,7 +20,8 @@ _STAGES = ((12.0, 2.0, 0.12, 3), (6.0, 0.8, 0.08, 3), (3.0, 0.3, 0.05, 2), (1.5,
 N_STAGES = len(_STAGES)
 FINE_BLUR = _STAGES[-1][0]
 _GROUPS = 4
-_GUESS_DEG, _GUESS_M, _LEASH = 2.0, 0.15, 0.01
+_TURNING = 2
+"""So many of the stages change the rotation alone."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def calibrate_without_target(
     prepared = prepare_frames(frames, camera, T_guess, rng)
     T = T_guess
     for stage in range(N_STAGES):
-        T = descend(prepared, camera, T, stage, T_guess)
+        T = descend(prepared, camera, T, stage)
     finest = Alignment.at_blur(prepared, camera, blur_px(camera, FINE_BLUR), T)
     covariance, warnings = np.zeros((6, 6)), []
     n_groups = min(_GROUPS, len(prepared))
@@ -105,35 +106,27 @@ def blur_px(camera: CameraModel, at_thousand: float) -> float:
 
 
 def descend(
-    frames: Sequence[PreparedFrame],
-    camera: CameraModel,
-    T: NDArray,
-    stage: int,
-    T_guess: NDArray | None = None,
-    n_evaluations: int = 300,
+    frames: Sequence[PreparedFrame], camera: CameraModel, T: NDArray, stage: int, n_evaluations: int = 300
 ) -> NDArray[np.float64]:
     """Run one stage from ``T`` and return the better extrinsic.
 
-    Args:
-        T_guess: while images are still much blurred, stay within some degrees and decimetres of it.
+    The first stages only turn: in much blurred images a decimetre is next to nothing beside a degree, and a search
+    that may shift as well drifts off by metres.
     """
     from scipy.optimize import minimize
 
     blur, step_deg, step_m, thinning = _STAGES[stage]
     score = Alignment.at_blur(frames, camera, blur_px(camera, blur), T, thinning)
-    scale = np.r_[np.full(3, np.radians(step_deg)), np.full(3, step_m)]
-    simplex = np.vstack([np.zeros(6), np.eye(6)])
-    leash = _LEASH if T_guess is not None and stage < 2 else 0.0
-    tether = np.r_[np.full(3, np.radians(_GUESS_DEG)), np.full(3, _GUESS_M)]
+    free = 3 if stage < _TURNING else 6
+    scale = np.r_[np.full(3, np.radians(step_deg)), np.full(3, step_m)][:free]
+    simplex = np.vstack([np.zeros(free), np.eye(free)])
 
-    def loss(x: NDArray) -> float:
-        T_here = moved(T, x * scale)
-        away = 0.0 if T_guess is None else float((((move_between(T_here, T_guess)) / tether) ** 2).sum())
-        return score(T_here) + leash * away
+    def at(x: NDArray) -> NDArray[np.float64]:
+        return moved(T, np.pad(x * scale, (0, 6 - free)))
 
     fit = minimize(
-        loss,
-        np.zeros(6),
+        lambda x: score(at(x)),
+        np.zeros(free),
         method="Nelder-Mead",
         options={
             "initial_simplex": simplex - simplex.mean(0),
@@ -143,7 +136,7 @@ def descend(
             "adaptive": True,
         },
     )
-    return moved(T, fit.x * scale)
+    return at(fit.x)
 
 
 def jackknife(
@@ -153,7 +146,7 @@ def jackknife(
     twists = []
     for k in range(n_groups):
         rest = [f for i, f in enumerate(frames) if i % n_groups != k]
-        twists.append(move_between(descend(rest, camera, T, N_STAGES - 1, None, 200), T))
+        twists.append(move_between(descend(rest, camera, T, N_STAGES - 1, 200), T))
     away = np.array(twists) - np.mean(twists, 0)
     return (n_groups - 1) / n_groups * away.T @ away
 
