@@ -25,7 +25,7 @@ from benchmarks.cmcr_data import DRIVES, make_drives
 from benchmarks.cmcr_page import write
 
 SEEDS = (0, 1, 2)
-STEPS = {"pretrain": 80, "tune": 60, "trunk": 150}
+STEPS = {"pretrain": 240, "tune": 180, "trunk": 450}
 """Steps at ``--scale 1``, sized so that everything takes less than 90 minutes on two cores."""
 EVERY = {"1 %": 100, "10 %": 10, "100 %": 1}
 CONTRAST = {
