@@ -53,9 +53,12 @@ def write(
             + [[f"{FULL}, SPD around the fine-tuning", "", "", spread(spd), ""]]
             + [[CONTROL, probe(CONTROL), "", miou(CONTROL, 10), ""]],
         ),
-        "\n## Real clouds\n\nThe same segmenters, trained on simulated drives with 10 % of labels, on clouds that "
-        "nothing was trained on (mIoU over the classes that they have).\n",
-        table(["pre-training", *real], [[arm, *(miou(arm, 10, key) for key in real)] for arm in ARMS]),
+        "\n## Real clouds\n\nThe same segmenters, trained on simulated drives, on clouds that nothing was trained on "
+        "(mIoU over the classes that they have).\n",
+        table(
+            ["pre-training", *(f"{key}, {share}" for key in real for share in EVERY)],
+            [[arm, *(miou(arm, every, key) for key in real for every in EVERY.values())] for arm in ARMS],
+        ),
         "\n## Cost of the terms\n\nOne step of one sweep with six pictures of 112x208 on one thread, without preparing "
         "the batch; CPU time; peak memory of the whole process.\n",
         table(
