@@ -10,6 +10,7 @@ FOLDS holds Point-BERT's ``5way_10shot/0.pkl`` ...; of other data, folds are dra
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -94,7 +95,9 @@ def probe_folds(
 
 
 def fine_tune_folds(folds: Sequence[Fold], specs: Sequence[str], run: RunSettings) -> FewShotResult:
-    """Few-shot accuracy of a run on each fold; what is trained to its last step in ``run.work_dir`` is kept.
+    """Few-shot accuracy of a run on each fold; what is trained to its last step below ``run.work_dir`` is kept.
+
+    Other settings, folds or weights to start from have folders of their own.
 
     Args:
         folds: what is measured on.
@@ -105,8 +108,11 @@ def fine_tune_folds(folds: Sequence[Fold], specs: Sequence[str], run: RunSetting
     from training.run import train
 
     def learn(fold: Fold, number: int) -> float:
-        work_dir = Path(run.work_dir) / f"fold-{number}"
-        own = replace(run, data=specs[number], split="train", work_dir=str(work_dir))
+        own = replace(run, data=specs[number], split="train")
+        start = Path(run.init).read_bytes() if Path(run.init).is_file() else b""
+        key = hashlib.sha256(repr(own).encode() + start).hexdigest()[:12]
+        work_dir = Path(run.work_dir) / f"fold-{number}-{key}"
+        own = replace(own, work_dir=str(work_dir))
         file = work_dir / NAME
         if not file.is_file() or read_model_file(file)[0].provenance["steps"] < run.max_steps:
             file = train(replace(own, resume=(work_dir / "last.pth").exists()).validate())
