@@ -45,7 +45,17 @@ class Call:
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> Call:
-        """Return the call that begins now, by the arguments of ``parser``."""
+        """Return the call that begins now, by the arguments of ``parser``.
+
+        Raises:
+            SystemExit: ``--work-dir`` holds runs of another ``--scale``: one page would show both as the same.
+        """
+        kept = args.work_dir / "scale.json"
+        if kept.exists() and json.loads(kept.read_text()) != args.scale:
+            held = f"'{args.work_dir}' holds runs at --scale {kept.read_text()}"
+            raise SystemExit(f"{held}, not {args.scale:g}: give another --work-dir")
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(args.scale))
         return cls(args.work_dir, args.scale, time.time(), args.minutes)
 
     @property

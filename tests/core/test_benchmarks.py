@@ -128,3 +128,13 @@ def test_soak_spoils_a_message_and_leaves_the_next_one_whole(tmp_path: Path) -> 
         cloud_from_msg(feed.messages(0, 10**9, spoilt=True)["points"])
     cloud = cloud_from_msg(feed.messages(0, 2 * 10**9, spoilt=False)["points"])
     assert (len(cloud), cloud.stamp_ns) == (200, 2 * 10**9)
+
+
+def test_runs_of_different_scales_never_share_a_folder(tmp_path):
+    def call(*arguments: str) -> jobs.Call:
+        return jobs.Call.of(jobs.parser("", str(tmp_path / "work"), "page.md").parse_args(arguments))
+
+    assert call("--scale", "0.5").scale == 0.5
+    assert call("--scale", "0.5").work_dir == tmp_path / "work"
+    with pytest.raises(SystemExit, match=r"holds runs at --scale 0\.5, not 1: give another"):
+        call()
