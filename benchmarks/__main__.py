@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         "ops", parents=[common], help="point operations on the CPU: A4 to A10, A13, A14; Open3D"
     )
     tables.add_parser(
-        "stream", parents=[common], help="messages and the live path: A1, A2, A11, A12, A15; C3; R1"
+        "stream", parents=[common], help="messages and the live path: A1 to A3, A11, A12, A15; C3; R1"
     )
     tables.add_parser("objects", parents=[common], help="single objects, classified on the CPU: O1 to O4")
     tables.add_parser("train", parents=[common], help="steps of training on the CPU: C1, C2")
@@ -70,9 +70,16 @@ def _rows(arguments: argparse.Namespace) -> list[Row]:
 
         return [*dense.CASES, *points.CASES, *sparse.CASES, *sequences.CASES, *open3d_rows.CASES]
     if arguments.table == "stream":
-        from benchmarks import live, live_objects, messages, runtimes, sparse_unet
+        from benchmarks import live, live_objects, messages, rclpy_path, runtimes, sparse_unet
 
-        return [*messages.CASES, *live.ROWS, *live_objects.ROWS, *sparse_unet.ROWS, *runtimes.CASES]
+        return [
+            *messages.CASES,
+            *rclpy_path.ROWS,
+            *live.ROWS,
+            *live_objects.ROWS,
+            *sparse_unet.ROWS,
+            *runtimes.CASES,
+        ]
     if arguments.table == "objects":
         from benchmarks import single_objects
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import array
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,7 +57,7 @@ class CloudMessage:
     fields: list[PointField]
     point_step: int
     row_step: int
-    data: array.array
+    data: array.array  # rclpy takes nothing else without checking it byte by byte
     is_dense: bool
     is_bigendian: bool = field(default=False)
 
@@ -70,7 +70,8 @@ LABELLED_FIELDS = [
     PointField("confidence", 16, 7),
     PointField("rgb", 20, 7),
 ]
-"""Layout of labelled clouds: 24 bytes a point; rgb holds the bits 0x00RRGGBB typed as FLOAT32."""
+LABELLED_STEP = 24
+"""Layout of labelled clouds: bytes a point; rgb holds the bits 0x00RRGGBB typed as FLOAT32."""
 
 
 def fill_message(target: Any, values: CloudMessage, make_field: Callable[..., Any]) -> Any:
@@ -82,7 +83,7 @@ def fill_message(target: Any, values: CloudMessage, make_field: Callable[..., An
     """
     for name in ("height", "width", "point_step", "row_step", "is_bigendian", "is_dense", "data"):
         setattr(target, name, getattr(values, name))
-    target.fields = [make_field(**asdict(f)) for f in values.fields]
+    target.fields = [make_field(**vars(f)) for f in values.fields]
     return target
 
 
@@ -92,15 +93,11 @@ def make_header(frame: str, stamp_ns: int) -> Header:
 
 
 class LabelledCloudEncoder:
-    """Write labelled points into messages; keeps its buffer, so that a stream of sweeps allocates once.
-
-    Not safe for two threads at once: one encoder each.
-    """
+    """Write labelled points into messages, straight into the memory that the message keeps."""
 
     def __init__(self, label_set: LabelSet) -> None:
         colors = np.array([*label_set.colors, UNLABELED_COLOR], dtype=np.uint8)
         self._palette = pack_rgb(colors)
-        self._words = np.empty((0, 6), np.uint32)
 
     def encode(
         self,
@@ -126,17 +123,15 @@ class LabelledCloudEncoder:
             )
         from pc_perception.io.decode_kernel import encode_labelled
 
-        if len(self._words) < n_points:
-            self._words = np.empty((n_points, 6), np.uint32)
-        words = self._words[:n_points]
+        data = array.array("B", b"\0") * (LABELLED_STEP * n_points)
         is_dense = encode_labelled(
-            np.ascontiguousarray(cloud.xyz).view(np.uint32),
+            np.ascontiguousarray(cloud.xyz).reshape(-1).view(np.uint32),
             np.ascontiguousarray(labels, dtype=np.uint16),
             np.ascontiguousarray(confidence, dtype=np.float32).view(np.uint32),
             self._palette,
-            words,
+            np.frombuffer(data, np.uint32),
         )
-        return _message(cloud, list(LABELLED_FIELDS), words, 24, bool(is_dense))
+        return _message(cloud, list(LABELLED_FIELDS), data, LABELLED_STEP, bool(is_dense))
 
 
 def encode_cloud(cloud: PointCloud) -> CloudMessage:
@@ -156,15 +151,15 @@ def encode_cloud(cloud: PointCloud) -> CloudMessage:
         point_fields.append(PointField(name, offset, _CODES[values.dtype], count))
         offset += values.dtype.itemsize * count
     step = -(-offset // 4) * 4
-    return _message(cloud, point_fields, to_records(columns, step), step, bool(cloud.finite().all()))
+    data = array.array("B")
+    data.frombytes(to_records(columns, step).reshape(-1).view(np.uint8).data)
+    return _message(cloud, point_fields, data, step, bool(cloud.finite().all()))
 
 
 def _message(
-    cloud: PointCloud, fields: list[PointField], points: NDArray, step: int, dense: bool
+    cloud: PointCloud, fields: list[PointField], data: array.array, step: int, dense: bool
 ) -> CloudMessage:
     height, width = cloud.grid_shape or (1, len(cloud))
-    data = array.array("B")  # rclpy takes nothing else without checking it byte by byte
-    data.frombytes(points.reshape(-1).view(np.uint8).data)
     return CloudMessage(
         make_header(cloud.frame, cloud.stamp_ns), height, width, fields, step, step * width, data, dense
     )

@@ -2,8 +2,8 @@
 """sensor_msgs/PointCloud2 to ``PointCloud`` and back, for rclpy, rosbags and DDS messages alike.
 
 Messages are read by their attributes only, so nothing here imports ROS. ``cloud_from_msg`` gives the
-whole cloud in the message's order; ``decode_finite`` is the short way of a live sweep: the wanted fields
-of the finite points, in memory that is used again. Writing is in ``message_encoding``.
+whole cloud in the message's order; ``decode_finite`` only the wanted fields of the finite points, in memory
+that is used again. Writing is in ``message_encoding``.
 """
 
 from __future__ import annotations
@@ -171,12 +171,15 @@ def _decode_plain(layout: MessageLayout, columns: list[Column], out: NDArray, in
 
 def _read_xyz(layout: MessageLayout) -> NDArray[np.float32]:
     x, y, z = (layout.columns[name] for name in "xyz")
+    xyz = np.empty((len(layout), 3), np.float32)
     adjacent = x.dtype == y.dtype == z.dtype and y.offset == x.end and z.offset == y.end
+    if adjacent and x.dtype == np.dtype("<f4") and sys.byteorder == "little":
+        from pc_perception.io import decode_kernel
+
+        geometry = (layout.height, layout.width, layout.row_step, layout.point_step)
+        decode_kernel.read_xyz(layout.data, *geometry, x.offset, xyz)
+        return xyz
     with np.errstate(over="ignore", invalid="ignore"):
-        if adjacent:
-            run = Column("xyz", x.offset, x.dtype, x.datatype, 3)
-            return layout.read(run).astype(np.float32, copy=False)
-        xyz = np.empty((len(layout), 3), np.float32)
         for i, column in enumerate((x, y, z)):
             xyz[:, i] = layout.read(column)
     return xyz
