@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The real node on loopback: age, overhead, drops and memory, by ``python -m benchmarks.node``.
+"""Real nodes on loopback: age, overhead, drops and memory, by ``python -m benchmarks.node``.
 
-Run with ROS 2 sourced. Each row starts `segment_node` in its own process, publishes 34,720-point sweeps
-to it over DDS on loopback and listens to what it labels. ``age`` is from the stamp (set when the sweep
-is published) to the labelled cloud in the listener's hands. ``overhead`` is the node's own: from its
-callback to the message sent, without the model and without waiting for the sweep before. Targets: at
-10 Hz no crash, flat memory over 2,000 sweeps, overhead <= 5 ms, age p99 <= 300 ms, also with the other
-core kept busy; at 40 Hz the oldest are dropped and counted.
+Run with ROS 2 sourced. Each row starts a node in its own process, sends it sweeps of 34,720 points or RGB-D
+frames of 640 x 480 over DDS on loopback and listens to what it labels. ``age`` is from the stamp (set when the
+input is published) to the labelled cloud in the listener's hands. ``overhead`` is the node's own: from its
+callback to the message sent, without the model and without waiting for the input before. Targets: sweeps at
+10 Hz without a crash, with flat memory over 2,000 of them, overhead <= 5 ms, age p99 <= 300 ms, also with the
+other core kept busy; at 40 Hz the oldest are dropped and counted; frames at 15 Hz with every second pixel.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from benchmarks.live import messages
 from benchmarks.machine import busy_core, describe_machine
+from benchmarks.soak_feeds import IMAGE, INFO, Feed, parameters
+from benchmarks.soak_peers import told_counts
+from pc_perception.io.message_types import CLOUD
 
 LOOPBACK = (
     "<CycloneDDS><Domain><General><Interfaces><NetworkInterface name='lo' multicast='false'/></Interfaces>"
@@ -32,6 +35,45 @@ LOOPBACK = (
     "</Discovery><Internal><SocketReceiveBufferSize min='1MB' max='4MB'/></Internal></Domain></CycloneDDS>"
 )
 WARM_UP = 20
+
+
+def sweeps() -> Feed:
+    """Return eight sweeps of eight simulated drives, 32 beams."""
+    from benchmarks.live import messages
+    from ros2_nodes.conversions import cloud_message
+
+    clouds = [{"points": cloud_message(values)} for values in messages(32, 34_720, 8)]
+    return Feed({"points": CLOUD}, clouds, ("segmentation", CLOUD), parameters(model="street"))
+
+
+def frames() -> Feed:
+    """Return eight frames of four simulated rooms, of which the node takes every second pixel."""
+    from benchmarks.rgbd import messages
+    from ros2_nodes.conversions import new_message
+
+    topics = {"depth": IMAGE, "camera_info": INFO, "rgb": IMAGE}
+    variants = [dict(zip(topics, found, strict=False)) for found in messages(4, new_message)]
+    arguments = parameters(model="room", decimation=2)
+    return Feed(topics, variants, ("segmentation", CLOUD), arguments)
+
+
+@dataclass(frozen=True)
+class Load:
+    """One row: which node gets what, how often, and whether the other core is kept busy."""
+
+    name: str
+    node: str
+    feed: Callable[[], Feed]
+    rate_hz: float
+    busy: bool = False
+
+
+LOADS = (
+    Load("sweeps, 10 Hz", "segment_node", sweeps, 10.0),
+    Load("the same, core busy", "segment_node", sweeps, 10.0, busy=True),
+    Load("sweeps, 40 Hz", "segment_node", sweeps, 40.0),
+    Load("frames, 15 Hz", "rgbd_node", frames, 15.0),
+)
 
 
 @dataclass
@@ -48,26 +90,25 @@ class Row:
 class Run:
     """A node under load: this process is sensor and listener."""
 
-    def __init__(self, model: str, threads: int, sweeps: list[Any]) -> None:
+    def __init__(self, node: str, feed: Feed, threads: int) -> None:
         import psutil
         import rclpy
         from diagnostic_msgs.msg import DiagnosticArray
         from rclpy.qos import qos_profile_sensor_data
-        from sensor_msgs.msg import PointCloud2
 
-        from ros2_nodes.conversions import cloud_message
+        from ros2_nodes.conversions import new_message
 
-        self.rclpy, self.row = rclpy, Row()
+        self.rclpy, self.row, self.feed = rclpy, Row(), feed
         rclpy.init()
         self.peer = rclpy.create_node("benchmark")
-        self.clouds = [cloud_message(values) for values in sweeps]
-        self.sensor = self.peer.create_publisher(PointCloud2, "points", qos_profile_sensor_data)
-        self.peer.create_subscription(PointCloud2, "segmentation", self.receive, qos_profile_sensor_data)
+        kinds = {topic: type(new_message(kind)) for topic, kind in feed.inputs.items()}
+        create = self.peer.create_publisher
+        self.sensors = {topic: create(kind, topic, qos_profile_sensor_data) for topic, kind in kinds.items()}
+        topic, kind = feed.answer
+        self.peer.create_subscription(type(new_message(kind)), topic, self.receive, qos_profile_sensor_data)
         self.peer.create_subscription(DiagnosticArray, "/diagnostics", self.diagnose, 10)
-        command = [sys.executable, "-m", "ros2_nodes.segment_node", "--ros-args", "--log-level", "warn"]
-        for name, value in {"model": model, "threads": threads}.items():
-            command += ["-p", f"{name}:={value}"]
-        self.process = subprocess.Popen(command)
+        command = [sys.executable, "-m", f"ros2_nodes.{node}", "--ros-args", "--log-level", "warn"]
+        self.process = subprocess.Popen([*command, *feed.arguments, *parameters(threads=threads)])
         self.watch = psutil.Process(self.process.pid)
 
     def receive(self, msg: Any) -> None:
@@ -75,30 +116,27 @@ class Run:
         self.row.ages_ms.append((time.time_ns() - stamp_ns) / 1e6)
 
     def diagnose(self, msg: Any) -> None:
-        for status in msg.status:
-            if status.name == "segment_node: labelling":
-                self.row.node = {pair.key: pair.value for pair in status.values}
+        self.row.node = told_counts(msg) or self.row.node
 
-    def drive(self, rate_hz: float, n_sweeps: int) -> Row:
-        """Publish ``n_sweeps`` at ``rate_hz`` after a few to warm up; return what was seen of them."""
-        while self.sensor.get_subscription_count() == 0:
+    def drive(self, rate_hz: float, count: int) -> Row:
+        """Publish ``count`` inputs at ``rate_hz`` after a few to warm up; return what was seen of them."""
+        while not all(sensor.get_subscription_count() for sensor in self.sensors.values()):
             if self.process.poll() is not None:
                 raise RuntimeError(f"the node ended with {self.process.returncode} before it was active")
             self.rclpy.spin_once(self.peer, timeout_sec=0.1)
         self.wait(1.0)
         due = time.perf_counter()
-        for i in range(WARM_UP + n_sweeps):
+        for i in range(WARM_UP + count):
             if i == WARM_UP:
                 self.row.ages_ms.clear()
             due += 1 / rate_hz
             self.wait(due - time.perf_counter())
-            msg = self.clouds[i % len(self.clouds)]
-            msg.header.stamp.sec, msg.header.stamp.nanosec = divmod(time.time_ns(), 10**9)
-            self.sensor.publish(msg)
+            for topic, msg in self.feed.messages(i, time.time_ns(), spoilt=False).items():
+                self.sensors[topic].publish(msg)
             self.row.sent += 1
             if self.process.poll() is None:
                 self.row.rss_mb.append(self.watch.memory_info().rss / 2**20)
-        self.wait(2.5)  # the last sweep, and the diagnostics that count it
+        self.wait(2.5)  # the last answer, and the diagnostics that count it
         return self.row
 
     def wait(self, seconds: float) -> None:
@@ -133,30 +171,33 @@ def line(name: str, row: Row) -> str:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="street")
-    parser.add_argument("--sweeps", type=int, default=200, help="per row; the target speaks of 2,000")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    nodes = sorted({load.node for load in LOADS})
+    parser.add_argument("--nodes", nargs="*", default=nodes, choices=nodes)
+    parser.add_argument("--count", type=int, default=200, help="inputs a row; the target speaks of 2,000")
     parser.add_argument("--threads", type=int, default=0)
     arguments = parser.parse_args()
     os.environ["CYCLONEDDS_URI"] = LOOPBACK
     os.environ["ROS_DOMAIN_ID"] = str(os.getpid() % 90 + 10)
-    beams, points = 32, 34_720
-    sweeps = messages(beams, points, 8)
     ros, rmw = os.environ.get("ROS_DISTRO", "?"), os.environ.get("RMW_IMPLEMENTATION", "default RMW")
     print(f"{describe_machine()}; ROS 2 {ros}, {rmw}")
-    print(f"model '{arguments.model}', {points:,} points a sweep, milliseconds; RSS growth in MB")
+    print("milliseconds; RSS growth in MB")
     print(
         f"{'':<20}{'sent':>6}{'labelled':>9}{'dropped':>9}{'lost':>6}{'age p50':>9}{'p99':>9}"
         f"{'overhead':>10}{'p99':>8}{'network':>9}{'RSS':>9}{'exit':>6}"
     )
-    for rate_hz, busy in ((10.0, False), (10.0, True), (40.0, False)):
-        run = Run(arguments.model, arguments.threads, sweeps)
+    for load in LOADS:
+        if load.node not in arguments.nodes:
+            continue
+        run = Run(load.node, load.feed(), arguments.threads)
         try:
-            with busy_core(busy):
-                row = run.drive(rate_hz, arguments.sweeps)
+            with busy_core(load.busy):
+                row = run.drive(load.rate_hz, arguments.count)
         finally:
             run.close()
-        print(line(f"{rate_hz:g} Hz" + (", core busy" if busy else ""), row), flush=True)
+        print(line(load.name, row), flush=True)
 
 
 if __name__ == "__main__":

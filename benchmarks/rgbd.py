@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,10 @@ from pc_perception.simulation.rgbd import rgbd_frames
 FIRST_SEED, PER_ROOM = 90_000, 2
 
 
-def messages(n_rooms: int) -> list[tuple[Any, Any, Any, np.ndarray]]:
-    """Return (depth, camera_info, colour, true raw classes) of every frame."""
+def messages(
+    n_rooms: int, new_message: Callable[[str], Any] = new_message
+) -> list[tuple[Any, Any, Any, np.ndarray]]:
+    """Return (depth, camera_info, colour, true raw classes) of every frame, as messages that ``new_message`` makes."""
     frames = []
     for seed in range(FIRST_SEED, FIRST_SEED + n_rooms):
         for cloud, frame in rgbd_frames(seed, PER_ROOM, 640, 480):

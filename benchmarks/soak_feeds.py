@@ -80,13 +80,13 @@ def _serve(points: int, folder: Path) -> Feed:
 
 def _segment(points: int, folder: Path) -> Feed:
     model = _shipped("street", folder)
-    arguments = _parameters(model=model, threads=1, target_frame="odom")
+    arguments = parameters(model=model, threads=1, target_frame="odom")
     return Feed({"points": CLOUD}, _lidar(_sweeps(points)), ("segmentation", CLOUD), arguments, model)
 
 
 def _classify(points: int, folder: Path) -> Feed:
     model = _shipped("objects", folder)
-    arguments = _parameters(model=model, threads=1, fixed_frame="odom")
+    arguments = parameters(model=model, threads=1, fixed_frame="odom")
     return Feed({"points": CLOUD}, _lidar(_sweeps(points)), ("instances", CLOUD), arguments, model)
 
 
@@ -109,14 +109,14 @@ def _rgbd(points: int, folder: Path) -> Feed:
             }
         )
     inputs = {"depth": IMAGE, "rgb": IMAGE, "camera_info": INFO, "rgb_camera_info": INFO}
-    arguments = _parameters(model=model, threads=1, decimation=1, registered="false")
+    arguments = parameters(model=model, threads=1, decimation=1, registered="false")
     return Feed(inputs, variants, ("segmentation", CLOUD), arguments, model)
 
 
 def _fuse(points: int, folder: Path) -> Feed:
     file = _calibration(folder)
-    arguments = _parameters(cameras="[camera]", calibrations=f"[{file}]", fixed_frame="odom")
-    arguments += _parameters(use_label_images="false")
+    arguments = parameters(cameras="[camera]", calibrations=f"[{file}]", fixed_frame="odom")
+    arguments += parameters(use_label_images="false")
     inputs = {"points": CLOUD, "camera/image_raw": IMAGE}
     return Feed(inputs, _rig(points), ("colored", CLOUD), arguments, file)
 
@@ -124,8 +124,8 @@ def _fuse(points: int, folder: Path) -> Feed:
 def _calibrate(points: int, folder: Path) -> Feed:
     """Drift is measured again and again; what answers every picture is its camera_info."""
     file = _calibration(folder)
-    arguments = _parameters(cameras="[camera]", calibrations=f"[{file}]", fixed_frame="odom", threads=1)
-    arguments += _parameters(check_period_s=30.0, check_gap_s=0.5, check_frames=2)
+    arguments = parameters(cameras="[camera]", calibrations=f"[{file}]", fixed_frame="odom", threads=1)
+    arguments += parameters(check_period_s=30.0, check_gap_s=0.5, check_frames=2)
     inputs = {"points": CLOUD, "camera/image_raw": IMAGE}
     return Feed(inputs, _rig(points), ("camera/camera_info", INFO), arguments, file)
 
@@ -182,7 +182,8 @@ def _shipped(name: str, folder: Path) -> Path:
     return Path(shutil.copy(shipped_models()[name], folder / f"{name}.safetensors"))
 
 
-def _parameters(**values: object) -> list[str]:
+def parameters(**values: object) -> list[str]:
+    """Return the command line's words that set a node's parameters."""
     return [part for name, value in values.items() for part in ("-p", f"{name}:={value}")]
 
 

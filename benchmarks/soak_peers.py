@@ -82,7 +82,7 @@ class DdsPeer:
     def _diagnosed(self, raw: bytes) -> None:
         from pc_perception.io.dds import decode
 
-        self.told = _counts(decode(raw, _DIAGNOSTICS)) or self.told
+        self.told = told_counts(decode(raw, _DIAGNOSTICS)) or self.told
 
     def plug(self) -> None:
         from pc_perception.io.dds import Participant
@@ -155,7 +155,7 @@ class RosPeer:
         self.answers += 1
 
     def _diagnosed(self, msg: Any) -> None:
-        self.told = _counts(msg) or self.told
+        self.told = told_counts(msg) or self.told
 
     def plug(self) -> None:
         self._publishers = {
@@ -220,7 +220,7 @@ class RosPeer:
         self._rclpy.try_shutdown()
 
 
-def _counts(diagnostics: Any) -> dict[str, str]:
+def told_counts(diagnostics: Any) -> dict[str, str]:
     """Return the values of the status that counts inputs, if it is among them."""
     found = ({pair.key: pair.value for pair in status.values} for status in diagnostics.status)
     return next((values for values in found if "received" in values), {})

@@ -117,9 +117,8 @@ class RgbdLabeller(LiveModel[RgbdFrame]):
         frame, stamp_ns = header_of(msg.depth)
         outputs, labels = self.outputs, result.labels
         if outputs.wanted(CLOUD):
-            values = self.pipeline.encoder.encode(
-                replace(result.cloud, frame=frame), labels.labels, labels.confidence
-            )
+            cloud = replace(result.cloud, frame=frame)
+            values = self.pipeline.encoder.encode(cloud, labels.labels, labels.confidence, labels.instance)
             outputs.send(CLOUD, cloud_message(values))
         if outputs.wanted(LABELS):
             outputs.send(LABELS, fill_image(Image(), result.image, frame, stamp_ns, "mono16"))

@@ -30,7 +30,7 @@ class BagSink:
         if self._encoder is None:
             self._encoder = LabelledCloudEncoder(result.label_set)
             self._writer.write_labels_meaning(TOPIC, result.label_set, cloud.frame, stamp_ns)
-        message = self._encoder.encode(cloud, result.labels, result.confidence)
+        message = self._encoder.encode(cloud, result.labels, result.confidence, result.instance)
         self._writer.write_cloud(TOPIC, message, stamp_ns)
 
     def __enter__(self) -> BagSink:

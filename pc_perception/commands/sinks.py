@@ -31,8 +31,12 @@ class Sink(Protocol):
 
 
 def labelled(cloud: PointCloud, result: SegmentationResult) -> PointCloud:
-    """Return the cloud with its fields ``label`` (uint16) and ``confidence`` (float32), same order."""
-    return cloud.with_fields(label=result.labels, confidence=result.confidence)
+    """Return the cloud with its fields ``label`` (uint16) and ``confidence`` (float32), same order.
+
+    Of a model that tells objects apart, also ``instance`` (uint32).
+    """
+    found = cloud.with_fields(label=result.labels, confidence=result.confidence)
+    return found if result.instance is None else found.with_fields(instance=result.instance)
 
 
 class FileSink:

@@ -153,7 +153,7 @@ class LiveSegmenter(LiveModel[Any]):
         watch.mark()
         result = pipeline.sweeps(cloud, T_fixed_cloud, origin)
         watch.mark()
-        message = pipeline.encoder.encode(cloud, result.labels, result.confidence)
+        message = pipeline.encoder.encode(cloud, result.labels, result.confidence, result.instance)
         self.transport.send_labelled(Labelled(cloud, result, message), source)
         watch.mark()
         self.account(cloud.stamp_ns, invalid_share(cloud), watch.stages(result.milliseconds))
@@ -184,7 +184,7 @@ def load_pipeline(model: str, device: str, precision: str, options: SweepOptions
     for _ in range(2):
         cloud = cloud_from_msg(message)
         result = segmenter(cloud)
-        pipeline.encoder.encode(cloud, result.labels, result.confidence)
+        pipeline.encoder.encode(cloud, result.labels, result.confidence, result.instance)
     return pipeline
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import overload
 
@@ -42,6 +42,22 @@ class SegmentationResult:
     label_set: LabelSet
     milliseconds: dict[str, float]
     instance: NDArray[np.uint32] | None = None
+
+    def newest(self, n_points: int) -> SegmentationResult:
+        """Return the result of the first ``n_points`` points: the others are of earlier sweeps."""
+        instance = None if self.instance is None else self.instance[:n_points]
+        return replace(
+            self, labels=self.labels[:n_points], confidence=self.confidence[:n_points], instance=instance
+        )
+
+    def surer_than(self, threshold: float) -> SegmentationResult:
+        """Return the result with points of less confidence unlabeled and of no object; it keeps the confidence."""
+        if threshold <= 0:
+            return self
+        sure = self.confidence >= threshold
+        labels = np.where(sure, self.labels, np.uint16(UNLABELED))
+        instance = None if self.instance is None else np.where(sure, self.instance, np.uint32(0))
+        return replace(self, labels=labels, instance=instance)
 
     @property
     def total_ms(self) -> float:

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from pc_perception.cloud import PointCloud
 from pc_perception.geometry import inverse, transform
-from pc_perception.labels import UNLABELED
 
 from .segmenter import SegmentationResult, Segmenter
 from .sensor_check import mismatches
@@ -151,11 +150,8 @@ class SweepSegmenter:
             self.forget()
         seen = self._with_past(without_ego(cloud, options.ego_box), T_fixed_cloud)
         result = self.model(_seen_from(seen, origin))
-        labels, confidence = result.labels[: len(cloud)], result.confidence[: len(cloud)]
-        if options.confidence_threshold > 0:
-            labels = np.where(confidence >= options.confidence_threshold, labels, np.uint16(UNLABELED))
         self.timing.add(**result.milliseconds, total=result.total_ms)
-        return SegmentationResult(labels, confidence, result.label_set, result.milliseconds)
+        return result.newest(len(cloud)).surer_than(options.confidence_threshold)
 
     def forget(self) -> None:
         """Drop earlier sweeps (after a jump of the clock or of the pose)."""

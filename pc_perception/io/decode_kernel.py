@@ -228,22 +228,24 @@ def read_xyz(data, height, width, row_step, point_step, offset, out):
 
 
 @njit(nogil=True, cache=True)
-def encode_labelled(xyz_bits, labels, confidence_bits, palette, words):
-    """Write x, y, z, label (low half), confidence and rgb of every point; return whether all are finite.
+def encode_labelled(xyz_bits, labels, confidence_bits, palette, instance, words):
+    """Write x, y, z, label (low half), confidence, rgb and instance of every point; return whether all are finite.
 
     Args:
         xyz_bits: (3 N,) uint32, the bits of float32 coordinates.
         labels: (N,) uint16.
         confidence_bits: (N,) uint32, the bits of float32.
         palette: (C + 1,) uint32 0x00RRGGBB, the last for every label without a class.
-        words: (6 N,) uint32, written.
+        instance: (N,) uint32, or empty: then no point has any.
+        words: (7 N,) uint32, or (6 N,) without instances; written.
     """
+    width = np.uint64(7 if len(instance) else 6)
     last = np.uint32(len(palette) - 1)
     exponent, lowest = np.uint32(0x7F800000), np.uint32(0x00800000)
     carry = np.uint32(0)
     for i in range(len(labels)):
         point = np.uint64(i)
-        source, to = np.uint64(3) * point, np.uint64(6) * point
+        source, to = np.uint64(3) * point, width * point
         for k in range(np.uint64(3)):
             bits = xyz_bits[source + k]
             words[to + k] = bits
@@ -252,4 +254,6 @@ def encode_labelled(xyz_bits, labels, confidence_bits, palette, words):
         words[to + np.uint64(3)] = label
         words[to + np.uint64(4)] = confidence_bits[point]
         words[to + np.uint64(5)] = palette[np.uint64(min(label, last))]
+        if len(instance):
+            words[to + np.uint64(6)] = instance[point]
     return (carry >> np.uint32(31)) == 0

@@ -70,8 +70,10 @@ LABELLED_FIELDS = [
     PointField("confidence", 16, 7),
     PointField("rgb", 20, 7),
 ]
-LABELLED_STEP = 24
-"""Layout of labelled clouds: bytes a point; rgb holds the bits 0x00RRGGBB typed as FLOAT32."""
+"""Layout of labelled clouds; rgb holds the bits 0x00RRGGBB typed as FLOAT32."""
+INSTANCE_FIELD = PointField("instance", 24, 6)
+"""Follows them where a model tells objects apart."""
+_NO_INSTANCE = np.empty(0, np.uint32)
 
 
 def fill_message(target: Any, values: CloudMessage, make_field: Callable[..., Any]) -> Any:
@@ -104,6 +106,7 @@ class LabelledCloudEncoder:
         cloud: PointCloud,
         labels: NDArray[np.uint16],
         confidence: NDArray[np.float32],
+        instance: NDArray[np.uint32] | None = None,
     ) -> CloudMessage:
         """Return the message of labelled points, in the cloud's order, size, grid, frame and stamp.
 
@@ -111,27 +114,29 @@ class LabelledCloudEncoder:
             cloud: N points.
             labels: (N,) uint16 labels of the encoder's set; anything beyond it is drawn as unlabeled.
             confidence: (N,) float32.
+            instance: (N,) uint32, or None: the message then has no such field.
 
         Raises:
             ValueError: the arrays do not have one value a point.
         """
         n_points = len(cloud)
-        if labels.shape != (n_points,) or confidence.shape != (n_points,):
-            raise ValueError(
-                f"{n_points} points need as many labels and confidences, got {labels.shape} and "
-                f"{confidence.shape}"
-            )
+        for name, values in (("labels", labels), ("confidence", confidence), ("instance", instance)):
+            if values is not None and values.shape != (n_points,):
+                raise ValueError(f"{n_points} points need as many {name}, got {values.shape}")
         from pc_perception.io.decode_kernel import encode_labelled
 
-        data = array.array("B", b"\0") * (LABELLED_STEP * n_points)
+        fields = LABELLED_FIELDS if instance is None else [*LABELLED_FIELDS, INSTANCE_FIELD]
+        step = 4 * len(fields)  # each takes four bytes
+        data = array.array("B", b"\0") * (step * n_points)
         is_dense = encode_labelled(
             np.ascontiguousarray(cloud.xyz).reshape(-1).view(np.uint32),
             np.ascontiguousarray(labels, dtype=np.uint16),
             np.ascontiguousarray(confidence, dtype=np.float32).view(np.uint32),
             self._palette,
+            _NO_INSTANCE if instance is None else np.ascontiguousarray(instance, dtype=np.uint32),
             np.frombuffer(data, np.uint32),
         )
-        return _message(cloud, list(LABELLED_FIELDS), data, LABELLED_STEP, bool(is_dense))
+        return _message(cloud, list(fields), data, step, bool(is_dense))
 
 
 def encode_cloud(cloud: PointCloud) -> CloudMessage:

@@ -413,6 +413,23 @@ def test_labelled_cloud_byte_by_byte():
         assert (r, g, b) == tuple(color)
 
 
+def test_labelled_cloud_with_objects():
+    rng = np.random.default_rng(0)
+    cloud = PointCloud(rng.normal(0, 20, (50, 3)).astype(np.float32), frame="lidar")
+    labels, instance = rng.integers(0, 8, 50).astype(np.uint16), rng.integers(0, 2**32, 50, np.uint32)
+    confidence = rng.random(50, dtype=np.float32)
+    encoder = LabelledCloudEncoder(load_label_set("street8"))
+    plain = cloud_from_msg(encoder.encode(cloud, labels, confidence))
+    found = cloud_from_msg(encoder.encode(cloud, labels, confidence, instance))
+    np.testing.assert_array_equal(found.xyz, cloud.xyz)
+    np.testing.assert_array_equal(found.fields["instance"], instance)
+    assert set(found.fields) == {*plain.fields, "instance"}
+    for name, values in plain.fields.items():
+        np.testing.assert_array_equal(found.fields[name], values)
+    with pytest.raises(ValueError, match="as many instance"):
+        encoder.encode(cloud, labels, confidence, instance[1:])
+
+
 def test_labelled_encoder_keeps_earlier_messages_intact():
     encoder = LabelledCloudEncoder(load_label_set("street8"))
 

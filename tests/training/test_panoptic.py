@@ -15,10 +15,12 @@ pytest.importorskip("open3d", reason="ray casting needs open3d")
 
 import camera_drive
 
+from pc_perception.commands.sinks import labelled
 from pc_perception.inference.contract import InputContract
 from pc_perception.inference.model_file import load_segmenter
 from pc_perception.inference.panoptic import group_instances
 from pc_perception.inference.segmenter import SegmentationResult
+from pc_perception.inference.stream import SweepOptions, SweepSegmenter
 from pc_perception.labels import UNLABELED, label_map, load_label_set
 from pc_perception.models.panoptic_segmenter import PanopticSegmenter
 from pc_perception.models.segmenters import SEGMENTERS
@@ -237,6 +239,13 @@ def test_whole_runs(make_run: Callable[..., RunSettings], root: Path, data, tmp_
     mixed = model(cloud.select(order))
     assert (mixed.labels == found.labels[order]).mean() > 0.999
     assert model([cloud, data[1]])[0].instance.tolist() == found.instance.tolist()  # type: ignore[union-attr]
+    sure = SweepSegmenter(model, SweepOptions(confidence_threshold=float(np.median(found.confidence))))(cloud)
+    unsure = sure.labels == UNLABELED
+    assert 0 < unsure.sum() < len(cloud)
+    assert sure.instance is not None
+    np.testing.assert_array_equal(sure.instance, np.where(unsure, 0, found.instance))
+    marked = labelled(cloud, found)
+    np.testing.assert_array_equal(marked.fields["instance"], found.instance)
     out = str(tmp_path / "results")
     assert evaluation.main([str(file), "--data", f"nuscenes:{root}", "--results", out]) == 0
     assert "driveable_surface" in capsys.readouterr().out
