@@ -86,8 +86,9 @@ def _completion(job: Job, settings: Settings) -> dict[str, Any]:
 
 def _generation(job: Job, settings: Settings) -> dict[str, Any]:
     from benchmarks.point_mge_measure import generation_figures
+    from training.evaluate.generation import N_EMD
 
-    return generation_figures(settings.model, *_data(settings), job.seed, job.arm == "by class")
+    return generation_figures(settings.model, *_data(settings), job.seed, job.arm == "by class", N_EMD)
 
 
 def _time(job: Job, settings: Settings) -> dict[str, Any]:

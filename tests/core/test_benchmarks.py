@@ -80,12 +80,17 @@ def test_the_page_of_point_mge_says_what_is_missing(tmp_path: Path) -> None:
     assert len({job.name for job in planned}) == len(planned)
     done = {"sixteen_s": 9.0, "completion_s": 0.7, "threads": 2}
     page = tmp_path / "page.md"
+    scores = {"mmd": 0.5, "cov": 0.25, "one_nna": 0.75}
+    sets = {name: scores | {"emd": {k: v / 5 for k, v in scores.items()}} for name in point_mge_page.SETS}
     results = [{"kind": "time", "arm": "", "seed": 0, "figures": done}]
+    results += [{"kind": "generation", "arm": "any", "seed": seed, "figures": sets} for seed in range(3)]
     point_mge_page.write_page(page, shipped_models()["shapes"], results, "a machine", 0.5)
     text = page.read_text()
     assert "Sixteen shapes meshed at 64^3: 9.0 s; one completion: 0.70 s" in text
     assert "--scale 0.5" in text
-    assert text.count("Not measured yet.") == 3
+    assert text.count("Not measured yet.") == 2
+    means = " | ".join(f"{value:.3f} ± 0.000" for value in (0.5, 0.25, 0.75, 0.1, 0.05, 0.15))
+    assert f"| generated, any class | {means} |" in text
     assert "not measured" in text.split("## Stage 1")[1].split("## New")[0]
 
 
