@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.cmcr_data import DRIVES
 from benchmarks.norms import settling
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.contract import InputContract, Prepared
 from pc_perception.inference.model_file import load_segmenter, read_model_file
 from pc_perception.inference.segmenter import Segmenter
-from pc_perception.labels import LabelSet, load_label_set
+from pc_perception.labels import load_label_set
 from pc_perception.models.segmenters import SEGMENTERS
 from training.batch import IGNORE, voxel_labels
+from training.data.dataset import CloudDataset, Subset
 from training.data.specs import DataOptions, open_one
 from training.evaluate.segmentation import evaluate
 
@@ -34,59 +34,59 @@ REAL = {
     "SemanticKITTI": ("semantickitti:semantickitti/mmdet3d_seq00", ""),
 }
 """Real clouds below ``PC_PERCEPTION_DATA``, ``N_REAL`` of each at most: where, and the id space of their labels."""
+REAL_PROBE, N_KNOWN = "PandaSet", 8
+"""Which of them is probed as well: by so many keyframes, on the later ones of the same street."""
 
 
 def segmenter_figures(model: Path, drives: Path) -> dict[str, float]:
     """Return mIoU on the held-out drives, and on the real clouds that are there."""
     segmenter = load_segmenter(str(model), "cpu")
-    found = {"miou": held_out_miou(segmenter, drives)}
-    root = Path(os.environ.get("PC_PERCEPTION_DATA", "/nowhere"))
-    for name, (spec, source) in REAL.items():
-        kind, _, folder = spec.partition(":")
-        if (root / folder).is_dir():
-            data = open_one(f"{kind}:{root / folder}", DataOptions(LABELS, label_source=source))
+    found = {"miou": evaluate(segmenter, _drives(drives, "test")).mean_iou()}
+    for name in REAL:
+        data = _real(name)
+        if data is not None:
             found[name] = evaluate(segmenter, data, N_REAL).mean_iou()
     return found
-
-
-def held_out_miou(segmenter: Segmenter, drives: Path) -> float:
-    """Return the mIoU over all points of the test drives."""
-    data = open_one(f"nuscenes:{drives / 'test'}", DataOptions(LABELS))
-    return evaluate(segmenter, data, DRIVES["test"][1]).mean_iou()
 
 
 def encoder_figures(model: Path, drives: Path) -> dict[str, float]:
     """Return the probes' mIoU of an encoder, and of one with random weights of the same seed."""
     header, tensors = read_model_file(model)
-    assert isinstance(header.contract, InputContract)
+    contract = header.contract
+    assert isinstance(contract, InputContract)
     network = SEGMENTERS[header.architecture["name"]]
     labels, found = load_label_set(LABELS), {}
+    probes = _probes(drives)
     # An encoder of random weights is the same for all arms of a seed.
-    for name in ("random", "probe") if "contrast" in model.parent.name else ("probe",):
+    for start in ("random", "probe") if "contrast" in model.parent.name else ("probe",):
         torch.manual_seed(int(header.provenance["seed"]))
-        segmenter = network.build(header.contract.n_features, len(labels), header.architecture["arguments"])
-        if name == "probe":
+        segmenter = network.build(contract.n_features, len(labels), header.architecture["arguments"])
+        if start == "probe":
             segmenter.load_state_dict(tensors, strict=False)
         else:
             see = settling(segmenter, segmenter.encoder)
-            for _, scene in _probe_scenes(header.contract, segmenter.encoder.n_levels, drives):
+            for _, scene in _prepared(probes[""][0], contract, segmenter.encoder.n_levels):
                 see(scene.features, scene.pyramid)
-        found[name] = linear_probe(segmenter, header.contract, labels, drives)
+        for place, (known, unseen) in probes.items():
+            fit_head(segmenter, contract, known)
+            probed = Segmenter(segmenter, contract, labels, torch.device("cpu"))
+            found[f"{start} {place}".strip()] = evaluate(probed, unseen).mean_iou()
     return found
 
 
-def linear_probe(network: Any, contract: InputContract, labels: LabelSet, drives: Path) -> float:
-    """Return the mIoU, over all points of the held-out drives, of a linear head fitted to frozen features."""
+def fit_head(network: Any, contract: InputContract, known: CloudDataset) -> None:
+    """Give a segmenter the linear head that fits its encoder's frozen features best: a linear probe."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
     network.eval()
     rng = np.random.default_rng(0)
     features, classes = [], []
-    for cloud, scene in _probe_scenes(contract, network.encoder.n_levels, drives):
+    for cloud, scene in _prepared(known, contract, network.encoder.n_levels):
         with torch.inference_mode():
             x = network.encoder(scene.features, scene.pyramid).numpy()
-        target = voxel_labels(np.asarray(cloud.fields["label"]), scene.inverse, len(x), len(labels)).numpy()
+        label, n_classes = np.asarray(cloud.fields["label"]), network.head.out_features
+        target = voxel_labels(label, scene.inverse, len(x), n_classes).numpy()
         rows = rng.permutation(np.flatnonzero(target != IGNORE))[:PROBE_VOXELS]
         features.append(x[rows])
         classes.append(target[rows])
@@ -100,16 +100,36 @@ def linear_probe(network: Any, contract: InputContract, labels: LabelSet, drives
         network.head.weight[probe.classes_] = torch.from_numpy(weight).float()
         bias = probe.intercept_ - weight @ scaler.mean_
         network.head.bias[probe.classes_] = torch.from_numpy(bias).float()
-    return held_out_miou(Segmenter(network, contract, labels, torch.device("cpu")), drives)
 
 
-def _probe_scenes(
-    contract: InputContract, n_levels: int, drives: Path
+def _probes(drives: Path) -> dict[str, tuple[CloudDataset, CloudDataset]]:
+    """Return, by place, the clouds that a probe is fitted to and those it is measured on; '' is the simulation."""
+    train = _drives(drives, "train")
+    known = Subset(train, [k * len(train) // N_PROBE for k in range(N_PROBE)])
+    found: dict[str, tuple[CloudDataset, CloudDataset]] = {"": (known, _drives(drives, "test"))}
+    real = _real(REAL_PROBE)
+    if real is not None:
+        found[REAL_PROBE] = (Subset(real, range(N_KNOWN)), Subset(real, range(N_KNOWN, len(real))))
+    return found
+
+
+def _drives(drives: Path, part: str) -> CloudDataset:
+    return open_one(f"nuscenes:{drives / part}", DataOptions(LABELS))
+
+
+def _real(name: str) -> CloudDataset | None:
+    spec, source = REAL[name]
+    kind, _, folder = spec.partition(":")
+    where = Path(os.environ.get("PC_PERCEPTION_DATA", "/nowhere")) / folder
+    return open_one(f"{kind}:{where}", DataOptions(LABELS, label_source=source)) if where.is_dir() else None
+
+
+def _prepared(
+    data: CloudDataset, contract: InputContract, n_levels: int
 ) -> Iterator[tuple[PointCloud, Prepared]]:
-    """Yield the probe's training clouds, and as a network takes them."""
-    train = open_one(f"nuscenes:{drives / 'train'}", DataOptions(LABELS))
-    for k in range(N_PROBE):
-        cloud = train[k * len(train) // N_PROBE]
+    """Yield clouds, and as a network takes them."""
+    for i in range(len(data)):
+        cloud = data[i]
         yield cloud, contract.prepare(cloud, n_levels)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cmcr_data import DRIVES
+from benchmarks.cmcr_measure import N_KNOWN, REAL_PROBE
 from benchmarks.jobs import spread, table, write_page
 from benchmarks.machine import describe_machine
 
@@ -31,10 +32,11 @@ def write(
         found = [r["figures"] for r in tuned if (r["arm"], r["every"]) == (arm, every)]
         return spread([f[key] for f in found if key in f])
 
-    def probe(arm: str) -> str:
-        if arm == "random weights":  # measured beside a pre-trained encoder of the same seed
-            return spread([r["figures"]["random"] for r in frozen if r["arm"] == "contrast"])
-        return spread([r["figures"]["probe"] for r in frozen if r["arm"] == arm])
+    def probe(arm: str, place: str = "") -> str:
+        # Random weights are measured beside a pre-trained encoder of the same seed.
+        start, of = ("random", "contrast") if arm == "random weights" else ("probe", arm)
+        found = [r["figures"].get(f"{start} {place}".strip()) for r in frozen if r["arm"] == of]
+        return spread([value for value in found if value is not None])
 
     spd = [r["figures"]["miou"] for r in results if r["kind"] == "tune" and r["spd"]]
     real = sorted({k for r in tuned for k in r["figures"]} - {"miou"})
@@ -54,10 +56,22 @@ def write(
             + [[CONTROL, probe(CONTROL), "", miou(CONTROL, 10), ""]],
         ),
         "\n## Real clouds\n\nThe same segmenters, trained on simulated drives, on clouds that nothing was trained on "
-        "(mIoU over the classes that they have).\n",
+        "(mIoU over the classes that they have); and a linear head on frozen features, fitted to "
+        f"{N_KNOWN} keyframes of {REAL_PROBE} and measured on the later ones of the same street.\n",
         table(
-            ["pre-training", *(f"{key}, {share}" for key in real for share in EVERY)],
-            [[arm, *(miou(arm, every, key) for key in real for every in EVERY.values())] for arm in ARMS],
+            [
+                "pre-training",
+                *(f"{key}, {share}" for key in real for share in EVERY),
+                f"{REAL_PROBE}, linear probe",
+            ],
+            [
+                [
+                    arm,
+                    *(miou(arm, every, key) for key in real for every in EVERY.values()),
+                    probe(arm, REAL_PROBE),
+                ]
+                for arm in ARMS
+            ],
         ),
         "\n## Cost of the terms\n\nOne step of one sweep with six pictures of 112x208 on one thread, without preparing "
         "the batch; CPU time; peak memory of the whole process.\n",
