@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """How time grows with N from 8k to 512k points. Rows of ``python -m benchmarks growth``.
 
-The points are one subset of a denser scan, in scan order or shuffled. The slope is that of log time over
-log N in the upper half; ``steps`` are t(2N) / t(N), of which each must be at most 2.2.
+The points are one subset of a denser scan, in scan order or shuffled; for the network they are more and more scenes
+side by side, so that its tokens grow as the points do. The slope is that of log time over log N in the upper half;
+``steps`` are t(2N) / t(N), of which each must be at most 2.2.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -18,6 +19,8 @@ from benchmarks.dense import sweep
 from benchmarks.harness import timed_ms
 from benchmarks.messages import message
 from benchmarks.sequences import HEADS, KEYS, VALUES, tokens
+from pc_perception.cloud import PointCloud
+from pc_perception.inference.model_file import load_segmenter
 from pc_perception.io.pointcloud2 import decode_finite
 from pc_perception.ops.neighbors import k_nearest
 from pc_perception.ops.parallel import team
@@ -26,9 +29,13 @@ from pc_perception.ops.sampling import farthest_point_sampling
 from pc_perception.ops.voxelize import Voxels, voxelize
 
 SIZES = tuple(8192 * 2**i for i in range(7))
+SCENE, APART_M = 34_720, 256.0
+"""Points of one of the network's scenes, and how far they are apart: whole voxels of every level."""
+SCENES = tuple(SCENE * 2**i for i in range(5))
 STEP = 2.2
 
 Make = Callable[[np.ndarray], Callable[[], object]]
+Draw = Callable[[np.random.Generator, int], np.ndarray]
 
 
 def slope(sizes: np.ndarray, times: np.ndarray) -> float:
@@ -42,6 +49,12 @@ def points(rng: np.random.Generator, n: int, shuffled: bool) -> np.ndarray:
     scene = sweep(rng, 64, max(SIZES) // 64)
     chosen = rng.permutation(len(scene))[:n]
     return scene[chosen if shuffled else np.sort(chosen)]
+
+
+def scenes(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Return ``n`` points: one sweep of 32 beams, again and again beside itself."""
+    scene = sweep(rng, 32, SCENE // 32)
+    return np.concatenate([scene + np.float32([0, APART_M * k, 0]) for k in range(n // SCENE)])
 
 
 def _decode(xyz: np.ndarray) -> Callable[[], object]:
@@ -77,24 +90,36 @@ def _mix(xyz: np.ndarray) -> Callable[[], object]:
     return call
 
 
+def _network(xyz: np.ndarray) -> Callable[[], object]:
+    model = load_segmenter("street", "cpu")
+    contract = replace(model.contract, max_range_m=0.0)
+    prepared = contract.prepare(PointCloud(xyz, frame="lidar"), model.network.encoder.n_levels)
+
+    def call() -> object:
+        with torch.inference_mode(), team():
+            return model.network(prepared.features, prepared.pyramid)
+
+    return call
+
+
 def _sample(xyz: np.ndarray, m: int) -> Callable[[], object]:
     return partial(farthest_point_sampling, torch.from_numpy(xyz), m or len(xyz) // 8)
 
 
 @dataclass(frozen=True)
 class Growth:
-    """One operation on one order of the points; ``limit`` is the slope to stay below."""
+    """One operation on points that ``draw`` gives; ``limit`` is the slope to stay below."""
 
     row: str
     input: str
     make: Make
-    shuffled: bool
+    draw: Draw
     limit: float
     sizes: tuple[int, ...] = SIZES
 
     def measure(self, rounds: int, rng: np.random.Generator) -> dict[str, object]:
         """Time all sizes in every round and judge the medians."""
-        calls = [self.make(points(rng, n, self.shuffled)) for n in self.sizes]
+        calls = [self.make(self.draw(rng, n)) for n in self.sizes]
         for call in calls:
             call()
         times = np.median([[timed_ms(call) for call in calls] for _ in range(rounds)], 0)
@@ -122,8 +147,11 @@ OPERATIONS: list[tuple[str, Make, float]] = [
     ("FPS 1024", partial(_sample, m=1024), 1.10),
 ]
 ROWS = [
-    Growth(name, "8k .. 512k, " + ("shuffled" if shuffled else "scan order"), make, shuffled, limit)
+    Growth(name, f"8k .. 512k, {order}", make, partial(points, shuffled=order == "shuffled"), limit)
     for name, make, limit in OPERATIONS
-    for shuffled in (False, True)
+    for order in ("scan order", "shuffled")
 ]
-ROWS.append(Growth("GDN", "8k .. 512k tokens", _mix, False, 1.03))
+ROWS += [
+    Growth("GDN", "8k .. 512k tokens", _mix, partial(points, shuffled=False), 1.03),
+    Growth("network", "1 .. 16 scenes of 34,720 points side by side", _network, scenes, 1.08, SCENES),
+]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One sweep, message bytes to message bytes: time (A11) and memory (A12). Rows of ``python -m benchmarks stream``.
+"""One cloud, message bytes to message bytes: time (A11) and memory (A12). Rows of ``python -m benchmarks stream``.
 
 Eight sweeps of eight drives take turns. They hold equally many points but not equally many voxels, an open
 place up to twice as many as a narrow street. So two ratios are told: ``p99/p50`` over everything, and
@@ -12,14 +12,16 @@ import os
 import resource
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 
 from benchmarks.harness import compare
+from pc_perception.cloud import PointCloud
 from pc_perception.inference import segmenter
 from pc_perception.inference.memory import keep_freed_memory
 from pc_perception.inference.model_file import build, load_segmenter, read_model_file
@@ -28,6 +30,7 @@ from pc_perception.io.message_encoding import CloudMessage, LabelledCloudEncoder
 from pc_perception.io.pointcloud2 import cloud_from_msg
 from pc_perception.simulation.drive import simulate_drive
 from pc_perception.simulation.lidar import SpinningLidar
+from pc_perception.simulation.scan import scan_room
 
 MODEL = "street"
 SWEEPS = 8
@@ -38,12 +41,22 @@ Path = Callable[[CloudMessage], dict[str, float]]
 
 
 def messages(n_beams: int, n_points: int, count: int) -> list[CloudMessage]:
-    """Simulate ``count`` different sweeps and bring each to exactly ``n_points`` by repeating points."""
+    """Simulate ``count`` different sweeps of exactly ``n_points``."""
+    lidar = SpinningLidar(n_beams=n_beams, n_azimuths=-(-n_points * 2 // n_beams))
+    clouds = (next(iter(simulate_drive(40_000 + seed, 1, lidar=lidar))).cloud for seed in range(count))
+    return _of_size(clouds, n_points)
+
+
+def rooms(n_points: int, count: int) -> list[CloudMessage]:
+    """Simulate scans of ``count`` whole rooms of exactly ``n_points``, coloured."""
+    return _of_size(map(scan_room, range(40_000, 40_000 + count)), n_points)
+
+
+def _of_size(clouds: Iterable[PointCloud], n_points: int) -> list[CloudMessage]:
+    """Leave points out, or repeat some."""
     rng = np.random.default_rng(0)
     found = []
-    for seed in range(count):
-        lidar = SpinningLidar(n_beams=n_beams, n_azimuths=-(-n_points * 2 // n_beams))
-        cloud = next(iter(simulate_drive(40_000 + seed, 1, lidar=lidar))).cloud
+    for cloud in clouds:
         order = np.sort(rng.choice(len(cloud), n_points, replace=len(cloud) < n_points))
         found.append(encode_cloud(cloud.select(order)))
     return found
@@ -67,9 +80,9 @@ def live_path(model: Segmenter) -> Path:
     return walk
 
 
-def eager_path() -> Path:
-    """Return the same network in plain torch, float32, each operation shared by torch's own threads."""
-    header, tensors = read_model_file(MODEL)
+def eager_path(model: str) -> Path:
+    """Return a model's network in plain torch, float32, each operation shared by torch's own threads."""
+    header, tensors = read_model_file(model)
     assert header.labels is not None
     network = build(header)
     network.load_state_dict(tensors, assign=True)
@@ -89,20 +102,21 @@ def eager_path() -> Path:
 
 @dataclass(frozen=True)
 class Latency:
-    """Row A11 for sweeps of ``n_points``."""
+    """Row A11 for the messages that ``clouds`` makes."""
 
     input: str
-    n_beams: int
-    n_points: int
+    clouds: Callable[[], list[CloudMessage]]
+    model: str = MODEL
     target: float = 4.0
     floor_ms: float = 11.0
     row: str = "A11"
 
     def measure(self, rounds: int, rng: np.random.Generator) -> dict[str, object]:
-        """Send eight sweeps ``rounds`` times through both paths in turn, after one turn to warm up."""
+        """Send all clouds ``rounds`` times through both paths in turn, after one turn to warm up."""
         keep_freed_memory()  # as the node and the commands do; the peer gains as well
-        sweeps = messages(self.n_beams, self.n_points, SWEEPS)
-        paths = {"ours": live_path(load_segmenter(MODEL, "cpu")), "plain torch": eager_path()}
+        sweeps = self.clouds()
+        own = load_segmenter(self.model, "cpu")
+        paths = {"ours": live_path(own), "plain torch": eager_path(self.model)}
         spent: dict[str, list[dict[str, float]]] = {name: [] for name in paths}
         for turn in range(-1, rounds):
             for message in sweeps:
@@ -173,7 +187,8 @@ def _large_allocations(walk: Path, sweeps: list[CloudMessage]) -> int:
 
 
 ROWS = [
-    Latency("N32, 34,720 points", 32, 34_720),
-    Latency("N64, 120,000 points", 64, 120_000, 0.0, 0.0),
+    Latency("N32, 34,720 points", partial(messages, 32, 34_720, SWEEPS)),
+    Latency("N64, 120,000 points", partial(messages, 64, 120_000, SWEEPS), target=0.0, floor_ms=0.0),
+    Latency("rooms, 150,000 points", partial(rooms, 150_000, SWEEPS), "room", target=0.0, floor_ms=0.0),
     Memory("N32, 34,720 points", 32, 34_720),
 ]

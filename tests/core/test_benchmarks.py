@@ -3,6 +3,7 @@
 
 import json
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,8 @@ def test_each_table_runs_and_writes_its_files(command, tmp_path):
 
 def test_a_growth_row():
     operation = growth.OPERATIONS[0]
-    row = growth.Growth(operation[0], "tiny", operation[1], True, operation[2], (256, 512, 1024))
+    draw = partial(growth.points, shuffled=True)
+    row = growth.Growth(operation[0], "tiny", operation[1], draw, operation[2], (256, 512, 1024))
     record = row.measure(1, np.random.default_rng(0))
     assert len(record["steps"]) == 2
     assert "slope" in record["verdict"]
