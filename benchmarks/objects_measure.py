@@ -112,12 +112,13 @@ def probe(job: Job, root: Path, work_dir: Path, scale: float) -> dict[str, Any]:
 def tune(job: Job, root: Path, work_dir: Path, scale: float) -> dict[str, Any]:
     """Fine-tune, or train a head, and measure the last weights and those best on validation on the test part."""
     file = weights(job, work_dir)
+    steps = TUNE_STEPS[job.labels] // (1 if job.kind == "full" else 2)
     run = replace(
         read_config("classify_tiny"), method=Classification(job.kind),
         encoder=read_config(ARMS[job.arm][0]).encoder if job.arm in ARMS else SIZES["tiny"],
         data=f"objects:{root / SETS[job.data]}", split="train", split_seed=job.seed, per_class=job.labels, y_up=Y_UP,
-        seed=job.seed, max_steps=TUNE_STEPS[job.labels], batch_size=TUNE_BATCH,
-        validate_steps=TUNE_STEPS[job.labels] // 4 if job.kind == "full" else 0, threads=1, progress=False,
+        seed=job.seed, max_steps=steps, batch_size=TUNE_BATCH,
+        validate_steps=steps // 4 if job.kind == "full" else 0, threads=1, progress=False,
         log_steps=20, init=str(file) if file else "", work_dir=str(work_dir), checkpoint_minutes=0.0,
     )  # fmt: skip
     jobs.train_to_end(run.validate())

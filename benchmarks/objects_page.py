@@ -23,14 +23,12 @@ WAYS = {
 LAST, BEST = "last epoch", "best epoch on validation"
 
 
-def write_objects_page(
-    page: Path, results: Results, planned: Sequence[Any], scale: float, minutes: float
-) -> None:
+def write_objects_page(page: Path, results: Results, planned: Sequence[Any], scale: float) -> None:
     """Write the page from what was measured; what was planned and not run is told."""
     from benchmarks.objects import CONTROLS, FEW_SHAPES, LABELS, MAIN, RANDOM
 
     arms = [RANDOM, *[a for a in MAIN if a != RANDOM]]
-    blocks = [_head(scale, minutes)]
+    blocks = [_head(scale, [r["figures"]["seconds"] / 60 for r in results])]
     for way, title in WAYS.items():
         blocks += [
             f"\n## {title}\n",
@@ -73,7 +71,7 @@ def write_objects_page(
     jobs.write_page(page, blocks)
 
 
-def _head(scale: float, minutes: float) -> str:
+def _head(scale: float, minutes: Sequence[float]) -> str:
     from benchmarks.objects import (
         FIELDS,
         PRETRAIN_BATCH,
@@ -86,16 +84,18 @@ def _head(scale: float, minutes: float) -> str:
 
     steps = [max(round(cycles * PRETRAIN_STEPS * scale), 2) for cycles in (1, 2)]
     tunings = ", ".join(f"{n} with {labels or 'all'}" for labels, n in TUNE_STEPS.items())
+    command = "python -m benchmarks.objects" + ("" if scale == 1 else f" --scale {scale:g}")
     return (
         "# Pre-training on real objects\n\n"
-        f"Command: `python -m benchmarks.objects --scale {scale:g}`, on {describe_machine()}; {minutes:.0f} minutes in "
-        f"the last call. {len(SEEDS)} seeds, mean ± sample standard deviation. Every seed draws its own split by "
+        f"Command: `{command}`, on {describe_machine()}; {len(minutes)} runs of {sum(minutes):.0f} minutes together, "
+        f"two side by side. {len(SEEDS)} seeds, mean ± sample standard deviation. Every seed draws its own split by "
         "instance (65 / 15 / 20 %), weights and order.\n\n"
         f"Encoder: size `tiny`. Pre-training on the training parts of all three sets without labels and {SHAPES}: "
         f"{steps[0]} steps of {PRETRAIN_BATCH} objects, PointACL's two phases and its control {steps[1]}. Point-MGE "
         f"learns from {FIELDS} alone, with the shipped tokenizer, no classes and 64 patches of 32 points instead of 48 "
-        f"of 16. Fine-tuning: steps of {TUNE_BATCH} objects, {tunings} labels. Unless said otherwise, the last "
-        "weights; those best on validation stand apart. Steps are few: the tables compare arms, they do not show the "
+        f"of 16. Fine-tuning: steps of {TUNE_BATCH} objects, {tunings} labels, half as many for heads alone. Unless "
+        "said otherwise, the last weights; those best on validation stand apart. Steps are few: the tables compare "
+        "arms, they do not show the "
         "best that those reach."
     )
 
