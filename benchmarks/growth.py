@@ -20,6 +20,7 @@ from benchmarks.harness import timed_ms
 from benchmarks.messages import message
 from benchmarks.sequences import HEADS, KEYS, VALUES, tokens
 from pc_perception.cloud import PointCloud
+from pc_perception.inference.memory import keep_freed_memory
 from pc_perception.inference.model_file import load_segmenter
 from pc_perception.io.pointcloud2 import decode_finite
 from pc_perception.ops.neighbors import k_nearest
@@ -91,6 +92,7 @@ def _mix(xyz: np.ndarray) -> Callable[[], object]:
 
 
 def _network(xyz: np.ndarray) -> Callable[[], object]:
+    keep_freed_memory()  # as the node and the commands do
     model = load_segmenter("street", "cpu")
     contract = replace(model.contract, max_range_m=0.0)
     prepared = contract.prepare(PointCloud(xyz, frame="lidar"), model.network.encoder.n_levels)

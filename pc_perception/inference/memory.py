@@ -7,7 +7,7 @@ import ctypes
 import sys
 
 # Names and numbers of glibc's malloc.h.
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 
 
 def keep_freed_memory() -> bool:
@@ -27,6 +27,7 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
-    # One arena: those of further threads would each keep their own, and give it back all the same.
-    wanted = ((_ARENA_MAX, 1), (_MMAP_THRESHOLD, 32 << 20), (_TRIM_THRESHOLD, 1 << 30), (_TOP_PAD, 16 << 20))
+    # Nothing is mapped by itself: a threshold may be 32 MB at most, and large clouds have larger tensors. One arena:
+    # those of further threads would each keep their own, and give it back all the same.
+    wanted = ((_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, 1 << 30), (_TOP_PAD, 16 << 20))
     return all([mallopt(switch, value) == 1 for switch, value in wanted])
