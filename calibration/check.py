@@ -12,12 +12,11 @@ from calibration.alignment import Alignment
 from calibration.frames import Frame
 from calibration.result import Calibration
 from calibration.targetless import (
-    FINE_BLUR,
     N_STAGES,
-    blur_px,
     descend,
     jackknife,
     prepare_frames,
+    score_of,
     spread_of,
 )
 from calibration.twist import difference, moved
@@ -76,9 +75,10 @@ def check_calibration(
     prepared = prepare_frames(frames, camera, T, np.random.default_rng(seed))
     T_best = T
     for stage in range(1, N_STAGES):
-        T_best = descend(prepared, camera, T_best, stage)
-    spread = spread_of(jackknife(prepared, camera, T_best, min(4, len(prepared))))
-    score = Alignment.at_blur(prepared, camera, blur_px(camera, FINE_BLUR), T)
+        T_best = descend(score_of(prepared, camera, T_best, stage), T_best, stage)
+    finest = score_of(prepared, camera, T_best, N_STAGES - 1)
+    spread = spread_of(jackknife(finest, T_best, min(4, len(prepared))))
+    score = score_of(prepared, camera, T, N_STAGES - 1)
     drift = difference(T_best, T)
     here, there = _share_worse(score, T), _share_worse(score, T_best)
     off = any(

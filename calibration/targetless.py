@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,11 @@ from calibration.twist import move_between, moved
 _STAGES = ((12.0, 2.0, 0.12, 3), (6.0, 0.8, 0.08, 3), (3.0, 0.3, 0.05, 2), (1.5, 0.12, 0.03, 1))
 """Blur in pixels of a 1000 pixel wide image, first steps in degrees and metres, thinning."""
 N_STAGES = len(_STAGES)
-FINE_BLUR = _STAGES[-1][0]
 _GROUPS = 4
 _TURNING = 2
 """So many of the stages change the rotation alone."""
+_ASIDE_DEG = 2.5
+"""The first stages begin at the guess, and turned by so much either way about each axis."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +50,15 @@ def calibrate_without_target(
     """
     rng = np.random.default_rng(seed)
     prepared = prepare_frames(frames, camera, T_guess, rng)
-    T = T_guess
-    for stage in range(N_STAGES):
-        T = descend(prepared, camera, T, stage)
-    finest = Alignment.at_blur(prepared, camera, blur_px(camera, FINE_BLUR), T)
+    T = turned(prepared, camera, T_guess)
+    for stage in range(_TURNING, N_STAGES):
+        T = descend(score_of(prepared, camera, T, stage), T, stage)
+    finest = score_of(prepared, camera, T, N_STAGES - 1)
     covariance, warnings = np.zeros((6, 6)), []
     n_groups = min(_GROUPS, len(prepared))
     spread: tuple[float | None, float | None] = (None, None)
     if n_groups >= 2:
-        covariance = jackknife(prepared, camera, T, n_groups)
+        covariance = jackknife(finest, T, n_groups)
         spread = spread_of(covariance)
     else:
         warnings.append("one frame gives no spread; use several with different surroundings")
@@ -105,9 +106,27 @@ def blur_px(camera: CameraModel, at_thousand: float) -> float:
     return at_thousand * float(np.clip(camera.K[0, 0] / 800.0, 0.4, 3.0))
 
 
-def descend(
-    frames: Sequence[PreparedFrame], camera: CameraModel, T: NDArray, stage: int, n_evaluations: int = 300
-) -> NDArray[np.float64]:
+def score_of(frames: Sequence[PreparedFrame], camera: CameraModel, T: NDArray, stage: int) -> Alignment:
+    """Return what a stage makes small, for extrinsics about ``T``."""
+    blur, _, _, thinning = _STAGES[stage]
+    return Alignment.at_blur(frames, camera, blur_px(camera, blur), T, thinning)
+
+
+def turned(frames: Sequence[PreparedFrame], camera: CameraModel, T_guess: NDArray) -> NDArray[np.float64]:
+    """Return the guess, turned by the first stages to where images and clouds agree best.
+
+    In images as blurred as the first stage's a wrong valley may be the deepest one. So several are searched, and the
+    next stage's images, in which the right one is deeper, choose among them.
+    """
+    aside = np.radians(_ASIDE_DEG) * np.vstack([np.zeros(3), np.eye(3), -np.eye(3)])
+    found = [moved(T_guess, np.pad(turn, (0, 3))) for turn in aside]
+    for stage in range(_TURNING):
+        score = score_of(frames, camera, T_guess, stage)
+        found = [descend(score, T, stage) for T in found]
+    return min(found, key=score_of(frames, camera, T_guess, _TURNING))
+
+
+def descend(score: Alignment, T: NDArray, stage: int, n_evaluations: int = 300) -> NDArray[np.float64]:
     """Run one stage from ``T`` and return the better extrinsic.
 
     The first stages only turn: in much blurred images a decimetre is next to nothing beside a degree, and a search
@@ -115,8 +134,7 @@ def descend(
     """
     from scipy.optimize import minimize
 
-    blur, step_deg, step_m, thinning = _STAGES[stage]
-    score = Alignment.at_blur(frames, camera, blur_px(camera, blur), T, thinning)
+    _, step_deg, step_m, _ = _STAGES[stage]
     free = 3 if stage < _TURNING else 6
     scale = np.r_[np.full(3, np.radians(step_deg)), np.full(3, step_m)][:free]
     simplex = np.vstack([np.zeros(free), np.eye(free)])
@@ -139,14 +157,12 @@ def descend(
     return at(fit.x)
 
 
-def jackknife(
-    frames: Sequence[PreparedFrame], camera: CameraModel, T: NDArray, n_groups: int
-) -> NDArray[np.float64]:
+def jackknife(score: Alignment, T: NDArray, n_groups: int) -> NDArray[np.float64]:
     """(6, 6) covariance of ``moved``'s twist: each group of frames left out in turn, the last stage run again."""
     twists = []
     for k in range(n_groups):
-        rest = [f for i, f in enumerate(frames) if i % n_groups != k]
-        twists.append(move_between(descend(rest, camera, T, N_STAGES - 1, 200), T))
+        rest = replace(score, frames=[f for i, f in enumerate(score.frames) if i % n_groups != k])
+        twists.append(move_between(descend(rest, T, N_STAGES - 1, 200), T))
     away = np.array(twists) - np.mean(twists, 0)
     return (n_groups - 1) / n_groups * away.T @ away
 

@@ -15,7 +15,7 @@ from calibration.depth_edges import depth_edges
 from calibration.result import Calibration, Extrinsics
 from calibration.scan_lines import scan_lines
 from calibration.simulated import disturbed, simulate_street_frames
-from calibration.targetless import calibrate_without_target, descend, prepare_frames
+from calibration.targetless import calibrate_without_target, descend, prepare_frames, score_of
 from calibration.twist import difference, moved
 from pc_perception.cloud import PointCloud
 from pc_perception.geometry import transform
@@ -46,7 +46,9 @@ def test_a_stage_comes_closer(street: tuple) -> None:
     rng = np.random.default_rng(3)
     guess = disturbed(T, rng, 0.6, 0.05)
     prepared = prepare_frames(frames, camera, guess, rng)
-    angle_deg, distance_mm = difference(descend(prepared, camera, guess, 2, n_evaluations=200), T)
+    angle_deg, distance_mm = difference(
+        descend(score_of(prepared, camera, guess, 2), guess, 2, n_evaluations=200), T
+    )
     assert angle_deg < 0.25
     assert distance_mm < 50
 
