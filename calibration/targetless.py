@@ -13,7 +13,7 @@ from calibration.alignment import Alignment, PreparedFrame, prepare
 from calibration.camera import CameraModel
 from calibration.frames import Frame
 from calibration.result import Extrinsics, Quality
-from calibration.twist import move_between, moved
+from calibration.twist import difference, move_between, moved
 
 _STAGES = ((12.0, 2.0, 0.12, 3), (6.0, 0.8, 0.08, 3), (3.0, 0.3, 0.05, 2), (1.5, 0.12, 0.03, 1))
 """Blur in pixels of a 1000 pixel wide image, first steps in degrees and metres, thinning."""
@@ -23,6 +23,8 @@ _TURNING = 2
 """So many of the stages change the rotation alone."""
 _ASIDE_DEG = 2.5
 """The first stages begin at the guess, and turned by so much either way about each axis."""
+_FAR_DEG = 2 * _ASIDE_DEG
+"""A result further from its guess is doubted."""
 
 
 @dataclass(frozen=True)
@@ -54,25 +56,37 @@ def calibrate_without_target(
     for stage in range(_TURNING, N_STAGES):
         T = descend(score_of(prepared, camera, T, stage), T, stage)
     finest = score_of(prepared, camera, T, N_STAGES - 1)
-    covariance, warnings = np.zeros((6, 6)), []
-    n_groups = min(_GROUPS, len(prepared))
+    covariance = np.zeros((6, 6))
     spread: tuple[float | None, float | None] = (None, None)
+    n_groups = min(_GROUPS, len(prepared))
     if n_groups >= 2:
         covariance = jackknife(finest, T, n_groups)
         spread = spread_of(covariance)
-    else:
-        warnings.append("one frame gives no spread; use several with different surroundings")
     quality = Quality(
         "no target: depth edges and information distance",
         len(prepared),
         len(frames),
         spread_deg=spread[0],
         spread_mm=spread[1],
-        warnings=tuple(warnings),
+        warnings=doubts(T, T_guess, n_groups),
     )
     frame = frames[0]
     extrinsics = Extrinsics(T, covariance, frame.camera_frame or "camera", frame.cloud.frame or "lidar")
     return TargetlessResult(extrinsics, quality, finest(T_guess) - finest(T))
+
+
+def doubts(T: NDArray, T_guess: NDArray, n_groups: int) -> tuple[str, ...]:
+    """Return what speaks against a result, in sentences."""
+    found = []
+    if n_groups < 2:
+        found.append("one frame gives no spread; use several with different surroundings")
+    moved_deg, _ = difference(T, T_guess)
+    if moved_deg > _FAR_DEG:
+        found.append(
+            f"the result is {moved_deg:.1f} deg from the guess, further than the search can be trusted: look at the "
+            "pictures, give a better guess or more frames"
+        )
+    return tuple(found)
 
 
 def prepare_frames(

@@ -15,7 +15,14 @@ from calibration.depth_edges import depth_edges
 from calibration.result import Calibration, Extrinsics
 from calibration.scan_lines import scan_lines
 from calibration.simulated import disturbed, simulate_street_frames
-from calibration.targetless import calibrate_without_target, descend, prepare_frames, score_of
+from calibration.targetless import (
+    calibrate_without_target,
+    descend,
+    doubts,
+    prepare_frames,
+    score_of,
+    turned,
+)
 from calibration.twist import difference, moved
 from pc_perception.cloud import PointCloud
 from pc_perception.geometry import transform
@@ -51,6 +58,28 @@ def test_a_stage_comes_closer(street: tuple) -> None:
     )
     assert angle_deg < 0.25
     assert distance_mm < 50
+
+
+def test_a_result_far_from_its_guess_is_doubted() -> None:
+    T = np.eye(4)
+    assert doubts(moved(T, np.r_[np.radians(3.0), np.zeros(5)]), T, 4) == ()
+    (far,) = doubts(moved(T, np.r_[np.radians(9.0), np.zeros(5)]), T, 4)
+    assert "9.0 deg from the guess" in far
+    (alone,) = doubts(T, T, 1)
+    assert "no spread" in alone
+
+
+def test_of_two_valleys_the_finer_images_choose(street: tuple) -> None:
+    frames, camera, T = street
+    guess = disturbed(T, np.random.default_rng(0), 3.0, 0.05)
+    prepared = prepare_frames(frames, camera, guess, np.random.default_rng(0))
+    score = score_of(prepared, camera, guess, 2)
+    best = turned(prepared, camera, guess)
+    direct = guess
+    for stage in range(2):
+        direct = descend(score_of(prepared, camera, guess, stage), direct, stage)
+    assert score(best) <= score(direct)
+    assert difference(best, T)[0] < 1.0
 
 
 @pytest.mark.slow
