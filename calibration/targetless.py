@@ -23,7 +23,7 @@ _TURNING = 2
 """So many of the stages change the rotation alone."""
 _ASIDE_DEG = 2.5
 """The first stages begin at the guess, and turned by so much either way about each axis."""
-_FAR_DEG = 2 * _ASIDE_DEG
+_FAR_DEG, _FAR_MM = 2 * _ASIDE_DEG, 300.0
 """A result further from its guess is doubted."""
 
 
@@ -80,11 +80,11 @@ def doubts(T: NDArray, T_guess: NDArray, n_groups: int) -> tuple[str, ...]:
     found = []
     if n_groups < 2:
         found.append("one frame gives no spread; use several with different surroundings")
-    moved_deg, _ = difference(T, T_guess)
-    if moved_deg > _FAR_DEG:
+    moved_deg, moved_mm = difference(T, T_guess)
+    if moved_deg > _FAR_DEG or moved_mm > _FAR_MM:
         found.append(
-            f"the result is {moved_deg:.1f} deg from the guess, further than the search can be trusted: look at the "
-            "pictures, give a better guess or more frames"
+            f"the result is {moved_deg:.1f} deg and {moved_mm:.0f} mm from the guess, further than the search can be "
+            "trusted: look at the pictures, give a better guess or frames of other places"
         )
     return tuple(found)
 

@@ -64,7 +64,9 @@ def test_a_result_far_from_its_guess_is_doubted() -> None:
     T = np.eye(4)
     assert doubts(moved(T, np.r_[np.radians(3.0), np.zeros(5)]), T, 4) == ()
     (far,) = doubts(moved(T, np.r_[np.radians(9.0), np.zeros(5)]), T, 4)
-    assert "9.0 deg from the guess" in far
+    assert "9.0 deg and 0 mm from the guess" in far
+    (shifted,) = doubts(moved(T, np.r_[np.zeros(3), 0.4, 0, 0]), T, 4)
+    assert "0.0 deg and 400 mm from the guess" in shifted
     (alone,) = doubts(T, T, 1)
     assert "no spread" in alone
 
