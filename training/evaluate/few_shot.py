@@ -108,6 +108,7 @@ def fine_tune_folds(folds: Sequence[Fold], specs: Sequence[str], run: RunSetting
     from training.run import train
 
     def learn(fold: Fold, number: int) -> float:
+        """Train on fold ``number`` unless that is done; return the accuracy on its test objects, 0 .. 1."""
         own = replace(run, data=specs[number], split="train")
         start = Path(run.init).read_bytes() if Path(run.init).is_file() else b""
         key = hashlib.sha256(repr(own).encode() + start).hexdigest()[:12]
