@@ -55,7 +55,7 @@ PRETRAIN_STEPS, PRETRAIN_BATCH = 250, 32
 """Steps at ``--scale 1`` of each of a config's cycles: PointACL and its control have two."""
 AS_IS, WORSE = "as they are", 2
 """Which of ``robustness.LEVELS`` objects are made worse by: the middle one of five."""
-TUNE_STEPS, TUNE_BATCH = {1: 100, 5: 100, 20: 150, 0: 200}, 16
+TUNE_STEPS, TUNE_BATCH = {1: 100, 5: 100, 20: 120, 0: 200}, 16
 """Steps by the number of labels; half of them for a head alone, so that everything fits 90 minutes on two cores."""
 
 
@@ -100,18 +100,20 @@ def stages() -> list[list[Job]]:
             for arm in arms
         ]
 
-    out = []
-    for seed in SEEDS:  # a seed that is whole tells more than three halves
-        out.append([Job("pretrain", arm, seed) for arm in MAIN[1:]])
-        out.append(jobs(["svm"], MAIN, seeds=(seed,)) + jobs(["full"], MAIN, (5, 0), (seed,)))
-    frozen = ("linear", "mlp3")
+    main = [[Job("pretrain", arm, seed) for arm in MAIN[1:]] for seed in SEEDS]
+    controls = [Job("pretrain", arm, seed) for arm in CONTROLS for seed in SEEDS]
+    # A seed that is whole tells more than three halves. The next stage's long runs begin each, to leave no core idle.
+    tuned = [
+        ahead + jobs(["svm"], MAIN, seeds=(seed,)) + jobs(["full"], MAIN, (5, 0), (seed,))
+        for seed, ahead in zip(SEEDS, [*main[1:], controls], strict=True)
+    ]
     return [
-        *out,
+        main[0],
+        *tuned,
         jobs(["worse"], MAIN) + [Job("few", arm, seed) for seed in SEEDS for arm in MAIN],
-        [Job("pretrain", arm, seed) for arm in CONTROLS for seed in SEEDS],
         jobs(["svm"], CONTROLS) + jobs(["full"], CONTROLS, (5,)),
         jobs(["full"], MAIN, (1, 20)),
-        jobs(frozen, MAIN, (0, 5, 20, 1)),
+        jobs(["linear", "mlp3"], MAIN, (0, 5, 20, 1)),
     ]
 
 
