@@ -12,7 +12,7 @@ import os
 import resource
 import time
 import tracemalloc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -42,18 +42,23 @@ Path = Callable[[CloudMessage], dict[str, float]]
 
 def messages(n_beams: int, n_points: int, count: int) -> list[CloudMessage]:
     """Simulate ``count`` different sweeps of exactly ``n_points``."""
+    return of_size(drives(n_beams, n_points, count), n_points)
+
+
+def drives(n_beams: int, n_points: int, count: int) -> Iterator[PointCloud]:
+    """Simulate ``count`` different sweeps of about ``n_points``, more or less."""
     lidar = SpinningLidar(n_beams=n_beams, n_azimuths=-(-n_points * 2 // n_beams))
-    clouds = (next(iter(simulate_drive(40_000 + seed, 1, lidar=lidar))).cloud for seed in range(count))
-    return _of_size(clouds, n_points)
+    for seed in range(40_000, 40_000 + count):
+        yield next(iter(simulate_drive(seed, 1, lidar=lidar))).cloud
 
 
 def rooms(n_points: int, count: int) -> list[CloudMessage]:
     """Simulate scans of ``count`` whole rooms of exactly ``n_points``, coloured."""
-    return _of_size(map(scan_room, range(40_000, 40_000 + count)), n_points)
+    return of_size(map(scan_room, range(40_000, 40_000 + count)), n_points)
 
 
-def _of_size(clouds: Iterable[PointCloud], n_points: int) -> list[CloudMessage]:
-    """Leave points out, or repeat some."""
+def of_size(clouds: Iterable[PointCloud], n_points: int) -> list[CloudMessage]:
+    """Make clouds messages of exactly ``n_points``: leave points out, or repeat some."""
     rng = np.random.default_rng(0)
     found = []
     for cloud in clouds:

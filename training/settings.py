@@ -212,7 +212,7 @@ def _override(target: Any, path: Sequence[str], text: str, key: str) -> Any:
         if len(path) > 1:
             raise ValueError(f"'{key}' goes too deep; '{name}' is not a group of settings")
         return {**target, name: _parse(text)}
-    known = [f.name for f in fields(target)]
+    known = {f.name: f.type for f in fields(target)}
     if name not in known:
         raise ValueError(f"there is no setting '{key}'; known here: {', '.join(known)}")
     old = getattr(target, name)
@@ -220,6 +220,8 @@ def _override(target: Any, path: Sequence[str], text: str, key: str) -> Any:
         if not is_dataclass(old) and not isinstance(old, dict):
             raise ValueError(f"'{key}' goes too deep; '{name}' is not a group of settings")
         return replace(target, **{name: _override(old, path[1:], text, key)})
+    if known[name] in ("float", float):
+        old = float(old)  # a config file may say 2 where 2.0 is meant
     return replace(target, **{name: _fit(text, old, key)})
 
 

@@ -68,10 +68,8 @@ def voxel_neighbors(coords: Tensor, backend: str | None = None) -> Neighborhood:
     ordered, order = torch.sort(key)
     step = torch.arange(-1, 2, device=coords.device)
     dz, dy, dx = torch.meshgrid(step, step, step, indexing="ij")
-    offsets = _pack(torch.stack([dx, dy, dz], -1).reshape(-1, 3)) - _pack(
-        torch.zeros(1, 3, dtype=torch.int64)
-    )
-    wanted = key[:, None] + offsets.to(coords.device)
+    offsets = torch.stack([dx, dy, dz], -1).reshape(-1, 3)
+    wanted = key[:, None] + (_pack(offsets) - _pack(torch.zeros_like(offsets[:1])))
     place = torch.searchsorted(ordered, wanted).clamp_(max=max(len(key) - 1, 0))
     found = ordered[place] == wanted
     starts = torch.zeros(len(key) + 1, dtype=torch.int64, device=coords.device)

@@ -14,7 +14,7 @@ pytestmark = [
 ]
 
 
-def _replayed(run: Callable[[], None], change: Callable[[], None]) -> None:
+def _replayed(run: Callable[[], None], change: Callable[[], object]) -> None:
     """Compile, capture, change the input, replay: the outputs then belong to the new input."""
     side = torch.cuda.Stream()
     with torch.cuda.stream(side):
@@ -40,7 +40,7 @@ def test_farthest_points(n: int) -> None:
     xyz, out = torch.randn(n, 3, device="cuda"), torch.empty(64, dtype=torch.int64, device="cuda")
     starts, first, ends = _starts(0, n), _starts(0), _starts(0, 64)
     _replayed(
-        lambda: sample_farthest(xyz, starts, first, ends, n, 64, -1.0, out), lambda: xyz.normal_() and None
+        lambda: sample_farthest(xyz, starts, first, ends, n, 64, -1.0, out), lambda: xyz.normal_()
     )
     assert torch.equal(out, farthest_point_sampling(xyz, 64, backend="torch"))
 
@@ -55,7 +55,7 @@ def test_neighbors(n: int) -> None:
     distance = torch.empty(n, 16, device="cuda")
     _replayed(
         lambda: search(xyz, starts, n, xyz, starts, n, torch.inf, False, True, index, distance),
-        lambda: xyz.normal_() and None,
+        lambda: xyz.normal_(),
     )
     expected = k_nearest(xyz, 16, backend="torch")
     assert torch.equal(index, expected[0])
@@ -73,7 +73,7 @@ def test_chamfer_with_gradient() -> None:
         value = Chamfer.apply(a, b, "l1")
         result[:] = [value, *torch.autograd.grad(value, (a, b))]
 
-    _replayed(run, lambda: a.data.uniform_() and None)
+    _replayed(run, lambda: a.data.uniform_())
     expected = chamfer_distance(a, b, "l1", "torch")
     for found, wanted in zip(result, (expected, *torch.autograd.grad(expected, (a, b))), strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-7)
@@ -94,6 +94,6 @@ def test_clusters_and_labels() -> None:
         components(xyz, 0.0625, parent)
         nearest_labels(xyz, labels, starts, queries, query_starts, 3000, 0.25, 65535, found)
 
-    _replayed(run, lambda: xyz.normal_() and None)
+    _replayed(run, lambda: xyz.normal_())
     assert torch.equal(parent, _components_torch(xyz, 0.0625))
     assert torch.equal(found, propagate_labels(xyz, labels, queries, 0.5, backend="torch"))

@@ -138,6 +138,7 @@ def test_configs_and_overrides() -> None:
     )
     assert (run.lr, run.method.lovasz, run.encoder["heads"], run.data_shares) == (1.0, 0.0, 8, (0.5, 2.0))
     assert run.resume is True
+    assert read_config("street_sim", ["max_minutes=2.5"]).max_minutes == 2.5  # the config file says 95
     assert read_config("room_sim").contract.level_camera
     assert read_config("street_sim", ["augmentation.max_points=5000"]).augmentation.max_points == 5000
 
