@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from pc_perception.cloud import PointCloud
 from pc_perception.geometry import R_BODY_OPTICAL
+from pc_perception.ops.rotate import rotate
 
 MAX_TILT_DEG = 60.0
 """Planes further than this from horizontal (as the camera is held) are walls, not floor or table."""
@@ -40,39 +41,31 @@ def upright(cloud: PointCloud) -> NDArray[np.float32]:
     """
     if not looks_optical(cloud):
         return cloud.xyz
-    body = _in_body_axes(cloud)
-    R = _levelling(body, cloud.grid_shape)
-    return body if R is None else body @ R.T.astype(np.float32)
+    return rotate(cloud.xyz, _body_rotation(cloud))
 
 
 def upright_rotation(cloud: PointCloud) -> NDArray[np.float64]:
     """Return the (3, 3) rotation that ``upright`` turns a cloud by; the identity where it is no camera's view."""
-    if not looks_optical(cloud):
-        return np.eye(3)
-    R = _levelling(_in_body_axes(cloud), cloud.grid_shape)
-    return R_BODY_OPTICAL if R is None else R @ R_BODY_OPTICAL
+    return _body_rotation(cloud) if looks_optical(cloud) else np.eye(3)
 
 
-def _in_body_axes(cloud: PointCloud) -> NDArray[np.float32]:
-    return cloud.xyz @ R_BODY_OPTICAL.T.astype(np.float32)
-
-
-def _levelling(body: NDArray[np.float32], shape: tuple[int, int] | None) -> NDArray[np.float64] | None:
-    """(3, 3) rotation that brings the dominant up of a view to z, x staying ahead; None where it shows none."""
-    up = _dominant_up(body, shape)
+def _body_rotation(cloud: PointCloud) -> NDArray[np.float64]:
+    """(3, 3) rotation from a camera's axes to ones that bring the view's dominant up to z, x staying ahead."""
+    up = _dominant_up(cloud)
     if up is None:
-        return None
+        return R_BODY_OPTICAL
     forward = np.array([1.0, 0.0, 0.0]) - up[0] * up
     forward /= np.linalg.norm(forward)
-    return np.stack([forward, np.cross(up, forward), up])
+    return np.stack([forward, np.cross(up, forward), up]) @ R_BODY_OPTICAL
 
 
-def _dominant_up(body: NDArray[np.float32], shape: tuple[int, int] | None) -> NDArray | None:
-    """Mean normal of the largest set of like normals that can be a floor's, a top's or a ceiling's, or None."""
+def _dominant_up(cloud: PointCloud) -> NDArray | None:
+    """Mean normal, in body axes, of the largest set of like ones that can be a floor's, a top's or a ceiling's."""
+    shape = cloud.grid_shape
     if shape is None:
         return None
     step = max(1, round(shape[1] / 80))
-    grid = body.reshape(*shape, 3)[::step, ::step].astype(np.float64)
+    grid = cloud.xyz.reshape(*shape, 3)[::step, ::step].astype(np.float64) @ R_BODY_OPTICAL.T
     if min(grid.shape[:2]) < 4:
         return None
     with np.errstate(invalid="ignore"):

@@ -87,6 +87,7 @@ def warm_up() -> None:
         neighborhood,
         ranks,
         recurrence,
+        rotate,
         scatter,
         shape,
         short_convolution,
@@ -94,6 +95,7 @@ def warm_up() -> None:
     )
 
     xyz = _few_points()
+    rotate.rotate(xyz.numpy(), np.eye(3))
     voxels = voxelize.voxelize(xyz, 0.25, backend="numba")
     scatter.scatter_mean(xyz, voxels.inverse, len(voxels), backend="numba")
     lists = grouping.voxel_neighbors(voxels.coords, backend="numba")

@@ -39,9 +39,7 @@ def test_farthest_points(n: int) -> None:
 
     xyz, out = torch.randn(n, 3, device="cuda"), torch.empty(64, dtype=torch.int64, device="cuda")
     starts, first, ends = _starts(0, n), _starts(0), _starts(0, 64)
-    _replayed(
-        lambda: sample_farthest(xyz, starts, first, ends, n, 64, -1.0, out), lambda: xyz.normal_()
-    )
+    _replayed(lambda: sample_farthest(xyz, starts, first, ends, n, 64, -1.0, out), lambda: xyz.normal_())
     assert torch.equal(out, farthest_point_sampling(xyz, 64, backend="torch"))
 
 
