@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.feeds import IMAGE, INFO, Feed, parameters
 from benchmarks.machine import busy_core, describe_machine
-from benchmarks.soak_feeds import IMAGE, INFO, Feed, parameters
 from benchmarks.soak_peers import told_counts
 from pc_perception.io.message_types import CLOUD
 

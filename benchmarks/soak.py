@@ -26,9 +26,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.feeds import Feed, make_feed
 from benchmarks.machine import describe_machine
 from benchmarks.node import LOOPBACK
-from benchmarks.soak_feeds import Feed, make_feed
 from benchmarks.soak_peers import DdsPeer, Peer, RosPeer, spin_until
 
 TARGETS = ("segment_node", "classify_node", "rgbd_node", "fuse_node", "calibrate_node", "serve")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from benchmarks.soak_feeds import CAMERA, Feed
+from benchmarks.feeds import CAMERA, Feed
 
 AHEAD_NS = 200_000_000
 """So much earlier than it is needed comes the vehicle's pose: what is measured is not the wait for it."""

@@ -125,7 +125,7 @@ def test_soak_tells_growth_from_filling_buffers(rss_mb: np.ndarray, handles: np.
 
 def test_soak_spoils_a_message_and_leaves_the_next_one_whole(tmp_path: Path) -> None:
     pytest.importorskip("open3d", reason="the soak's sweeps are simulated with Open3D")
-    from benchmarks.soak_feeds import make_feed
+    from benchmarks.feeds import make_feed
     from pc_perception.io.pointcloud2 import cloud_from_msg
 
     feed = make_feed("serve", 200, tmp_path)

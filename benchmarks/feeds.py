@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each target of the soak is fed: small messages of its inputs, its parameters, and where its answers come."""
+"""What the soak and the timed nodes are fed: small messages, parameters, and where the answers come."""
 
 from __future__ import annotations
 
