@@ -195,7 +195,10 @@ def save_model(path: str | Path, network: torch.nn.Module, header: ModelHeader) 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")
+    unfinished.touch()
+    mode = unfinished.stat().st_mode
     save_file(tensors, unfinished, metadata={KEY: json.dumps(plain)})
+    unfinished.chmod(mode)  # safetensors writes for its owner alone; a node often runs as another user
     unfinished.replace(path)
 
 

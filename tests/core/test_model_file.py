@@ -28,6 +28,12 @@ def test_round_trip_gives_identical_labels(model_path: Path, segmenter: Segmente
     assert header.provenance["method"] == "random"
 
 
+def test_whoever_may_read_other_files_may_read_it(model_path: Path, tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert model_path.stat().st_mode == plain.stat().st_mode
+
+
 def _rewrite(path: Path, change: Callable[[dict, dict], object]) -> None:
     with safe_open(path, framework="pt") as file:
         header = json.loads(file.metadata()["pc_perception"])
