@@ -113,9 +113,9 @@ def _ratio(job: Job, settings: Settings) -> dict[str, Any]:
     folder = settings.call.work_dir / "runs" / job.name
     model = jobs.train_to_end(
         replace(
-            run, method=method, seed=job.seed, n_scenes=N_TRAIN, max_steps=max(round(600 * settings.call.scale), 2), max_minutes=0.0,
-            cache_dir=settings.cache_dir, work_dir=str(folder), threads=1, progress=False,
-            resume=(folder / "last.pth").exists(),
+            run, method=method, seed=job.seed, n_scenes=N_TRAIN,
+            max_steps=max(round(600 * settings.call.scale), 2), max_minutes=0.0, cache_dir=settings.cache_dir,
+            work_dir=str(folder), threads=1, progress=False, resume=(folder / "last.pth").exists(),
         ).validate()
     )  # fmt: skip
     own, test = _data(settings)
