@@ -63,9 +63,9 @@ Written by `python -m benchmarks.point_mge{"" if scale == 1 else f" --scale {sca
 
 The `shapes` model: {n / 1e6:.2f} million parameters, {model.stat().st_size / 1e6:.1f} MB, classes
 {", ".join(header.labels.classes) if header.labels else "none"}. Stage 1: {one.get("steps", "?")} steps in
-{one.get("minutes", "?")} minutes, stage 2: {story.get("steps", "?")} steps in {story.get("minutes", "?")} minutes, one seed;
-the configs name the machines. All shapes are made by the simulator; test shapes have seeds of their own and classes that
-were trained on. Lengths are in half edges of the cube that a shape fills.
+{one.get("minutes", "?")} minutes, stage 2: {story.get("steps", "?")} steps in {story.get("minutes", "?")} minutes, one
+seed; the configs name the machines. All shapes are made by the simulator; test shapes have seeds of their own and
+classes that were trained on. Lengths are in half edges of the cube that a shape fills.
 """
 
 
