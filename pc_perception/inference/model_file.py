@@ -195,6 +195,7 @@ def save_model(path: str | Path, network: torch.nn.Module, header: ModelHeader) 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")
+    unfinished.unlink(missing_ok=True)  # one that was interrupted has safetensors' mode
     unfinished.touch()
     mode = unfinished.stat().st_mode
     save_file(tensors, unfinished, metadata={KEY: json.dumps(plain)})

@@ -120,8 +120,11 @@ def neighbor_max(features: Tensor, neighborhood: Neighborhood, backend: str | No
 
 
 class _NeighborMax(torch.autograd.Function):
+    """The Numba maximum over lists with its gradient, float32 on the CPU; shapes as in ``neighbor_max``."""
+
     @staticmethod
     def forward(ctx: Any, features: Tensor, starts: Tensor, index: Tensor) -> Tensor:
+        """Return the (M, C) maxima; where a gradient is wanted, remember which row won."""
         values = np.ascontiguousarray(features.detach().numpy())
         if not features.requires_grad:
             first, rows = starts.numpy(), index.numpy()
@@ -134,6 +137,7 @@ class _NeighborMax(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        """Give each (M, C) gradient to the row that won; (N, C) for the features, none for the lists."""
         grad = np.ascontiguousarray(grads[0].numpy())
         return torch.from_numpy(_max_backward(grad, ctx.winner, ctx.n_rows)), None, None
 
