@@ -16,7 +16,8 @@ import torch
 from benchmarks.norms import settling
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.contract import InputContract, Prepared
-from pc_perception.inference.model_file import load_segmenter, read_model_file
+from pc_perception.inference.loading import load_segmenter
+from pc_perception.inference.model_file import read_model_file
 from pc_perception.inference.segmenter import Segmenter
 from pc_perception.labels import load_label_set
 from pc_perception.models.segmenters import SEGMENTERS

@@ -15,8 +15,8 @@ import torch
 
 from benchmarks.gpu import Place
 from benchmarks.live import SWEEPS, drives, live_path, messages, of_size
+from pc_perception.inference.loading import load_segmenter
 from pc_perception.inference.memory import keep_freed_memory
-from pc_perception.inference.model_file import load_segmenter
 from pc_perception.io.message_encoding import CloudMessage
 
 JITTER = 1.25

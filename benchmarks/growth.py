@@ -20,8 +20,8 @@ from benchmarks.harness import timed_ms
 from benchmarks.messages import message
 from benchmarks.sequences import HEADS, KEYS, VALUES, tokens
 from pc_perception.cloud import PointCloud
+from pc_perception.inference.loading import load_segmenter
 from pc_perception.inference.memory import keep_freed_memory
-from pc_perception.inference.model_file import load_segmenter
 from pc_perception.io.pointcloud2 import decode_finite
 from pc_perception.ops.neighbors import k_nearest
 from pc_perception.ops.parallel import team

@@ -21,7 +21,8 @@ from tqdm import tqdm
 from benchmarks.instances_measure import MOVABLE, Score, simulated_truth
 from benchmarks.machine import describe_machine
 from pc_perception.inference.classifier import Classifier
-from pc_perception.inference.model_file import load_classifier, load_segmenter, read_model_file
+from pc_perception.inference.loading import load_classifier, load_segmenter
+from pc_perception.inference.model_file import read_model_file
 from pc_perception.inference.objects import ObjectOptions, SweepObjects
 from pc_perception.inference.segmenter import Segmenter
 from pc_perception.simulation.drive import simulate_drive

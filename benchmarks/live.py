@@ -23,8 +23,9 @@ import torch
 from benchmarks.harness import compare
 from pc_perception.cloud import PointCloud
 from pc_perception.inference import segmenter
+from pc_perception.inference.loading import load_segmenter
 from pc_perception.inference.memory import keep_freed_memory
-from pc_perception.inference.model_file import build, load_segmenter, read_model_file
+from pc_perception.inference.model_file import build, read_model_file
 from pc_perception.inference.segmenter import Segmenter
 from pc_perception.io.message_encoding import CloudMessage, LabelledCloudEncoder, encode_cloud
 from pc_perception.io.pointcloud2 import cloud_from_msg

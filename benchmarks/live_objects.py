@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pc_perception.cloud import PointCloud
+from pc_perception.inference.loading import load_classifier, load_segmenter
 from pc_perception.inference.memory import keep_freed_memory
-from pc_perception.inference.model_file import load_classifier, load_segmenter
 from pc_perception.inference.object_messages import detections, instance_cloud, object_markers
 from pc_perception.inference.objects import SweepObjects
 from pc_perception.io.message_encoding import encode_cloud

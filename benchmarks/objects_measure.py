@@ -31,7 +31,7 @@ from benchmarks.objects import (
     Y_UP,
     Job,
 )
-from pc_perception.inference.model_file import load_classifier, load_object_encoder
+from pc_perception.inference.loading import load_classifier, load_object_encoder
 from pc_perception.models.object_encoder import SIZES, ObjectEncoder
 from training.data.few_shot_folds import Fold, draw_folds
 from training.data.object_files import open_object_files

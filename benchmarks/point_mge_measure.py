@@ -14,8 +14,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from pc_perception.cloud import PointCloud
+from pc_perception.inference.loading import load_object_encoder, load_shapes
 from pc_perception.inference.meshing import sample_surface
-from pc_perception.inference.model_file import load_object_encoder, load_shapes
 from pc_perception.inference.shapes import ShapeModel
 from pc_perception.io.meshes import Mesh
 from pc_perception.models.shape_tokenizer import ShapeTokenizer

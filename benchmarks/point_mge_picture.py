@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.point_mge_measure import VIEWS, seen_from
 from pc_perception.cloud import PointCloud
-from pc_perception.inference.model_file import load_shapes
+from pc_perception.inference.loading import load_shapes
 from pc_perception.simulation.object_shapes import random_shape
 from pc_perception.visualization.grid import render_grid
 

@@ -18,7 +18,8 @@ import numpy as np
 
 from benchmarks.machine import describe_machine
 from pc_perception.cloud import PointCloud
-from pc_perception.inference.model_file import load_segmenter, read_model_file
+from pc_perception.inference.loading import load_segmenter
+from pc_perception.inference.model_file import read_model_file
 from pc_perception.io.files import read_cloud
 from pc_perception.labels import label_map
 from training.data.nuscenes import NuScenesClouds

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.machine import describe_machine
-from pc_perception.inference.model_file import load_segmenter
+from pc_perception.inference.loading import load_segmenter
 from pc_perception.inference.rgbd_stream import RgbdSegmenter, rgbd_cloud
 from pc_perception.inference.stream import SweepSegmenter
 from pc_perception.io.image_messages import fill_camera_info, fill_image

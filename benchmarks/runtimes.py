@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from benchmarks.harness import Case, Round, installed
 from benchmarks.live import MODEL, messages
-from pc_perception.inference.model_file import build, load_segmenter, read_model_file
+from pc_perception.inference.loading import load_segmenter
+from pc_perception.inference.model_file import build, read_model_file
 from pc_perception.io.pointcloud2 import cloud_from_msg
 from pc_perception.models.linear import cpu_has_bfloat16
 from pc_perception.models.scene_encoder import SceneSegmenter

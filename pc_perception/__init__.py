@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .cloud import PointCloud
-    from .inference.model_file import load_model
+    from .inference.loading import load_model
     from .io.files import read_cloud, write_cloud
 
 __version__ = "0.1.0"
@@ -22,7 +22,7 @@ __all__ = ["PointCloud", "load_model", "read_cloud", "write_cloud"]
 
 _HOME = {
     "PointCloud": "cloud",
-    "load_model": "inference.model_file",
+    "load_model": "inference.loading",
     "read_cloud": "io.files",
     "write_cloud": "io.files",
 }

@@ -17,7 +17,7 @@ from pc_perception.cloud import PointCloud
 from pc_perception.inference.instances import InstanceOptions
 from pc_perception.inference.live import invalid_share
 from pc_perception.inference.live_segmenter import device_values, practice_cloud
-from pc_perception.inference.model_file import load_classifier, load_segmenter
+from pc_perception.inference.loading import load_classifier, load_segmenter
 from pc_perception.inference.object_messages import detections, instance_cloud, object_markers
 from pc_perception.inference.object_results import ObjectsResult
 from pc_perception.inference.objects import ObjectOptions, SweepObjects

@@ -89,7 +89,7 @@ def learn(out: Path, bags: dict[str, Path], pretrain_steps: int, tune_steps: int
 def label(out: Path, bag: Path, model: Path) -> float:
     """Label the unseen bag as a user would and return the mIoU of the same model on it."""
     from pc_perception.cli import main as pc_perception
-    from pc_perception.inference.model_file import load_segmenter
+    from pc_perception.inference.loading import load_segmenter
     from training.data.bag import BagClouds
     from training.evaluate.segmentation import evaluate
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pc_perception.inference.classifier import AT_ONCE, ClassificationResult
+from pc_perception.inference.loading import load_classifier
 from pc_perception.inference.memory import keep_freed_memory
-from pc_perception.inference.model_file import load_classifier
 from pc_perception.inference.object_contract import MIN_POINTS
 from pc_perception.labels import UNLABELED
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pc_perception.inference.model_file import load_shapes
+from pc_perception.inference.loading import load_shapes
 from pc_perception.inference.object_contract import object_points
 from pc_perception.io.meshes import WRITTEN, write_mesh
 

@@ -10,8 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from pc_perception.cloud import PointCloud
+from pc_perception.inference.loading import load_segmenter
 from pc_perception.inference.memory import keep_freed_memory
-from pc_perception.inference.model_file import load_segmenter
 from pc_perception.inference.segmenter import SegmentationResult
 from pc_perception.inference.stream import SweepSegmenter
 from pc_perception.io.bags import BagWriter

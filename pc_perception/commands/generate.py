@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from pc_perception.inference.model_file import load_shapes
+from pc_perception.inference.loading import load_shapes
 from pc_perception.inference.shapes import GUIDANCE
 from pc_perception.io.meshes import write_mesh
 

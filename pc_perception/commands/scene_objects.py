@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.instances import ROOM, InstanceOptions
+from pc_perception.inference.loading import load_classifier, load_segmenter
 from pc_perception.inference.memory import keep_freed_memory
 from pc_perception.inference.model_choice import choose_model
-from pc_perception.inference.model_file import load_classifier, load_segmenter
 from pc_perception.inference.object_results import ObjectsResult
 from pc_perception.inference.objects import SCORE_THRESHOLD, ObjectOptions, SweepObjects
 from pc_perception.io.bags import BagReader

@@ -16,9 +16,9 @@ from typing import Any
 from tqdm import tqdm
 
 from pc_perception.cloud import PointCloud
+from pc_perception.inference.loading import load_segmenter
 from pc_perception.inference.memory import keep_freed_memory
 from pc_perception.inference.model_choice import choose_model
-from pc_perception.inference.model_file import load_segmenter
 from pc_perception.inference.segmenter import SegmentationResult
 from pc_perception.inference.sensor_check import mismatches
 from pc_perception.inference.stream import SweepOptions, SweepSegmenter

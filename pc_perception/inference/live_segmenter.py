@@ -16,7 +16,7 @@ from pc_perception.io.pointcloud2 import cloud_from_msg
 from pc_perception.labels import LabelSet
 
 from .live import LiveWorker, Transport, invalid_share
-from .model_file import load_segmenter
+from .loading import load_segmenter
 from .segmenter import SegmentationResult, Segmenter
 from .stream import SweepOptions, SweepSegmenter
 from .vitals import OK, WARN, Report, Stopwatch, Words

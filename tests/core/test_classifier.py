@@ -18,14 +18,8 @@ from pc_perception.cli import main
 from pc_perception.cloud import PointCloud
 from pc_perception.geometry import R_BODY_OPTICAL
 from pc_perception.inference.classifier import Classifier
-from pc_perception.inference.model_file import (
-    ModelHeader,
-    load_classifier,
-    load_model,
-    load_segmenter,
-    read_model_file,
-    save_model,
-)
+from pc_perception.inference.loading import load_classifier, load_model, load_segmenter
+from pc_perception.inference.model_file import ModelHeader, read_model_file, save_model
 from pc_perception.inference.object_contract import ObjectContract, on_unit_sphere
 from pc_perception.io.files import write_cloud
 from pc_perception.labels import UNLABELED, LabelSet

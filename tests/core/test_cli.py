@@ -10,7 +10,7 @@ import pytest
 
 from pc_perception.cli import main
 from pc_perception.cloud import PointCloud
-from pc_perception.inference.model_file import load_model
+from pc_perception.inference.loading import load_model
 from pc_perception.io.bags import BagReader, BagWriter
 from pc_perception.io.files import read_cloud, write_cloud
 from pc_perception.labels import UNLABELED

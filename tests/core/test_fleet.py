@@ -23,7 +23,7 @@ from pc_perception.cli import main
 from pc_perception.commands import fleet as fleet_command
 from pc_perception.commands.fleet_job import Job, Outcome, label_bag
 from pc_perception.commands.fleet_plan import Manifest, Plan, find_bags, make_jobs
-from pc_perception.inference.model_file import load_model
+from pc_perception.inference.loading import load_model
 from pc_perception.io.bags import BagReader, BagWriter
 
 from .conftest import make_cloud

@@ -14,7 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from pc_perception.cloud import PointCloud
-from pc_perception.inference.model_file import choose_device, load_model, read_model_file, save_model
+from pc_perception.inference.loading import choose_device, load_model
+from pc_perception.inference.model_file import read_model_file, save_model
 from pc_perception.inference.segmenter import Segmenter
 
 

@@ -27,7 +27,7 @@ from pc_perception.inference.agreement import agreed
 from pc_perception.inference.classifier import Classifier
 from pc_perception.inference.fragments import join_fragments
 from pc_perception.inference.instances import ROOM, InstanceOptions, Instances, find_instances, things_of
-from pc_perception.inference.model_file import load_classifier
+from pc_perception.inference.loading import load_classifier
 from pc_perception.inference.motion import SweepMotion
 from pc_perception.inference.object_results import ObjectsResult
 from pc_perception.inference.objects import ObjectOptions, SweepObjects

@@ -11,7 +11,7 @@ import pytest
 
 from pc_perception.cli import main
 from pc_perception.cloud import PointCloud
-from pc_perception.inference.model_file import load_classifier, load_segmenter
+from pc_perception.inference.loading import load_classifier, load_segmenter
 from pc_perception.inference.objects import SweepObjects
 from pc_perception.io.bags import BagReader
 from pc_perception.io.files import read_cloud, write_cloud

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from pc_perception.cli import main
-from pc_perception.inference.model_file import load_model
+from pc_perception.inference.loading import load_model
 from pc_perception.io import dds
 from pc_perception.io.label_messages import LABEL_INFO, LEGEND
 from pc_perception.io.message_encoding import encode_cloud

@@ -12,13 +12,8 @@ import torch
 from pc_perception.cli import main
 from pc_perception.cloud import PointCloud
 from pc_perception.geometry import rotation_z
-from pc_perception.inference.model_file import (
-    ModelHeader,
-    load_model,
-    load_segmenter,
-    load_shapes,
-    save_model,
-)
+from pc_perception.inference.loading import load_model, load_segmenter, load_shapes
+from pc_perception.inference.model_file import ModelHeader, save_model
 from pc_perception.inference.partial_view import PartialView, propose
 from pc_perception.inference.shape_contract import ShapeContract, box_placement
 from pc_perception.inference.shapes import ShapeModel

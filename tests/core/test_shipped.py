@@ -13,9 +13,10 @@ from pc_perception.cli import main
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.classifier import Classifier
 from pc_perception.inference.contract import InputContract
+from pc_perception.inference.loading import load_model, load_shapes
 from pc_perception.inference.meshing import sample_surface
 from pc_perception.inference.model_choice import choose_model
-from pc_perception.inference.model_file import load_model, load_shapes, read_model_file, shipped_models
+from pc_perception.inference.model_file import read_model_file, shipped_models
 from pc_perception.io.files import write_cloud
 from pc_perception.labels import UNLABELED, label_map, load_label_set, other_names
 from pc_perception.metrics import Confusion

@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.contract import InputContract
-from pc_perception.inference.model_file import ModelHeader, build, load_model, save_model
+from pc_perception.inference.loading import load_model
+from pc_perception.inference.model_file import ModelHeader, build, save_model
 from pc_perception.labels import UNLABELED, load_label_set
 from pc_perception.models.minkowski_keys import (
     from_minkowski,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from pc_perception.inference.model_file import load_classifier
+from pc_perception.inference.loading import load_classifier
 from pc_perception.inference.objects import SweepObjects
 from pc_perception.io.pointcloud2 import cloud_from_msg
 from tests.nodes import tiny_model
@@ -240,7 +240,7 @@ def test_a_segmentation_decides_what_is_clustered(
 ) -> None:
     from vision_msgs.msg import Detection3DArray
 
-    from pc_perception.inference.model_file import load_segmenter
+    from pc_perception.inference.loading import load_segmenter
 
     start(bench, objects, segmenter=str(tiny), fixed_frame="", min_points=1)
     msg = make_cloud(cubes((5.0, 0.0), (8.0, 6.0), (-12.0, 3.0)))

@@ -60,7 +60,7 @@ def test_rclpy_s_clouds_come_back_labelled(
     from sensor_msgs.msg import PointCloud2
     from visualization_msgs.msg import MarkerArray
 
-    from pc_perception.inference.model_file import load_model
+    from pc_perception.inference.loading import load_model
     from pc_perception.io.pointcloud2 import cloud_from_msg
 
     got = bench.listen("segmentation", PointCloud2)

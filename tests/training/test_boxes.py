@@ -19,7 +19,7 @@ import camera_drive
 from pc_perception.geometry import in_box, pose, rotation_z
 from pc_perception.inference.contract import InputContract
 from pc_perception.inference.detector import DetectionResult, Detector
-from pc_perception.inference.model_file import load_detector, load_model, load_segmenter
+from pc_perception.inference.loading import load_detector, load_model, load_segmenter
 from pc_perception.labels import load_label_set
 from pc_perception.models.bev_head import BOX, CELLS, STRIDE, BoxDetector, cells, decode, encode
 from pc_perception.models.pyramid import pack

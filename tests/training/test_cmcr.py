@@ -17,7 +17,8 @@ pytest.importorskip("open3d", reason="ray casting needs open3d")
 import camera_drive
 
 from pc_perception.inference.contract import InputContract
-from pc_perception.inference.model_file import load_model, read_model_file
+from pc_perception.inference.loading import load_model
+from pc_perception.inference.model_file import read_model_file
 from pc_perception.models.segmenters import SEGMENTERS
 from pc_perception.models.sparse_unet import SparseUNetSegmenter
 from training.augment import Augmentation

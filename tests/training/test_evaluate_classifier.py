@@ -11,7 +11,8 @@ import pytest
 from shapes import SHAPES, SMALL, make_object, object_run
 from shapes import write_objects as write_folder
 
-from pc_perception.inference.model_file import load_classifier, read_model_file
+from pc_perception.inference.loading import load_classifier
+from pc_perception.inference.model_file import read_model_file
 from training.data.object_files import write_objects
 from training.data.object_specs import open_all_objects
 from training.data.specs import DataOptions, open_data

@@ -16,7 +16,8 @@ from shapes import SHAPES, SMALL, make_object, object_run, write_objects
 
 from benchmarks import jobs
 from pc_perception.cloud import PointCloud
-from pc_perception.inference.model_file import load_classifier, load_model, load_segmenter, read_model_file
+from pc_perception.inference.loading import load_classifier, load_model, load_segmenter
+from pc_perception.inference.model_file import read_model_file
 from pc_perception.inference.object_contract import ObjectContract
 from pc_perception.io.files import write_cloud
 from pc_perception.labels import load_label_set

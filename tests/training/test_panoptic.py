@@ -17,7 +17,7 @@ import camera_drive
 
 from pc_perception.commands.sinks import labelled
 from pc_perception.inference.contract import InputContract
-from pc_perception.inference.model_file import load_segmenter
+from pc_perception.inference.loading import load_segmenter
 from pc_perception.inference.panoptic import group_instances
 from pc_perception.inference.segmenter import SegmentationResult
 from pc_perception.inference.stream import SweepOptions, SweepSegmenter

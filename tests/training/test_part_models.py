@@ -13,7 +13,8 @@ import torch
 from shapes import SMALL, fit, make_object
 
 from pc_perception.cloud import PointCloud
-from pc_perception.inference.model_file import load_model, read_model_file
+from pc_perception.inference.loading import load_model
+from pc_perception.inference.model_file import read_model_file
 from pc_perception.inference.object_contract import ObjectContract
 from pc_perception.models.object_encoder import SIZES, ObjectEncoder
 from pc_perception.models.object_parts import ObjectPartSegmenter

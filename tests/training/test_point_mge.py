@@ -12,7 +12,8 @@ import pytest
 import torch
 from shapes import object_run, write_objects
 
-from pc_perception.inference.model_file import load_model, load_object_encoder, read_model_file
+from pc_perception.inference.loading import load_model, load_object_encoder
+from pc_perception.inference.model_file import read_model_file
 from pc_perception.inference.shape_contract import ShapeContract
 from pc_perception.inference.shapes import ShapeModel
 from pc_perception.models.codebook import perplexity

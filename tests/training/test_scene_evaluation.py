@@ -15,7 +15,8 @@ import torch
 from conftest import TINY, little_street
 
 from pc_perception.inference.contract import InputContract
-from pc_perception.inference.model_file import ModelHeader, load_model, read_model_file, save_model
+from pc_perception.inference.loading import load_model
+from pc_perception.inference.model_file import ModelHeader, read_model_file, save_model
 from pc_perception.io.files import write_cloud
 from pc_perception.labels import load_label_set
 from pc_perception.metrics import Confusion

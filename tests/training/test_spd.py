@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import CONTRACT, TINY, little_street
 
-from pc_perception.inference.model_file import load_model
+from pc_perception.inference.loading import load_model
 from pc_perception.models.segmenters import SEGMENTERS
 from training.augment import Augmentation
 from training.methods.method import Task

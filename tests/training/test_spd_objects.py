@@ -10,7 +10,8 @@ import pytest
 import torch
 from shapes import SMALL, batch_of, fit, make_object, object_run, write_objects
 
-from pc_perception.inference.model_file import load_model, read_model_file
+from pc_perception.inference.loading import load_model
+from pc_perception.inference.model_file import read_model_file
 from pc_perception.inference.object_contract import ObjectContract
 from pc_perception.models.object_encoder import ObjectEncoder
 from pc_perception.models.walks import along_curves

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from pc_perception.inference.model_file import load_model, read_model_file
+from pc_perception.inference.loading import load_model
+from pc_perception.inference.model_file import read_model_file
 from training.checkpoint import load_state
 from training.data.specs import open_data
 from training.evaluate import main as evaluate_main

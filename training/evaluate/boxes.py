@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pc_perception.geometry import pose, rotation_to_quaternion, rotation_z
 from pc_perception.inference.detector import DetectionResult, Detector
-from pc_perception.inference.model_file import load_detector
+from pc_perception.inference.loading import load_detector
 from training.data.boxes import BoxCloud
 from training.data.nuscenes import NuScenesClouds
 from training.data.nuscenes_results import write_detections

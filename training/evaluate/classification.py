@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from pc_perception.inference.classifier import Classifier
-from pc_perception.inference.model_file import load_classifier, read_model_file
+from pc_perception.inference.loading import load_classifier
+from pc_perception.inference.model_file import read_model_file
 from pc_perception.labels import LabelSet
 from pc_perception.metrics import Confusion
 from training.data.object_sets import ObjectSubset, in_label_set

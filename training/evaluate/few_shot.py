@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pc_perception.inference.model_file import load_classifier, load_object_encoder
+from pc_perception.inference.loading import load_classifier, load_object_encoder
 from training.data.few_shot_folds import N_FOLDS, Fold
 from training.data.object_sets import in_label_set
 from training.data.object_specs import open_fold

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pc_perception.inference.model_file import load_object_encoder
+from pc_perception.inference.loading import load_object_encoder
 from training.data.object_specs import open_all_objects
 from training.data.object_splits import SHARES, few_labels, split_by_instance
 from training.data.objects import ObjectDataset

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pc_perception.inference.instances import find_instances, things_of
-from pc_perception.inference.model_file import load_segmenter
+from pc_perception.inference.loading import load_segmenter
 from pc_perception.inference.segmenter import Segmenter
 from training.data.dataset import CloudDataset, Joined
 from training.data.nuscenes import NuScenesClouds

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pc_perception.inference.model_file import build, choose_device, read_model_file
+from pc_perception.inference.loading import choose_device
+from pc_perception.inference.model_file import build, read_model_file
 from pc_perception.labels import LabelSet
 from pc_perception.models.object_parts import ObjectPartSegmenter
 from training.data.s3dis_blocks import S3DISBlocks

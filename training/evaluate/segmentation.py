@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pc_perception.inference.model_file import load_segmenter, read_model_file
+from pc_perception.inference.loading import load_segmenter
+from pc_perception.inference.model_file import read_model_file
 from pc_perception.inference.segmenter import Segmenter
 from pc_perception.inference.windows import WindowedSegmenter, Windows
 from pc_perception.metrics import Confusion
