@@ -45,7 +45,7 @@ def room(rng: np.random.Generator, n: int = 150_000) -> np.ndarray:
 
 
 def _voxels(
-    make: Callable[[np.random.Generator], np.ndarray], grid: float
+    make: Callable[[np.random.Generator], np.ndarray], grid: float, order: str
 ) -> Callable[[np.random.Generator], Round]:
     def prepare(rng: np.random.Generator) -> Round:
         points = make(rng)
@@ -55,7 +55,7 @@ def _voxels(
 
         def ours() -> Voxels:
             with team():
-                return voxelize(xyz, grid, out=room)
+                return voxelize(xyz, grid, out=room, order=order)
 
         def by_torch() -> tuple[torch.Tensor, ...]:
             cell = torch.floor(xyz / grid).to(torch.int64)
@@ -187,9 +187,15 @@ def _clouds(rng: np.random.Generator) -> Round:
 
 
 CASES = [
-    Case("A4", "N32, 5 cm", _voxels(lambda rng: sweep(rng, 32, 1085), 0.05), 7, 0.04),
-    Case("A4", "N64, 5 cm", _voxels(lambda rng: sweep(rng, 64, 1875), 0.05), 5, 0.12),
-    Case("A4", "room of 150,000, 2 cm", _voxels(room, 0.02), 2.5, 0.15),
+    *(
+        Case("A4", f"{name}, {what}", _voxels(make, grid, order), target, floor)
+        for order, what in (("first", "by first point"), ("z", "in Z-order"))
+        for name, make, grid, target, floor in (
+            ("N32, 5 cm", lambda rng: sweep(rng, 32, 1085), 0.05, 7, 0.04),
+            ("N64, 5 cm", lambda rng: sweep(rng, 64, 1875), 0.05, 5, 0.12),
+            ("room of 150,000, 2 cm", room, 0.02, 2.5, 0.15),
+        )
+    ),
     Case("A5", "N32, 32 x 1085", _image(32, 1085), 15, 0.1),
     Case("A5", "N64, 64 x 1875", _image(64, 1875), 20, 0.2),
     Case("A9", "3,328 patches 32 x 32, forward", _patches(False), 5, 0.3),

@@ -136,6 +136,7 @@ def warm_up_all() -> None:
     warm_up()
     xyz = _few_points()
     voxels = voxelize.voxelize(xyz, 0.25, backend="numba")
+    voxelize.voxelize(xyz, 0.25, backend="numba", order="first")
     scatter.scatter_max(xyz, voxels.inverse, len(voxels), backend="numba")
     serialize.hilbert(voxels.coords, backend="numba")
     around = kernel_maps.submanifold_map(voxels.coords, backend="numba")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hash table from voxel coordinates to rows, for Numba kernels that look at voxels around one."""
+"""Hash tables of voxels, for Numba kernels: one to number them as they come, one to look around a voxel."""
 
 from __future__ import annotations
 
@@ -51,3 +51,33 @@ def find(keys: np.ndarray, rows: np.ndarray, shift: int, wanted: int) -> int:
             return rows[slot]
         slot = (slot + 1) & (len(keys) - 1)
     return -1
+
+
+@njit(cache=True, nogil=True)
+def number_codes(codes, table, unique, first, inverse):  # type: ignore[no-untyped-def]
+    """Number (N,) int64 codes, none negative, in the order in which they are first seen. O(N).
+
+    Args:
+        table: (S,) int32 to work in, S of at least 2 N + 1; 4 N cost fewer collisions.
+        unique, first, inverse: (N,) int64, receive the M distinct codes, the place of each one's first, and the
+            number of every code.
+
+    Returns:
+        M. Whether a code is new is as hard to foresee as the scene: what follows from it is written without a
+        branch, over values that the next code sets right.
+    """
+    size, number = np.uint64(len(table)), np.uint32(0)
+    table[:] = np.int32(-1)
+    for i in range(len(codes)):
+        code = codes[i]
+        unique[number], first[number] = code, i
+        slot = ((np.uint64(code) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)) * size >> np.uint64(32)
+        is_new = table[slot] < 0
+        row = number if is_new else np.uint32(table[slot])
+        while unique[row] != code:  # another voxel's slot
+            slot = slot + np.uint64(1) if slot + np.uint64(1) < size else np.uint64(0)
+            is_new = table[slot] < 0
+            row = number if is_new else np.uint32(table[slot])
+        table[slot], inverse[i] = np.int32(row), np.int64(row)
+        number += np.uint32(is_new)
+    return number

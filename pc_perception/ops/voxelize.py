@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Voxels of a cloud, in Z-order, with the index that leads every point back to its voxel."""
+"""Voxels of a cloud, in Z-order or as they come, with the index that leads every point back to its voxel."""
 
 from __future__ import annotations
 
@@ -16,20 +16,23 @@ from .parallel import run_blocks
 from .radix_sort import sort_codes
 from .scatter import scatter_max, scatter_mean
 from .serialize import BITS, gather_scalar, spread_scalar, z_order
+from .voxel_table import number_codes
 
 MANY = 32_768
 """Codes of fewer points are made sooner than another thread wakes."""
 ALIGNMENT = 32
 """The origin is a multiple of this many voxels, so that five poolings by two keep one lattice."""
+ORDERS = ("z", "first")
+"""How voxels may be sorted: along the Z-order curve, or by their first points, which is quicker on the CPU."""
 
 
 @dataclass(frozen=True)
 class Voxels:
-    """Occupied voxels of one cloud, sorted along the Z-order curve.
+    """Occupied voxels of one cloud, sorted along the Z-order curve or by their first points.
 
     Attributes:
         coords: (M, 3) int64, voxel coordinates relative to an aligned origin, all >= 0.
-        codes: (M,) int64, ascending Z-order codes of ``coords``.
+        codes: (M,) int64, Z-order codes of ``coords``; ascending, or else ``first`` is.
         inverse: (N,) int64, the voxel of every input point.
         first: (M,) int64, the lowest index of the points in each voxel.
     """
@@ -55,7 +58,9 @@ class Voxels:
         )
 
 
-def voxelize(xyz: Tensor, grid: float, backend: str | None = None, out: Voxels | None = None) -> Voxels:
+def voxelize(
+    xyz: Tensor, grid: float, backend: str | None = None, out: Voxels | None = None, order: str = "z"
+) -> Voxels:
     """Find the occupied voxels of edge ``grid`` and the voxel of every point.
 
     Args:
@@ -63,18 +68,22 @@ def voxelize(xyz: Tensor, grid: float, backend: str | None = None, out: Voxels |
         grid: voxel edge, metres.
         backend: ``torch``, ``numba``, ``triton`` or None for the choice by device.
         out: ``Voxels.room`` for at least N points, which takes the result: then nothing large is allocated on the CPU.
+        order: ``z``, the order of the encoders, or ``first``, that of the voxels' first points, where only the groups
+            matter.
 
     Returns:
-        ``Voxels``, views of ``out`` if it is given; all backends give identical results. Sorted by radix on the CPU:
-        O(N), else O(N log N); no gradient. ``ops.gpu.voxelize.voxelize_into`` is the form for CUDA graphs, with
-        buffers of fixed size.
+        ``Voxels``, views of ``out`` if it is given; all backends give identical results. Sorted by radix, or hashed, on
+        the CPU: O(N), else O(N log N); no gradient. ``ops.gpu.voxelize.voxelize_into`` is the form for CUDA graphs,
+        with buffers of fixed size.
 
     Raises:
-        ValueError: ``grid`` is not positive, NaN or Inf among the points, or the cloud spans more than 2^20
-            voxels on an axis; where it lies does not matter. Or ``out`` has too little room.
+        ValueError: ``grid`` is not positive, an unknown ``order``, NaN or Inf among the points, or the cloud spans more
+            than 2^20 voxels on an axis; where it lies does not matter. Or ``out`` has too little room.
     """
     if not grid > 0:
         raise ValueError(f"the voxel edge must be positive, got {grid}")
+    if order not in ORDERS:
+        raise ValueError(f"order '{order}' is unknown; choose one of {', '.join(ORDERS)}")
     n = len(xyz)
     if out is not None and (len(out.inverse) < n or len(out) < n or out.codes.device != xyz.device):
         room = f"{min(len(out.inverse), len(out))} on {out.codes.device}"
@@ -86,8 +95,10 @@ def voxelize(xyz: Tensor, grid: float, backend: str | None = None, out: Voxels |
     xyz = xyz.detach()
     chosen = resolve(xyz.device, backend)
     if chosen == "numba" and xyz.dtype == torch.float32:
-        return _voxelize_numba(xyz.contiguous().numpy(), grid, out or Voxels.room(n))
+        return _voxelize_numba(xyz.contiguous().numpy(), grid, out or Voxels.room(n), order)
     voxels = _voxelize_on_device(xyz, grid, chosen)
+    if order == "first":
+        voxels = _by_first_point(voxels)
     if out is None:
         return voxels
     taken = out.rows(len(voxels), n)
@@ -113,6 +124,14 @@ def _voxelize_on_device(xyz: Tensor, grid: float, chosen: str) -> Voxels:
     return Voxels(coords[first], unique, inverse, first)
 
 
+def _by_first_point(voxels: Voxels) -> Voxels:
+    """Voxels in the order of their first points."""
+    first, order = torch.sort(voxels.first)
+    number = torch.empty_like(order)
+    number[order] = torch.arange(len(order), device=order.device)
+    return Voxels(voxels.coords[order], voxels.codes[order], number[voxels.inverse], first)
+
+
 def group_codes(codes: np.ndarray, n_bits: int, room: Voxels | None = None) -> Voxels:
     """Return the voxels of (N,) int64 Z-order codes of at most ``n_bits`` bits, which are used up. O(N)."""
     n = len(codes)
@@ -120,20 +139,30 @@ def group_codes(codes: np.ndarray, n_bits: int, room: Voxels | None = None) -> V
     coords, *rest = (array.numpy() for array in (room.coords, room.codes, room.inverse, room.first))
     codes, order = sort_codes(codes, n_bits, coords[:n].reshape(3, n)[1])
     m = _runs(codes, order, *rest) if n else 0
-    _coords(rest[0][:m], coords.reshape(-1))
-    return room.rows(m, n)
+    return _with_coords(room.rows(m, n))
 
 
-def _voxelize_numba(xyz: np.ndarray, grid: float, room: Voxels) -> Voxels:
+def _with_coords(voxels: Voxels) -> Voxels:
+    """Write the coordinates that follow from the codes."""
+    codes, flat = voxels.codes.numpy(), voxels.coords.numpy().reshape(-1)
+    run_blocks(lambda a, b: _coords(codes[a:b], flat[3 * a : 3 * b]), len(codes), MANY)
+    return voxels
+
+
+def _voxelize_numba(xyz: np.ndarray, grid: float, room: Voxels, order: str) -> Voxels:
     n = len(xyz)
-    # Known at the very end only, so that until then their memory serves to work in.
+    # The coordinates are known at the very end only, so that until then their memory serves to work in.
     memory = room.coords.numpy()[:n].reshape(-1)
     codes, columns = memory[:n], memory[n:].view(np.float32)[: 3 * n].reshape(3, n)
     to_columns(xyz.reshape(-1), columns)
     origin, n_bits = _span(ends_of(columns).astype(np.float64), grid)
     x, y, z = columns
     run_blocks(lambda a, b: _codes(x[a:b], y[a:b], z[a:b], grid, origin, codes[a:b]), n, MANY)
-    return group_codes(codes, n_bits, room)
+    if order == "z":
+        return group_codes(codes, n_bits, room)
+    unique, inverse, first = (array.numpy() for array in (room.codes, room.inverse, room.first))
+    m = number_codes(codes, memory[n:].view(np.int32), unique, first, inverse)
+    return _with_coords(room.rows(m, n))
 
 
 def pool_features(

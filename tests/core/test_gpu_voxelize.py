@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pc_perception.ops.voxelize import Voxels, voxelize
+from pc_perception.ops.voxelize import ORDERS, Voxels, voxelize
 
 pytest.importorskip("triton")
 
@@ -39,7 +39,8 @@ def _assert_same(a: Voxels, b: Voxels) -> None:
 def test_equals_the_reference(n: int, extent: float, at: float, grid: float, dtype: torch.dtype) -> None:
     xyz = _cloud(n, extent, at).to(dtype)
     xyz = torch.cat([xyz, xyz], 1)[:, ::2][:, [0, 2, 1]] if n == 700 else xyz
-    _assert_same(voxelize(xyz, grid, "triton"), voxelize(xyz, grid, "torch"))
+    for order in ORDERS:
+        _assert_same(voxelize(xyz, grid, "triton", order=order), voxelize(xyz, grid, "torch", order=order))
 
 
 @settings(deadline=None, max_examples=15)

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from pc_perception.ops.radix_sort import sort_codes
 from pc_perception.ops.serialize import z_order
-from pc_perception.ops.voxelize import Voxels, pool_features, voxelize
+from pc_perception.ops.voxelize import ORDERS, Voxels, pool_features, voxelize
 
 BACKENDS = ["torch", "numba"]
+FIELDS = ("coords", "codes", "inverse", "first")
 
 
 @settings(deadline=None, max_examples=40)
@@ -28,9 +29,11 @@ def test_backends_agree_exactly(n: int, extent: float, at: float, grid: float) -
     xyz = torch.randn(n, 3, generator=torch.Generator().manual_seed(n)).clamp(-3, 3) * extent + at
     if float(xyz.amax() - xyz.amin()) / grid > 2**20 - 32:
         return
-    a, b = (voxelize(xyz, grid, backend) for backend in BACKENDS)
-    for name in ("coords", "codes", "inverse", "first"):
-        assert torch.equal(getattr(a, name), getattr(b, name)), name
+    for order in ORDERS:
+        a, b = (voxelize(xyz, grid, backend, order=order) for backend in BACKENDS)
+        for name in FIELDS:
+            assert torch.equal(getattr(a, name), getattr(b, name)), name
+        assert bool((torch.diff(a.codes if order == "z" else a.first) > 0).all())
     cells, first, inverse = np.unique(
         np.floor(xyz.double().numpy() / grid).astype(np.int64), axis=0, return_index=True, return_inverse=True
     )
@@ -69,24 +72,37 @@ def test_sort_codes(codes: list[int], n_bits: int) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_room_takes_sweep_after_sweep(backend: str) -> None:
+def test_codes_that_share_a_slot_are_told_apart(backend: str) -> None:
+    lattice = torch.cartesian_prod(*[torch.arange(18.0)] * 3) + 0.5
+    mixed = lattice[torch.randperm(len(lattice), generator=torch.Generator().manual_seed(0))]
+    voxels = voxelize(torch.cat([mixed, mixed]), 1.0, backend, order="first")
+    assert torch.equal(voxels.inverse, torch.arange(len(mixed)).repeat(2))
+    assert torch.equal(voxels.coords.float() + 0.5, mixed)
+    with pytest.raises(ValueError, match="order 'hilbert' is unknown; choose one of z, first"):
+        voxelize(mixed, 1.0, backend, order="hilbert")
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_room_takes_sweep_after_sweep(backend: str, order: str) -> None:
     room = Voxels.room(400)
     for n in (300, 0, 1, 400):
         xyz = torch.rand(n, 3, generator=torch.Generator().manual_seed(n)) * 5
-        expected, found = voxelize(xyz, 0.7, backend), voxelize(xyz, 0.7, backend, out=room)
-        for name in ("coords", "codes", "inverse", "first"):
+        expected, found = (voxelize(xyz, 0.7, backend, out, order) for out in (None, room))
+        for name in FIELDS:
             assert torch.equal(getattr(found, name), getattr(expected, name)), name
             assert getattr(found, name).data_ptr() == (getattr(room, name).data_ptr() if n else 0), name
     with pytest.raises(ValueError, match="room for 401 points on cpu, it has for 400"):
         voxelize(torch.rand(401, 3), 0.7, backend, out=room)
 
 
-def test_a_room_spares_large_allocations() -> None:
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_room_spares_large_allocations(order: str) -> None:
     xyz, room = torch.rand(100_000, 3), Voxels.room(100_000)
-    voxelize(xyz, 0.01, out=room)
+    voxelize(xyz, 0.01, out=room, order=order)
     tracemalloc.start()
     try:
-        voxelize(xyz, 0.01, out=room)
+        voxelize(xyz, 0.01, out=room, order=order)
         assert tracemalloc.get_traced_memory()[1] < 100_000
     finally:
         tracemalloc.stop()
