@@ -1,97 +1,175 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mean and spread over seeds of short trainings: ``python -m benchmarks.seeds > docs/results/seeds.md``.
+"""The shipped segmenters over seeds: ``python -m benchmarks.seeds --page docs/results/seeds.md``.
 
-Trains ``street_sim`` and ``room_sim`` once for each seed, two runs side by side with one thread each, and
-measures the models on simulated scenes that no training sees. The schedule is shorter than the shipped
-models' (it is printed): the table shows how much a figure moves with the seed, not the best figure.
-Finished runs are kept, an interrupted one goes on from its checkpoint.
+Two questions. How much does a figure move with the seed? Both encoders are trained from random weights on a schedule
+much shorter than the shipped models'. Would the shipped models gain from more training, with PointCSP's SPD or without?
+Both go on from their own weights, on the data that they were trained on, either way.
+Test scenes are held-out seeds of the simulator that no run trains on; the last averaged weights of each run are
+measured. Finished runs are kept in ``--work-dir``; an interrupted script goes on where it was.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from benchmarks import jobs
 from benchmarks.machine import describe_machine
-from pc_perception.inference.model_file import read_model_file
 
-CONFIGS = {"street": "street_sim", "room": "room_sim"}
-MODEL = "model.safetensors"
+SEEDS = (0, 1, 2)
+WAYS = ("from random weights", "gone on with", "gone on with by SPD")
+FROM_RANDOM, GO_ON, BY_SPD = WAYS
+CONFIGS = {
+    ("street", FROM_RANDOM): "street_sim",
+    ("room", FROM_RANDOM): "room_sim",
+    ("street", GO_ON): "street",
+    ("room", GO_ON): "room_sim",
+}
+N_SHORT, STEPS = 420, 400
+"""Scenes of the runs from random weights, and batches of those that go on."""
+PANDASET = "nuscenes/pandaset002_nusc_dev"
+"""The real drive that ``street`` is trained on as well, below ``PC_PERCEPTION_DATA``."""
 
 
-def train(kind: str, seed: int, steps: int, folder: Path, n_scenes: int) -> Path:
-    """Train one run, or go on with it, or leave it as it is when it has all its steps; return the model."""
-    work_dir = folder / f"{kind}-{steps}-{seed}"
-    model = work_dir / MODEL
-    if model.exists() and read_model_file(model)[0].provenance.get("steps") == steps:
-        return model
-    settings = {
-        "max_steps": steps,
-        "max_minutes": 0,
-        "seed": seed,
-        "threads": 1,
-        "workers": 0,
-        "n_scenes": n_scenes,
-        "work_dir": work_dir,
-        "progress": "false",
-        "resume": str((work_dir / "last.pth").exists()).lower(),
-    }
-    command = [
-        sys.executable,
-        "-m",
-        "training.run",
-        CONFIGS[kind],
-        *(f"{k}={v}" for k, v in settings.items()),
+@dataclass(frozen=True)
+class Job:
+    """One training run of one shipped model's encoder, or (no ``way``) the shipped model as it is."""
+
+    model: str
+    way: str = ""
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """Name the folder of the run."""
+        return f"{self.model}-{self.way.replace(' ', '-') or 'shipped'}-{self.seed}"
+
+
+def stages() -> list[list[Job]]:
+    """Return all jobs: none waits for another."""
+    models = ("street", "room")
+    return [[Job(m) for m in models] + [Job(m, way, seed) for seed in SEEDS for way in WAYS for m in models]]
+
+
+def settings(job: Job, work_dir: Path, scale: float) -> Any:
+    """Return the ``RunSettings`` of a job.
+
+    Raises:
+        FileNotFoundError: the real drive is not there.
+    """
+    from pc_perception.inference.model_file import shipped_models
+    from training.methods.spd import Spd
+    from training.settings import read_config
+
+    if job.way == FROM_RANDOM:
+        run = replace(read_config(CONFIGS[job.model, FROM_RANDOM]), n_scenes=N_SHORT, max_steps=500)
+    else:
+        run = read_config(CONFIGS[job.model, GO_ON])
+        method = Spd(run.method) if job.way == BY_SPD else run.method
+        init = str(shipped_models()[job.model])
+        run = replace(run, method=method, init=init, lr=5e-4, batch_size=4, max_steps=STEPS)
+    if "nuscenes" in run.data:
+        run = replace(run, data_root=str(drive()))
+    folder = work_dir / job.name
+    return replace(
+        run, seed=job.seed, max_minutes=0, threads=1, progress=False, work_dir=str(folder),
+        max_steps=max(round(run.max_steps * scale), 2), resume=(folder / "last.pth").exists(),
+    ).validate()  # fmt: skip
+
+
+def drive() -> Path:
+    """Return the folder of the real drive.
+
+    Raises:
+        FileNotFoundError: ``PC_PERCEPTION_DATA`` does not hold it.
+    """
+    folder = Path(os.environ.get("PC_PERCEPTION_DATA", "/nowhere")) / PANDASET
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"'street' goes on with the PandaSet keyframes too: PC_PERCEPTION_DATA must hold '{PANDASET}'"
+        )
+    return folder
+
+
+def work(job: Job, call: jobs.Call) -> dict[str, Any] | None:
+    """Do and measure one job unless that is done; None where it would begin too late."""
+    kept = call.work_dir / job.name / "figures.json"
+    if not job.way:
+        return jobs.do(job, kept, call, lambda: figures(job.model, job.model))
+    run = settings(job, call.work_dir, call.scale)
+    return jobs.do(
+        job, kept, call, lambda: figures(str(jobs.train_to_end(run)), job.model), jobs.is_current(kept, run)
+    )
+
+
+def figures(file: str, model: str) -> dict[str, Any]:
+    """Return what is measured of a model file, or of a shipped model by its name: for each set of clouds a report."""
+    from pc_perception.inference.loading import load_segmenter
+    from training.evaluate.report import report
+    from training.evaluate.segmentation import evaluate
+
+    segmenter = load_segmenter(file, "cpu")
+    classes = segmenter.label_set.classes
+    return {title: report(evaluate(segmenter, data), classes) for title, data in test_sets(model)}
+
+
+def test_sets(model: str) -> Iterator[tuple[str, Any]]:
+    """Yield (title, clouds): held-out simulation, and real clouds that no run trains on where they are there."""
+    from benchmarks.real_clouds import room_sets, street_sets
+    from training.data.simulation import HELD_OUT, SimulatedClouds
+
+    kinds, labels = (("street", "drive"), "street8") if model == "street" else (("room",), "room9")
+    for kind in kinds:
+        yield f"sim:{kind}", SimulatedClouds(kind, labels, 15, 2, HELD_OUT)
+    real = street_sets if model == "street" else room_sets
+    for title, word, clouds in real(Path(os.environ.get("PC_PERCEPTION_DATA", "/nowhere"))):
+        if word != "pandaset":
+            yield title.split(",")[0], clouds
+
+
+def page(results: Sequence[dict[str, Any]], command: str, minutes: float, scale: float) -> list[str]:
+    """Return the blocks of the page."""
+
+    def found(model: str, way: str, of: str, key: str = "miou", name: str = "") -> str:
+        each = [r["figures"][of] for r in results if (r["model"], r["way"]) == (model, way)]
+        values = [f[key] if not name else f[key][name] for f in each]
+        return f"{values[0]:.3f}" if not way and values else jobs.spread(values)
+
+    blocks = [
+        "# Seeds\n",
+        f"Command: `{command}` ({minutes:.0f} minutes in this call), on {describe_machine()}. {len(SEEDS)} seeds, mean "
+        "± sample standard deviation; mIoU, each run's last averaged weights, one thread each.\n",
+        f"From random weights: {round(500 * scale)} steps of 2 clouds, {N_SHORT} simulated scenes: how much a figure "
+        f"moves, not how good the models are. Gone on with: {round(STEPS * scale)} steps of 4 clouds from the shipped "
+        "weights, on the data of its config, highest learning rate 5e-4, by its task alone or by SPD around it.\n",
     ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
-    work_dir.mkdir(parents=True, exist_ok=True)
-    with open(work_dir / "log.txt", "a") as log:
-        subprocess.run(command, check=True, env=environment, stdout=log, stderr=log)
-    return model
+    for model in ("street", "room"):
+        measured = [r["figures"] for r in results if r["model"] == model]
+        if not measured:
+            continue
+        rows = [[of, *(found(model, way, of) for way in ("", *WAYS))] for of in measured[0]]
+        blocks += [f"## {model}\n", jobs.table(["measured on", "shipped", *WAYS], rows), "", "By class:\n"]
+        of = f"sim:{model}"
+        names = measured[0][of]["iou"]
+        rows = [[name, *(found(model, way, of, "iou", name) for way in ("", *WAYS))] for name in names]
+        blocks += [jobs.table([of, "shipped", *WAYS], rows), ""]
+    return blocks
 
 
-def evaluate(kind: str, models: list[Path], n_scenes: int) -> dict:
-    """Return what ``pc-evaluate`` says of the models on held-out simulation."""
-    command = [
-        sys.executable,
-        "-m",
-        "training.evaluate",
-        *map(str, models),
-        "--data",
-        f"sim:{kind}",
-    ]
-    command += ["--n-scenes", str(n_scenes), "--per-scene", "2", "--json"]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def main() -> None:
-    """Train, measure, print the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=3000, help="batches of each run")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--scenes", type=int, default=360, help="simulated scenes to train on")
-    parser.add_argument("--test-scenes", type=int, default=12)
-    parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/seeds"))
-    a = parser.parse_args()
-    jobs = [(kind, seed) for seed in a.seeds for kind in CONFIGS]
-    with ThreadPoolExecutor(2) as pool:
-        trained = list(pool.map(lambda job: train(*job, a.steps, a.work_dir, a.scenes), jobs))
-    print("# Seeds\n")
-    print(f"Command: `python -m benchmarks.seeds {' '.join(sys.argv[1:])}`, on {describe_machine()}.\n")
-    print(f"{a.steps} steps a run, {len(a.seeds)} seeds; measured on {2 * a.test_scenes} clouds of")
-    print(f"{a.test_scenes} simulated scenes that no training sees. Mean ± sample standard deviation.\n")
-    for kind in CONFIGS:
-        models = [path for (which, _), path in zip(jobs, trained, strict=True) if which == kind]
-        found = evaluate(kind, models, a.test_scenes)["summary"]
-        rows = {"mIoU": found["miou"], "accuracy": found["accuracy"], **found["iou"]}
-        print(f"## {kind}\n\n| figure | mean ± std |\n|---|---|")
-        print("\n".join(f"| {name} | {mean:.3f} ± {std:.3f} |" for name, (mean, std) in rows.items()) + "\n")
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train, measure, write the page."""
+    args = jobs.parser(__doc__, "work_dirs/seeds", "docs/results/seeds.md").parse_args(argv)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    call = jobs.Call.of(args)
+    results = list(jobs.run_stages(stages(), partial(work, call=call), args.workers))
+    command = "python -m benchmarks.seeds" + "".join(f" {a}" for a in (argv or sys.argv[1:]))
+    jobs.write_page(args.page, page(results, command, call.minutes_used, args.scale))
+    print(f"{args.page} ({call.minutes_used:.0f} minutes in this call)")
 
 
 if __name__ == "__main__":
