@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from calibration.board import Board, Corners
 from calibration.board_pose import image_board
+from calibration.board_search import find_boards
 from calibration.camera import CameraModel
-from calibration.cloud_board import find_boards
 from calibration.consensus import Sighting
 from calibration.frames import Frame
 from calibration.scan_lines import scan_lines

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from calibration.board import Board, find_corners
 from calibration.board_pose import image_board
+from calibration.board_search import find_boards
 from calibration.camera import CameraModel
-from calibration.cloud_board import find_boards
 from calibration.consensus import Pair, Sighting, first_guess
 from calibration.frames import Frame
 from calibration.joint_fit import JointFit, fit_jointly

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from calibration.board import Board, find_corners
+from calibration.board_search import find_boards
 from calibration.camera import CameraModel
-from calibration.cloud_board import find_boards
 from calibration.consensus import Sighting, first_guess
 from calibration.frames import Frame
 from calibration.joint_fit import fit_jointly
