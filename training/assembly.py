@@ -22,7 +22,7 @@ from pc_perception.inference.model_file import read_model_file
 from pc_perception.labels import load_label_set
 from pc_perception.models.segmenters import SEGMENTERS
 
-from . import hooks
+from . import display, ending, hooks
 from .checkpoint import load_state
 from .data.dataset import Picker, Subset
 from .data.object_sets import JoinedObjects
@@ -118,7 +118,7 @@ def _runner(
         model=wrap(model),
         work_dir=run.work_dir,
         train_dataloader=loader,
-        train_cfg={"type": hooks.LimitedLoop, "progress": progress, "first": first},
+        train_cfg={"type": ending.LimitedLoop, "progress": progress, "first": first},
         optim_wrapper=optim,
         default_hooks={
             "runtime_info": RuntimeInfoHook(),
@@ -128,7 +128,7 @@ def _runner(
             "param_scheduler": None,
             "checkpoint": None,
         },
-        custom_hooks=[*ours, hooks.Bar(progress)] if run.progress and launcher() == "none" else ours,
+        custom_hooks=[*ours, display.Bar(progress)] if run.progress and launcher() == "none" else ours,
         launcher=launcher(),
         log_processor={"by_epoch": False, "window_size": 20},
         log_level="WARNING" if run.progress else "INFO",
@@ -188,8 +188,8 @@ def _hooks(run: RunSettings, data: tuple, progress: Any, average: Any, checks: A
         average,
         checks,
         hooks.Saver(run.work_dir, *often, progress, average, write, checks),
-        hooks.StopOnSignal(),
-        hooks.Panels(run.panel_steps),
+        ending.StopOnSignal(),
+        display.Panels(run.panel_steps),
     ]
 
 

@@ -40,6 +40,13 @@ def wrap(model: Any) -> Any:
     return MMDistributedDataParallel(module=model, broadcast_buffers=False)
 
 
+def bare(model: Any) -> Any:
+    """Return the model inside a wrapper for several processes, or the model itself."""
+    from mmengine.model import is_model_wrapper
+
+    return model.module if is_model_wrapper(model) else model
+
+
 def agree(flag: bool) -> bool:
     """Return True in every process as soon as one says so, so that all of them leave a loop together."""
     if launcher() == "none":

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happens around each step of mmengine's loop: schedule, averaging, saving, bad samples, progress."""
+"""What happens around each step of mmengine's loop: schedule, norms, averaging, saving, bad samples."""
 
 from __future__ import annotations
 
 import copy
 import logging
 import math
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,69 +15,11 @@ import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
-from mmengine.runner import IterBasedTrainLoop
 from torch import nn
 
 from .checkpoint import save_state
-from .distributed import agree
+from .distributed import bare
 from .progress import Progress, rate
-
-
-def bare(model: nn.Module) -> nn.Module:
-    """Return the model inside a distributed wrapper."""
-    return model.module if is_model_wrapper(model) else model  # type: ignore[return-value]
-
-
-class LimitedLoop(IterBasedTrainLoop):
-    """mmengine's loop by steps that can begin anywhere, and ends by steps, by time or when told."""
-
-    def __init__(self, runner: Any, dataloader: Any, progress: Progress, first: int) -> None:
-        super().__init__(runner, dataloader, progress.max_steps or 10**9)
-        self.progress, self._iter = progress, first
-
-    def run(self) -> nn.Module:
-        """Train until a limit is reached or ``stop_training`` is set."""
-        self.progress.start()
-        self.runner.call_hook("before_train")
-        self.runner.call_hook("before_train_epoch")
-        while not agree(self.progress.fraction(self._iter) >= 1 or self.stop_training):
-            self.runner.model.train()
-            self.run_iter(next(self.dataloader_iterator))
-        self.runner.call_hook("after_train_epoch")
-        self.runner.call_hook("after_train")
-        return self.runner.model
-
-
-class StopOnSignal(Hook):
-    """End after the running step at Ctrl-C or SIGTERM; a second Ctrl-C ends at once."""
-
-    priority = "VERY_LOW"
-
-    def before_train(self, runner: Any) -> None:
-        """Listen for signals."""
-        self.stopped = False
-        try:
-            self._old = [(s, signal.signal(s, self._note)) for s in (signal.SIGINT, signal.SIGTERM)]
-        except ValueError:  # not in the main thread
-            self._old = []
-
-    def _note(self, number: int, frame: Any) -> None:
-        self.stopped = True
-        signal.signal(number, signal.default_int_handler)
-
-    def after_train_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
-    ) -> None:
-        """Tell the loop."""
-        if self.stopped:
-            print_log("told to stop: saving and ending here; resume=true goes on", logger="current")
-            runner.train_loop.stop_training = True
-
-    def after_train(self, runner: Any) -> None:
-        """Restore what listened before."""
-        for number, old in self._old:
-            signal.signal(number, old)
 
 
 class Schedule(Hook):
@@ -107,7 +48,7 @@ class Schedule(Hook):
                 f"the loss is not finite at step {batch_idx} ({bad or loss}); the last checkpoint is kept; lower lr "
                 "or raise warm_up"
             )
-        bare(runner.model).after_step(self.progress.fraction(batch_idx + 1))  # type: ignore[operator]
+        bare(runner.model).after_step(self.progress.fraction(batch_idx + 1))
 
 
 class SettleNorms(Hook):
@@ -137,12 +78,8 @@ class Average(Hook):
     priority = "ABOVE_NORMAL"
 
     def __init__(self, model: nn.Module, decay: float, accumulate: int) -> None:
-        self.model, self.decay, self.accumulate = (
-            copy.deepcopy(model).requires_grad_(False),
-            decay,
-            accumulate,
-        )
-        self.n = 0
+        self.model = copy.deepcopy(model).requires_grad_(False)
+        self.decay, self.accumulate, self.n = decay, accumulate, 0
 
     @torch.no_grad()
     def after_train_iter(
@@ -170,12 +107,8 @@ class Saver(Hook):
         self, work_dir: str, every_s: float, every_steps: int, accumulate: int, progress: Progress,
         average: Average, write: Callable[[nn.Module, int], None], checks: SampleCheck,
     ) -> None:  # fmt: skip
-        self.work_dir, self.every_s, self.every_steps, self.accumulate = (
-            work_dir,
-            every_s,
-            every_steps,
-            accumulate,
-        )
+        self.work_dir, self.accumulate = work_dir, accumulate
+        self.every_s, self.every_steps = every_s, every_steps
         self.progress, self.average, self.write, self.checks = progress, average, write, checks
         self.last = time.monotonic()
         self.saved_step = -1
@@ -244,60 +177,3 @@ class SampleCheck(Hook):
                 f"{self.bad} of {self.seen} samples could not be used (listed in '{self.file}'), more than "
                 f"{self.share:.0%}; the last: {data_batch.bad[-1]}"
             )
-
-
-class Panels(Hook):
-    """Show in TensorBoard what the model sees of a batch, where its method offers a ``panel``."""
-
-    priority = "LOW"
-
-    def __init__(self, every: int) -> None:
-        self.every = every
-
-    def after_train_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
-    ) -> None:
-        """Draw it where it is time."""
-        model = bare(runner.model)
-        if (
-            not self.every
-            or (batch_idx + 1) % self.every
-            or not is_main_process()
-            or not hasattr(model, "panel")
-        ):
-            return
-        model.eval()  # the running statistics are not moved by a look
-        batch = data_batch.to(next(model.parameters()).device)
-        runner.visualizer.add_image("panel", model.panel(batch), batch_idx + 1)  # type: ignore[operator]
-        model.train()
-
-
-class Bar(Hook):
-    """A progress bar in the terminal, in per cent of the run's limit."""
-
-    priority = "VERY_LOW"
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-
-    def before_train(self, runner: Any) -> None:
-        """Open the bar."""
-        from tqdm import tqdm
-
-        done = 100 * self.progress.fraction(runner.iter)
-        shape = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"
-        self.bar = tqdm(total=100, initial=round(done, 2), bar_format=shape, desc="training", mininterval=1.0)
-
-    def after_train_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
-    ) -> None:
-        """Move it."""
-        self.bar.update(100 * self.progress.fraction(batch_idx + 1) - self.bar.n)
-        if outputs is not None and batch_idx % 10 == 0:
-            self.bar.set_postfix(
-                step=batch_idx + 1, loss=f"{float(outputs['loss'].detach()):.3f}", refresh=False
-            )
-
-    def after_train(self, runner: Any) -> None:
-        """Close it."""
-        self.bar.close()
