@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.hooks import Hook
 
 from pc_perception.inference.loading import load_model
 from pc_perception.inference.model_file import read_model_file
+from training.assembly import assemble
 from training.checkpoint import load_state
 from training.data.specs import open_data
 from training.evaluate import main as evaluate_main
@@ -59,6 +62,24 @@ def test_resume_equals_an_uninterrupted_run(
     assert all(torch.equal(a[name], b[name]) for name in a)
     one, other = load_state(whole.work_dir), load_state(half.work_dir)
     assert all(torch.equal(v, other["model"][k]) for k, v in one["model"].items())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_after_the_step_that_it_meets(make_run: MakeRun, number: signal.Signals) -> None:
+    class Sender(Hook):
+        def after_train_iter(self, runner: object, batch_idx: int, *args: object, **named: object) -> None:
+            if batch_idx == 1:
+                signal.raise_signal(number)
+
+    before = signal.getsignal(number)
+    run = make_run(max_steps=50)
+    runner = assemble(run, open_data(run.data, run.data_options()))
+    runner.register_hook(Sender())
+    runner.train()
+    state = load_state(run.work_dir)
+    assert state is not None
+    assert state["step"] == runner.iter == 2
+    assert signal.getsignal(number) == before
 
 
 def test_the_seed_decides(make_run: MakeRun, tmp_path: Path) -> None:
