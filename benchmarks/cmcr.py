@@ -21,13 +21,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import jobs
-from benchmarks.cmcr_data import DRIVES, make_drives
+from benchmarks.cmcr_data import DRIVES, N_KNOWN, make_drives, write_known_keyframes
 from benchmarks.cmcr_page import write
 
 SEEDS = (0, 1, 2)
 STEPS = {"pretrain": 240, "tune": 180, "trunk": 450}
 """Steps at ``--scale 1``, sized so that everything takes less than 90 minutes on two cores."""
 EVERY = {"1 %": 100, "10 %": 10, "100 %": 1}
+"""Shares of the simulated scenes that have labels, and every how many-th scene that is."""
+N_LABELLED = (1, N_KNOWN)
+"""Numbers of real keyframes that have labels, where an encoder is fine-tuned on those."""
 CONTRAST = {
     "rec": 0.0, "occ": 0.0, "intensity": 0.0, "orth": 0.0, "orth_image": 0.0, "kl": 0.0, "match": 0.0,
     "commit": 0.0, "codebook": False, "geometry": False,
@@ -54,6 +57,7 @@ class Job:
         arm: one of ``ARMS``, or ``CONTROL``.
         every: only every how many-th scene has labels.
         spd: fine-tuned by SPD around the segmentation.
+        keyframes: fine-tuned on so many real keyframes; 0 on the simulated drives.
     """
 
     kind: str
@@ -61,6 +65,7 @@ class Job:
     arm: str = ""
     every: int = 1
     spd: bool = False
+    keyframes: int = 0
 
     @property
     def name(self) -> str:
@@ -70,6 +75,8 @@ class Job:
         arm = "".join(c if c.isalnum() else "-" for c in self.arm).strip("-").replace("--", "-")
         if self.kind == "pretrain":
             return f"pretrain-{arm}-{self.seed}"
+        if self.keyframes:
+            return f"tune-{arm}-keyframes{self.keyframes}-{self.seed}"
         return f"tune-{arm}-every{self.every}{'-spd' if self.spd else ''}-{self.seed}"
 
 
@@ -80,13 +87,16 @@ def stages() -> list[list[Job]]:
     def tunings(arms: Sequence[str], every: int) -> list[Job]:
         return [Job("tune", seed, arm, every) for seed in SEEDS for arm in arms]
 
+    def on_keyframes(arms: Sequence[str]) -> list[Job]:
+        return [Job("tune", s, arm, keyframes=n) for n in N_LABELLED for s in SEEDS for arm in arms]
+
     return [
         [Job("trunk", 0)],
         [Job("pretrain", seed, arm) for seed in SEEDS for arm in ends[1:]],
-        tunings(ends, 10),
+        tunings(ends, 10) + on_keyframes(ends),
         [Job("pretrain", seed, arm) for seed in SEEDS for arm in between],
         tunings(between, 10) + tunings(ends, 100) + tunings(ends, 1),
-        tunings(between, 100) + tunings(between, 1),
+        tunings(between, 100) + tunings(between, 1) + on_keyframes(between),
         [Job("pretrain", seed, CONTROL) for seed in SEEDS],
         tunings([CONTROL], 10) + [Job("tune", seed, FULL, 10, spd=True) for seed in SEEDS],
     ]
@@ -113,8 +123,11 @@ def settings(job: Job, work_dir: Path, scale: float) -> Any:
         )
     else:
         run = replace(run, method=replace(run.method, crop=replace(run.method.crop, height=112, width=208)))
+    data = (
+        f"folder:{work_dir / 'keyframes'}" if job.keyframes else f"nuscenes:{work_dir / 'drives' / 'train'}"
+    )
     return replace(
-        run, data=f"nuscenes:{work_dir / 'drives' / 'train'}", cache_dir=str(work_dir / "cache"), seed=job.seed,
+        run, data=data, data_limit=job.keyframes, cache_dir=str(work_dir / "cache"), seed=job.seed,
         max_steps=max(round(STEPS[job.kind] * scale), 2), threads=1, progress=False, log_steps=20, survey=8,
         panel_steps=0, work_dir=str(work_dir / job.name), resume=(work_dir / job.name / "last.pth").exists(),
     ).validate()  # fmt: skip
@@ -122,19 +135,23 @@ def settings(job: Job, work_dir: Path, scale: float) -> Any:
 
 def find(job: Job, run: Any, work_dir: Path) -> dict[str, Any]:
     """Train one run unless that is done; return what its model gives."""
-    from benchmarks.cmcr_measure import encoder_figures, segmenter_figures
+    from benchmarks.cmcr_measure import encoder_figures, keyframe_figures, segmenter_figures
     from training.run import train
 
     if job.kind == "trunk":  # plain weights, which do not tell their steps
         if not (Path(run.work_dir) / "model.safetensors").exists():
             train(run)
         return {}
+    if job.keyframes:
+        return keyframe_figures(jobs.train_to_end(run))
     measure = encoder_figures if job.kind == "pretrain" else segmenter_figures
     return measure(jobs.train_to_end(run), work_dir / "drives")
 
 
 def work(job: Job, call: jobs.Call) -> dict[str, Any] | None:
-    """Do and measure one job unless that is done; None where it would begin too late."""
+    """Do and measure one job unless that is done; None where it would begin too late or lacks its data."""
+    if job.keyframes and not (call.work_dir / "keyframes").is_dir():
+        return None
     run, kept = settings(job, call.work_dir, call.scale), call.work_dir / job.name / "figures.json"
     current = job.kind == "trunk" or jobs.is_current(kept, run)
     return jobs.do(job, kept, call, lambda: find(job, run, call.work_dir), current)
@@ -162,6 +179,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     call = jobs.Call.of(args)
     for part in DRIVES:
         make_drives(args.work_dir / "drives", part)
+    write_known_keyframes(args.work_dir / "keyframes")
     results = list(jobs.run_stages(stages(), partial(work, call=call), args.workers))
     cost, minutes = costs(args.work_dir, args.scale), call.minutes_used
     command = "python -m benchmarks.cmcr" + "".join(f" {a}" for a in (argv or sys.argv[1:]))

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.cmcr_data import KEYFRAMES, LABELS, REAL, drives, keyframes_of, real_clouds
 from benchmarks.norms import settling
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.contract import InputContract, Prepared
@@ -23,41 +23,40 @@ from pc_perception.labels import load_label_set
 from pc_perception.models.segmenters import SEGMENTERS
 from training.batch import IGNORE, voxel_labels
 from training.data.dataset import CloudDataset, Subset
-from training.data.specs import DataOptions, open_one
 from training.evaluate.segmentation import evaluate
 
-LABELS = "street8"
 N_PROBE, PROBE_VOXELS = 20, 1000
 """Training clouds of the linear probe, and random voxels of each."""
 N_REAL = 4
-REAL = {
-    "PandaSet": ("nuscenes:nuscenes/pandaset002_nusc_dev", "pandaset43"),
-    "SemanticKITTI": ("semantickitti:semantickitti/mmdet3d_seq00", ""),
-}
-"""Real clouds below ``PC_PERCEPTION_DATA``, ``N_REAL`` of each at most: where, and the id space of their labels."""
-REAL_PROBE, N_KNOWN = "PandaSet", 8
-"""Which of them is probed as well: by so many keyframes, on the later ones of the same street."""
+"""Clouds of each real set, at most, that segmenters of simulated drives are measured on."""
 
 
-def segmenter_figures(model: Path, drives: Path) -> dict[str, float]:
+def segmenter_figures(model: Path, folder: Path) -> dict[str, float]:
     """Return mIoU on the held-out drives, and on the real clouds that are there."""
     segmenter = load_segmenter(str(model), "cpu")
-    found = {"miou": evaluate(segmenter, _drives(drives, "test")).mean_iou()}
+    found = {"miou": evaluate(segmenter, drives(folder, "test")).mean_iou()}
     for name in REAL:
-        data = _real(name)
+        data = real_clouds(name)
         if data is not None:
             found[name] = evaluate(segmenter, data, N_REAL).mean_iou()
     return found
 
 
-def encoder_figures(model: Path, drives: Path) -> dict[str, float]:
+def keyframe_figures(model: Path) -> dict[str, float]:
+    """Return mIoU on the real keyframes that nothing learns from."""
+    unseen = keyframes_of("unseen")
+    assert unseen is not None
+    return {"miou": evaluate(load_segmenter(str(model), "cpu"), unseen).mean_iou()}
+
+
+def encoder_figures(model: Path, folder: Path) -> dict[str, float]:
     """Return the probes' mIoU of an encoder, and of one with random weights of the same seed."""
     header, tensors = read_model_file(model)
     contract = header.contract
     assert isinstance(contract, InputContract)
     network = SEGMENTERS[header.architecture["name"]]
     labels, found = load_label_set(LABELS), {}
-    probes = _probes(drives)
+    probes = _probes(folder)
     # An encoder of random weights is the same for all arms of a seed.
     for start in ("random", "probe") if "contrast" in model.parent.name else ("probe",):
         torch.manual_seed(int(header.provenance["seed"]))
@@ -103,26 +102,15 @@ def fit_head(network: Any, contract: InputContract, known: CloudDataset) -> None
         network.head.bias[probe.classes_] = torch.from_numpy(bias).float()
 
 
-def _probes(drives: Path) -> dict[str, tuple[CloudDataset, CloudDataset]]:
+def _probes(folder: Path) -> dict[str, tuple[CloudDataset, CloudDataset]]:
     """Return, by place, the clouds that a probe is fitted to and those it is measured on; '' is the simulation."""
-    train = _drives(drives, "train")
+    train = drives(folder, "train")
     known = Subset(train, [k * len(train) // N_PROBE for k in range(N_PROBE)])
-    found: dict[str, tuple[CloudDataset, CloudDataset]] = {"": (known, _drives(drives, "test"))}
-    real = _real(REAL_PROBE)
-    if real is not None:
-        found[REAL_PROBE] = (Subset(real, range(N_KNOWN)), Subset(real, range(N_KNOWN, len(real))))
+    found: dict[str, tuple[CloudDataset, CloudDataset]] = {"": (known, drives(folder, "test"))}
+    real, later = keyframes_of("known"), keyframes_of("unseen")
+    if real is not None and later is not None:
+        found[KEYFRAMES] = (real, later)
     return found
-
-
-def _drives(drives: Path, part: str) -> CloudDataset:
-    return open_one(f"nuscenes:{drives / part}", DataOptions(LABELS))
-
-
-def _real(name: str) -> CloudDataset | None:
-    spec, source = REAL[name]
-    kind, _, folder = spec.partition(":")
-    where = Path(os.environ.get("PC_PERCEPTION_DATA", "/nowhere")) / folder
-    return open_one(f"{kind}:{where}", DataOptions(LABELS, label_source=source)) if where.is_dir() else None
 
 
 def _prepared(

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cmcr_data import DRIVES
-from benchmarks.cmcr_measure import N_KNOWN, REAL_PROBE
+from benchmarks.cmcr_data import DRIVES, KEYFRAMES, N_KNOWN
 from benchmarks.jobs import spread, table, write_page
 from benchmarks.machine import describe_machine
 
@@ -23,9 +23,9 @@ def write(
     command: str,
 ) -> list[str]:
     """Write the page from what was measured; return the names of runs that are missing."""
-    from benchmarks.cmcr import ARMS, CONTROL, EVERY, FULL, SEEDS, stages
+    from benchmarks.cmcr import ARMS, CONTROL, EVERY, FULL, N_LABELLED, SEEDS, Job, stages
 
-    tuned = [r for r in results if r["kind"] == "tune" and not r["spd"]]
+    tuned = [r for r in results if r["kind"] == "tune" and not r["spd"] and not r["keyframes"]]
     frozen = [r for r in results if r["kind"] == "pretrain"]
 
     def miou(arm: str, every: int, key: str = "miou") -> str:
@@ -38,11 +38,14 @@ def write(
         found = [r["figures"].get(f"{start} {place}".strip()) for r in frozen if r["arm"] == of]
         return spread([value for value in found if value is not None])
 
+    def on_keyframes(arm: str, n: int) -> str:
+        return spread([r["figures"]["miou"] for r in results if (r["arm"], r["keyframes"]) == (arm, n)])
+
     spd = [r["figures"]["miou"] for r in results if r["kind"] == "tune" and r["spd"]]
     real = sorted({k for r in tuned for k in r["figures"]} - {"miou"})
-    done = {(r["kind"], r["seed"], r["arm"], r["every"], r["spd"]) for r in results}
+    done = {tuple(r[f.name] for f in fields(Job)) for r in results}
     jobs = [job for stage in stages() for job in stage]
-    missing = [j.name for j in jobs if (j.kind, j.seed, j.arm, j.every, j.spd) not in done]
+    missing = [j.name for j in jobs if astuple(j) not in done]
     blocks = [
         "# CMCR on simulated drives\n",
         f"Command: {command}, on {describe_machine()}. {len(SEEDS)} seeds, mean ± sample standard deviation; the last "
@@ -55,23 +58,18 @@ def write(
             + [[f"{FULL}, SPD around the fine-tuning", "", "", spread(spd), ""]]
             + [[CONTROL, probe(CONTROL), "", miou(CONTROL, 10), ""]],
         ),
-        "\n## Real clouds\n\nThe same segmenters, trained on simulated drives, on clouds that nothing was trained on "
-        "(mIoU over the classes that they have); and a linear head on frozen features, fitted to "
-        f"{N_KNOWN} keyframes of {REAL_PROBE} and measured on the later ones of the same street.\n",
+        f"\n## Labels of {KEYFRAMES}\n\nThe same encoders with labels of a real drive: a linear head on frozen "
+        f"features that is fitted to {N_KNOWN} keyframes, and fine-tuning on 1 or {N_KNOWN} of them; mIoU on the later "
+        "ones of the same street.\n",
         table(
-            [
-                "pre-training",
-                *(f"{key}, {share}" for key in real for share in EVERY),
-                f"{REAL_PROBE}, linear probe",
-            ],
-            [
-                [
-                    arm,
-                    *(miou(arm, every, key) for key in real for every in EVERY.values()),
-                    probe(arm, REAL_PROBE),
-                ]
-                for arm in ARMS
-            ],
+            ["pre-training", "linear probe", *(f"{n} labelled" for n in N_LABELLED)],
+            [[arm, probe(arm, KEYFRAMES), *(on_keyframes(arm, n) for n in N_LABELLED)] for arm in ARMS],
+        ),
+        "\n## From simulated to real clouds\n\nThe segmenters of simulated drives on clouds that nothing was trained "
+        "on (mIoU over the classes that they have).\n",
+        table(
+            ["pre-training", *(f"{key}, {share}" for key in real for share in EVERY)],
+            [[arm, *(miou(arm, e, key) for key in real for e in EVERY.values())] for arm in ARMS],
         ),
         "\n## Cost of the terms\n\nOne step of one sweep with six pictures of 112x208 on one thread, without preparing "
         "the batch; CPU time; peak memory of the whole process.\n",

@@ -23,9 +23,10 @@ def test_every_run_comes_after_what_it_starts_from() -> None:
         before |= {job.name for job in stage}
     tuned = [job for stage in stages() for job in stage if job.kind == "tune" and not job.spd]
     for arm in ARMS:
-        assert {(j.every, j.seed) for j in tuned if j.arm == arm} == {
-            (e, s) for e in (1, 10, 100) for s in SEEDS
-        }
+        simulated = {(j.every, j.seed) for j in tuned if j.arm == arm and not j.keyframes}
+        assert simulated == {(e, s) for e in (1, 10, 100) for s in SEEDS}
+        real = {(j.keyframes, j.seed) for j in tuned if j.arm == arm and j.keyframes}
+        assert real == {(n, s) for n in (1, 8) for s in SEEDS}
 
 
 def test_arms_add_to_each_other() -> None:
@@ -51,18 +52,20 @@ def test_arms_add_to_each_other() -> None:
 
 
 def test_the_page_says_what_did_not_run(tmp_path: Path) -> None:
-    run = {"kind": "tune", "arm": "contrast", "every": 10, "spd": False}
+    run = {"kind": "tune", "arm": "contrast", "every": 10, "spd": False, "keyframes": 0}
     results = [run | {"seed": s, "figures": {"miou": 0.3 + s / 10, "PandaSet": 0.2}} for s in SEEDS]
     results.append(
         run | {"kind": "pretrain", "every": 1, "seed": 0, "figures": {"random": 0.1, "probe": 0.25}}
     )
+    results.append(run | {"every": 1, "keyframes": 8, "seed": 1, "figures": {"miou": 0.7}})
     steps, costs = {"pretrain": 5, "tune": 4, "trunk": 3}, {"contrast": {"ms": 12.0, "mb": 900.0}}
     missing = write(tmp_path / "cmcr.md", results, costs, steps, "`x`")
     text = (tmp_path / "cmcr.md").read_text()
     assert "| contrast | 0.250 (1 seed) | not measured | 0.400 ± 0.100 | not measured |" in text
     assert "| random weights | 0.100 (1 seed) | not measured | not measured | not measured |" in text
+    assert "| contrast | not measured | not measured | 0.700 (1 seed) |" in text
     assert "| contrast | 12 | 900 |" in text
     assert "`trunk`" in text
-    assert len(missing) == sum(map(len, stages())) - 4
+    assert len(missing) == sum(map(len, stages())) - 5
     with pytest.raises(KeyError):
         settings(Job("pretrain", 0, "no such arm"), Path("w"), 1.0)
