@@ -66,6 +66,12 @@ def _decode(xyz: np.ndarray) -> Callable[[], object]:
     return partial(decode_finite, msg, out=out, index_out=index)
 
 
+def _copy(xyz: np.ndarray) -> Callable[[], object]:
+    """As many bytes as decoding reads and writes: 20 a point each way."""
+    source = np.random.default_rng(0).integers(0, 256, (len(xyz), 20), np.uint8)
+    return partial(np.copyto, np.empty_like(source), source)
+
+
 def _voxelize(xyz: np.ndarray) -> Callable[[], object]:
     tensor, room = torch.from_numpy(xyz), Voxels.room(len(xyz))
 
@@ -142,6 +148,7 @@ class Growth:
 
 
 OPERATIONS: list[tuple[str, Make, float]] = [
+    ("copy", _copy, 1.05),
     ("decode", _decode, 1.05),
     ("voxelise", _voxelize, 1.12),
     ("kNN", _neighbors, 1.15),
