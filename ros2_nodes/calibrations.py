@@ -19,7 +19,7 @@ class Trust:
 
     Attributes:
         files: the result files' content by camera; cameras without a file are not in it.
-        values: the node's parameters, ``tables.POLICY`` among them; the newest.
+        values: the node's parameters, ``parameter_groups.POLICY`` among them; the newest.
     """
 
     def __init__(self, named: Mapping[str, str], values: dict[str, Any], warn: Callable[[str], None]) -> None:
@@ -122,7 +122,7 @@ def read_calibrations(files: Mapping[str, str]) -> dict[str, Calibration]:
 
 
 def doubts(calibrations: Mapping[str, Calibration], values: Mapping[str, Any]) -> dict[str, str]:
-    """Return what speaks against calibrations, by camera; ``values`` are parameters of ``tables.POLICY``.
+    """Return what speaks against calibrations, by camera; ``values`` are parameters of ``parameter_groups.POLICY``.
 
     Raises:
         ValueError: something does, and ``calibration_policy`` is to refuse it.

@@ -46,7 +46,7 @@ class PerceptionNode(LifecycleNode):
 
     Attributes:
         default_name: of the node.
-        table: its parameters, ``tables.LIFE_CYCLE`` among them.
+        table: its parameters, ``parameter_groups.LIFE_CYCLE`` among them.
         words: what its inputs and its work are called in diagnostics.
     """
 
