@@ -171,45 +171,37 @@ def from_bag(
     with BagReader(path) as bag:
         clouds_name = cloud_topic or _only(bag, (_CLOUD,), "PointCloud2")
         images_name = image_topic or _only(bag, _IMAGES, "image")
-        infos = [n for n, t in bag.topics.items() if t.msgtype == _INFO]
         tree = bag.transforms(**({} if fixed_frame is None else {"tolerance_ns": _TF_ENDS_NS}))
-        images: list[tuple[int, Any]] = []
-        cameras: dict[str, Any] = {}
-        for topic, _, msg in bag.read([images_name, *infos]):
-            frame, stamp_ns = header_of(msg)
-            if topic.name != images_name:
-                cameras.setdefault(frame, msg)
-            elif not images or stamp_ns - images[-1][0] >= every_s * 1e9:
-                images.append((stamp_ns, msg))
+        images, infos = _images_and_infos(bag, images_name, every_s)
         read = (msg for _, _, msg in bag.read([clouds_name]))
         near = _nearest(read, [stamp_ns for stamp_ns, _ in images], slop_s)
     if not near:
         raise ValueError(
             f"no image of '{images_name}' has a cloud of '{clouds_name}' within {slop_s} s; check the clocks"
         )
-    frames, untold = [], ""
-    for k, msg in sorted(near.items()):
-        cloud, stamp_ns = cloud_from_msg(msg), images[k][0]
-        try:
-            if fixed_frame is not None:
-                cloud = _carried(cloud, tree, fixed_frame, stamp_ns, undistort)
-        except ValueError as error:
-            untold = str(error)
-            continue
-        image = images[k][1]
-        frames.append(Frame(f"{stamp_ns * 1e-9:.3f}", color_image(image), cloud, header_of(image)[0]))
-    if not frames:
-        raise ValueError(f"no frame can be carried by '{fixed_frame}': {untold}")
-    if untold:
-        _log.warning("%d of %d frames are left out: %s", len(near) - len(frames), len(near), untold)
+    matched = [(*images[k], msg) for k, msg in sorted(near.items())]
+    frames = _frames(matched, tree, fixed_frame, undistort)
     names = sorted({f.cloud.frame for f in frames})
     if len(names) > 1:
         raise ValueError(f"the clouds of '{clouds_name}' are in several frames: {', '.join(names)}")
-    info = cameras.get(frames[0].camera_frame)
-    mount = None
-    if {frames[0].camera_frame, names[0]} <= tree.frames:
-        mount = tree.lookup(frames[0].camera_frame, names[0], images[0][0])
-    return Recording(frames, None if info is None else CameraModel.from_info(info), mount)
+    camera, lidar = frames[0].camera_frame, names[0]
+    mount = tree.lookup(camera, lidar, images[0][0]) if {camera, lidar} <= tree.frames else None
+    return Recording(frames, CameraModel.from_info(infos[camera]) if camera in infos else None, mount)
+
+
+def _images_and_infos(
+    bag: BagReader, images_name: str, every_s: float
+) -> tuple[list[tuple[int, Any]], dict[str, Any]]:
+    """Return stamps in nanoseconds and messages of the images, thinned, and the first CameraInfo of each frame."""
+    images: list[tuple[int, Any]] = []
+    infos: dict[str, Any] = {}
+    for topic, _, msg in bag.read([images_name, *(n for n, t in bag.topics.items() if t.msgtype == _INFO)]):
+        frame, stamp_ns = header_of(msg)
+        if topic.name != images_name:
+            infos.setdefault(frame, msg)
+        elif not images or stamp_ns - images[-1][0] >= every_s * 1e9:
+            images.append((stamp_ns, msg))
+    return images, infos
 
 
 def _nearest(clouds: Iterable[Any], stamps_ns: Sequence[int], slop_s: float) -> dict[int, Any]:
@@ -225,9 +217,35 @@ def _nearest(clouds: Iterable[Any], stamps_ns: Sequence[int], slop_s: float) -> 
     return {k: msg for k, (_, msg) in found.items()}
 
 
+def _frames(
+    matched: Sequence[tuple[int, Any, Any]], tree: TransformTree, fixed: str | None, undistort: bool
+) -> list[Frame]:
+    """Return frames of an image's stamp and message and a cloud's; those beyond /tf are left out with a warning.
+
+    Raises:
+        ValueError: none is left.
+    """
+    frames, untold = [], ""
+    for stamp_ns, image, msg in matched:
+        cloud = cloud_from_msg(msg)
+        try:
+            if fixed is not None:
+                cloud = _carried(cloud, tree, fixed, stamp_ns, undistort)
+        except ValueError as error:
+            untold = str(error)
+            continue
+        frames.append(Frame(f"{stamp_ns * 1e-9:.3f}", color_image(image), cloud, header_of(image)[0]))
+    if not frames:
+        raise ValueError(f"no frame can be carried by '{fixed}': {untold}")
+    if untold:
+        _log.warning("%d of %d frames are left out: %s", len(matched) - len(frames), len(matched), untold)
+    return frames
+
+
 def _carried(
     cloud: PointCloud, tree: TransformTree, fixed: str, stamp_ns: int, undistort: bool
 ) -> PointCloud:
+    """Return the cloud at another time, its sensor carried through the frame ``fixed`` that stands still."""
     T_now_fixed = inverse(tree.lookup(fixed, cloud.frame, stamp_ns))
     return carried(cloud, lambda t: T_now_fixed @ tree.lookup(fixed, cloud.frame, t), stamp_ns, undistort)
 

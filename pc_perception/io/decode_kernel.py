@@ -38,7 +38,10 @@ def _make_loader(datatype: int) -> Any:
 
     @intrinsic
     def load(typingctx: Any, data: Any, offset: Any) -> Any:
+        """Type ``load(data: (N,) uint8, offset: int64) -> float32`` and say how it is compiled."""
+
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            """Emit a load from ``&data[offset]`` that assumes no alignment, and the conversion to float32."""
             array = context.make_array(signature.args[0])(context, builder, value=args[0])
             element = builder.gep(array.data, [args[1]])
             value = builder.load(builder.bitcast(element, _IR[datatype].as_pointer()))
@@ -61,6 +64,7 @@ _load_i4, _load_u4, _load_f4, _load_f8 = (_make_loader(k) for k in (5, 6, 7, 8))
 
 @njit(nogil=True, cache=True, inline="always")
 def _load(data, offset, datatype):
+    """Return the value of any datatype at a byte of ``data`` as float32."""
     if datatype == 7:
         return _load_f4(data, offset)
     if datatype == 8:
@@ -79,16 +83,20 @@ def _load(data, offset, datatype):
 
 
 def _make_copier(n_points: int, adjacent: bool) -> Any:
-    """Return a compiled ``copy(data, at, step, x, w, w_type, out, pos) -> 1 if all were finite, else 0``.
+    """Return a compiled ``copy(data, at, step, x, fourth, out, pos) -> 1 if all were finite, else 0``.
 
-    Copies ``n_points`` points of four floats to ``out[pos:]`` with one 16-byte load each. ``adjacent``:
-    the fourth value follows z; otherwise its lane is loaded from ``at + w`` by type.
+    Copies ``n_points`` points of four floats, the first at byte ``at + x`` of ``data`` and each ``step`` bytes behind
+    the last, to ``out[pos:]`` with one 16-byte load each. ``adjacent``: the fourth value follows z; otherwise it is
+    taken from the tuple ``fourth``, a float32 for each point.
     """
     vector, lane = ir.VectorType(ir.FloatType(), 4), ir.IntType(32)
 
     @intrinsic
     def copy(typingctx: Any, data: Any, at: Any, step: Any, x: Any, fourth: Any, out: Any, pos: Any) -> Any:
+        """Type ``copy`` as told above, offsets in bytes and ``pos`` in floats, and say how it is compiled."""
+
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            """Emit the copies one after the other, and one check of all points that were copied."""
             source = context.make_array(signature.args[0])(context, builder, value=args[0]).data
             target = context.make_array(signature.args[5])(context, builder, value=args[5]).data
             at, bad = builder.add(args[1], args[3]), None
@@ -196,7 +204,13 @@ def _decode_columns(data, height, width, row_step, point_step, offsets, datatype
 
 
 def decode(layout: MessageLayout, columns: list[Column], out: NDArray, index_out: NDArray) -> int:
-    """Write the finite points of a checked little-endian layout; return how many there are."""
+    """Write the points of a checked little-endian layout whose columns are all finite; return how many there are.
+
+    Args:
+        columns: of one value a point each.
+        out: (capacity, len(columns)) float32, contiguous; capacity >= the points of the layout. Written.
+        index_out: (capacity,) int32, their places in the message. Written.
+    """
     geometry = (layout.data, layout.height, layout.width, layout.row_step, layout.point_step)
     if len(columns) == 4:
         x, y, z, w = columns
