@@ -41,6 +41,7 @@ def search(  # type: ignore[no-untyped-def]
         which: rows of queries in Z-order: near ones one after the other.
         limit: squared distance that neighbours must be below, inf for none.
         base: added to every index found.
+        index, distance: (M, k) int64 and float32, a row for each query; those of ``which`` are written.
     """
     order, xyz, box, lowest = tree
     px, py, pz = xyz[0], xyz[1], xyz[2]
@@ -62,14 +63,14 @@ def search(  # type: ignore[no-untyped-def]
             row = batch[middle if turn < 0 else turn]
             past = _gap(queries[row, 0] - x, queries[row, 1] - y, queries[row, 2] - z)
             x, y, z = queries[row, 0], queries[row, 1], queries[row, 2]
-            reach = limit if by_index or keys[0] == EMPTY else min(limit, _reach(keys[0], past))
+            reach = _bound(keys, past, limit, by_index)
             keys[:k], keys[k] = EMPTY, -1
             if n_near < 0:
                 nodes[0], bounds[0], depth = 1, -1, 1
             else:
                 depth = n_near
                 _bounds(near_box, near_lowest, x, y, z, reach, by_index, bounds, n_near)
-            while depth:
+            while depth:  # one loop for both, here: in functions of their own they take 6 to 9 % longer
                 depth -= 1
                 if bounds[depth] >= keys[0]:
                     continue
@@ -84,15 +85,26 @@ def search(  # type: ignore[no-untyped-def]
                     end = (node - n_buckets + 1) * len(order) // n_buckets
                     _bucket_keys(px, py, pz, order, x, y, z, reach, by_index, begin, end, room)
                     _insert_some(room, end - begin, keys)
-            _write(keys, by_index, base, index, distance, row)
+            write_keys(keys, by_index, base, index, distance, row)
             if turn < 0:
-                past = _around(queries, batch, row, around)
-                reach = limit if by_index or keys[0] == EMPTY else min(limit, _reach(keys[0], past))
+                reach = _bound(keys, _around(queries, batch, row, around), limit, by_index)
                 n_near = buckets_near(box, around, reach, nodes, near)
-                for i in range(n_near):
-                    near_lowest[i] = lowest[near[i]]
-                    for side in range(6):
-                        near_box[side, i] = box[near[i], side]
+                _gather(box, lowest, near, n_near, near_box, near_lowest)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _bound(keys, past, limit, by_index):  # type: ignore[no-untyped-def]
+    """Squared distance that the k nearest of a query lie within, by those of a query ``past`` metres away."""
+    return limit if by_index or keys[0] == EMPTY else min(limit, _reach(keys[0], past))
+
+
+@njit(cache=True, nogil=True)
+def _gather(box, lowest, near, n_near, near_box, near_lowest):  # type: ignore[no-untyped-def]
+    """Write boxes and lowest points of the buckets near to a batch side by side, as ``_bounds`` reads them."""
+    for i in range(n_near):
+        near_lowest[i] = lowest[near[i]]
+        for side in range(6):
+            near_box[side, i] = box[near[i], side]
 
 
 @njit(cache=True, nogil=True)
@@ -117,7 +129,7 @@ def _bounds(near_box, near_lowest, x, y, z, reach, by_index, bounds, n):  # type
         dx = max(max(near_box[0, i] - x, x - near_box[3, i]), np.float32(0))
         dy = max(max(near_box[1, i] - y, y - near_box[4, i]), np.float32(0))
         dz = max(max(near_box[2, i] - z, z - near_box[5, i]), np.float32(0))
-        bounds[i] = _key(dx * dx + dy * dy + dz * dz, near_lowest[i], reach, by_index)
+        bounds[i] = key_of(dx * dx + dy * dy + dz * dz, near_lowest[i], reach, by_index)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -133,8 +145,8 @@ def _descend(  # type: ignore[no-untyped-def]
     node = nodes[depth]
     while node < len(box) // 2:
         near, far = 2 * node, 2 * node + 1
-        to_near = _key(squared_gap(box, near, x, y, z), lowest[near], reach, by_index)
-        to_far = _key(squared_gap(box, far, x, y, z), lowest[far], reach, by_index)
+        to_near = key_of(squared_gap(box, near, x, y, z), lowest[near], reach, by_index)
+        to_far = key_of(squared_gap(box, far, x, y, z), lowest[far], reach, by_index)
         if to_far < to_near:
             near, far, to_near, to_far = far, near, to_far, to_near
         if to_far < last:
@@ -163,7 +175,8 @@ def _reach(last: int, past: float) -> float:
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _key(squared, point, limit, by_index):  # type: ignore[no-untyped-def]
+def key_of(squared, point, limit, by_index):  # type: ignore[no-untyped-def]
+    """Return the key of a point at a squared distance; ``EMPTY`` where that is not below ``limit``."""
     # A float that is not negative orders like the integer of the same bits.
     bits = np.int64(np.float32(squared).view(np.int32))
     key = (np.int64(point) << 32 | bits) if by_index else (bits << 32 | np.int64(point))
@@ -174,7 +187,7 @@ def _key(squared, point, limit, by_index):  # type: ignore[no-untyped-def]
 def _bucket_keys(  # type: ignore[no-untyped-def]
     px, py, pz, order, x, y, z, limit: float, by_index: bool, begin: int, end: int, out: np.ndarray
 ) -> None:
-    """Write the keys of the points at places begin .. end - 1: apart from the branches of ``_insert`` as vectors.
+    """Write the keys of the points at places begin .. end - 1: apart from the branches of ``insert`` as vectors.
 
     Indices are unsigned: one that might be negative would keep the loop scalar.
     """
@@ -183,11 +196,11 @@ def _bucket_keys(  # type: ignore[no-untyped-def]
         i = np.uint64(place)
         j = first + i
         dx, dy, dz = x - px[j], y - py[j], z - pz[j]
-        out[i] = _key(dx * dx + dy * dy + dz * dz, order[j], limit, by_index)
+        out[i] = key_of(dx * dx + dy * dy + dz * dz, order[j], limit, by_index)
 
 
 @njit(cache=True, nogil=True)
-def _insert(offered: np.ndarray, keys: np.ndarray) -> None:
+def insert(offered: np.ndarray, keys: np.ndarray) -> None:
     """Put keys into the descending list where they belong; the largest leave. ``offered`` is used up."""
     _insert_some(offered, len(offered), keys)
 
@@ -210,9 +223,10 @@ def _insert_some(offered: np.ndarray, n: int, keys: np.ndarray) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _write(  # type: ignore[no-untyped-def]
+def write_keys(  # type: ignore[no-untyped-def]
     keys: np.ndarray, by_index: bool, base: int, index: np.ndarray, distance: np.ndarray, row: int
 ) -> None:
+    """Write a query's list to its row, nearest (or lowest index) first; index -1 and distance inf where it is short."""
     k = len(keys) - 1
     for place in range(k):
         key = keys[k - 1 - place]

@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 
 from .columns import columns_of
-from .neighbor_search import EMPTY, _insert, _key, _write
+from .neighbor_search import EMPTY, insert, key_of, write_keys
 
 FEW = 1024
 """Up to this many points the passes over all of them, as vectors from the nearest cache, are quicker."""
@@ -91,10 +91,10 @@ def search_few(  # type: ignore[no-untyped-def]
                 _write_ranked(near, who, places, base, index[row], distance[row])
             else:  # many are equally near
                 for i in range(n_near):
-                    who[i] = _key(near[i], who[i], limit, False)
+                    who[i] = key_of(near[i], who[i], limit, False)
                 keys[:k], keys[k] = EMPTY, -1
-                _insert(who, keys)
-                _write(keys, False, base, index, distance, row)
+                insert(who, keys)
+                write_keys(keys, False, base, index, distance, row)
 
 
 @njit(cache=True, nogil=True)
