@@ -103,7 +103,8 @@ def _sensor_msgs_py(n_points: int) -> Answer:
     ]
     fields = [PointField(name=name, offset=offset, datatype=kind, count=1) for name, offset, kind in columns]
     kind = dtype_from_fields(fields)
-    color = np.uint32(load_label_set("street8").colors[1][0])
+    red, green, blue = (int(v) for v in load_label_set("street8").colors[1])
+    color = np.uint32(red << 16 | green << 8 | blue)
 
     def answer(msg: Any) -> Any:
         points = read_points(msg, ["x", "y", "z"])
