@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The live path with the network on a GPU, B1, B3 and B16. Rows of ``python -m benchmarks gpu``.
-
-Message bytes to message bytes as in ``live``; voxels and their lists are made on the CPU.
-"""
+"""The live path on a GPU, B1, B3 and B16: message bytes to message bytes. Rows of ``python -m benchmarks gpu``."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from pc_perception.labels import UNLABELED
 from pc_perception.models.pyramid import Pyramid, build_pyramid
 from pc_perception.ops.ground import height_above_ground
 from pc_perception.ops.ranks import ranks
-from pc_perception.ops.scatter import scatter_mean
+from pc_perception.ops.scatter import scatter_mean, scatter_sum
 from pc_perception.ops.shape import N_SHAPE, column_top, moments, shape_features
 
 from .upright import upright
@@ -126,17 +126,18 @@ class InputContract:
         """Number of input columns."""
         return sum(FEATURE_WIDTHS[name] for name in self.features)
 
-    def prepare(self, cloud: PointCloud, n_levels: int) -> Prepared:
+    def prepare(self, cloud: PointCloud, n_levels: int, device: torch.device | str = "cpu") -> Prepared:
         """Turn one cloud into the network's input; every other cloud is out of reach.
 
         Args:
             cloud: any size; NaN, Inf and points out of range are left out (``inverse`` = -1).
             n_levels: depth of the network's pyramid.
+            device: where the work is done and the result lies.
 
         Raises:
             ValueError: the finite points span too many voxels (``ops.voxelize``).
         """
-        xyz = torch.from_numpy(upright(cloud) if self.level_camera else cloud.xyz)
+        xyz = torch.from_numpy(upright(cloud) if self.level_camera else cloud.xyz).to(device)
         seen = torch.isfinite(xyz).all(1)
         if self.max_range_m:
             near = seen & (xyz[:, :2].square().sum(1) <= self.max_range_m**2)
@@ -149,10 +150,12 @@ class InputContract:
         points = xyz if everything else xyz[kept]
         lattice = cylindrical(points, self.grid_m) if self.voxels == "cylindrical" else None
         pyramid, row = build_pyramid(points, self.grid_m, n_levels, lattice)
-        columns = self._columns(cloud, points, slice(None) if everything else kept.numpy(), pyramid, row)
+        columns = self._columns(
+            cloud, points, slice(None) if everything else kept.cpu().numpy(), pyramid, row
+        )
         inverse = row
         if not everything:
-            inverse = torch.full((len(xyz),), -1, dtype=torch.int64)
+            inverse = torch.full((len(xyz),), -1, dtype=torch.int64, device=xyz.device)
             inverse[kept] = row
         return Prepared(columns, pyramid, inverse)
 
@@ -186,7 +189,7 @@ class InputContract:
                 parts[name] = _mean_or_missing(_intensity(cloud, kept), 2, row, len(center))
             elif name in ("intensity_255", "intensity_raw"):
                 values = _own_intensity(cloud, kept, 255 if name == "intensity_255" else 1)
-                parts[name] = scatter_mean(values, row, len(center))
+                parts[name] = scatter_mean(values.to(row.device), row, len(center))
             elif name == "color":
                 parts[name] = _mean_or_missing(_color(cloud, kept), 3, row, len(center))
         return torch.cat([parts[name] for name in self.features], 1)
@@ -198,11 +201,14 @@ class InputContract:
             labels (N,) uint16 and confidence (N,) float32 (softmax of the label) in input order;
             ``UNLABELED`` and 0 where ``inverse`` is -1.
         """
-        confidence, label = logits.float().softmax(1).max(1)
-        label16 = label.cpu().numpy().astype(np.uint16)
-        # One extra row at the end serves index -1.
-        labels = np.append(label16, np.uint16(UNLABELED))[inverse.numpy()]
-        return labels, np.append(confidence.cpu().numpy(), np.float32(0))[inverse.numpy()]
+        logits = logits.float()
+        highest, label = logits.max(1)
+        confidence = 1 / (logits - highest[:, None]).exp_().sum(1)  # the softmax of the highest alone
+        # One extra row at the end serves index -1. As int16: devices cannot gather uint16.
+        none = label.new_full((1,), int(np.uint16(UNLABELED).view(np.int16)), dtype=torch.int16)
+        labels = torch.cat([label.to(torch.int16), none])[inverse]
+        confidence = torch.cat([confidence, confidence.new_zeros(1)])[inverse]
+        return labels.cpu().numpy().view(np.uint16), confidence.cpu().numpy()
 
     def to_json(self) -> dict[str, Any]:
         """Return the plain form that a model file's header holds."""
@@ -240,22 +246,23 @@ def cylindrical(xyz: Tensor, grid: float) -> Tensor:
 def _shape_columns(points: Tensor, row: Tensor, pyramid: Pyramid) -> Tensor:
     """Return (M, 15) shape features of each finest voxel and of its parent and grandparent."""
     level = pyramid.levels[0]
-    sums, ancestor = moments(points, row, len(level)), torch.arange(len(level))
+    sums, ancestor = moments(points, row, len(level)), torch.arange(len(level), device=row.device)
     columns = []
     for depth in range(SHAPE_LEVELS):
         level = pyramid.levels[min(depth, len(pyramid.levels) - 1)]
         columns.append(shape_features(sums, level.neighbors, level.edge)[ancestor])
         if level.parent is not None and depth + 1 < SHAPE_LEVELS:
             n_parents = len(pyramid.levels[depth + 1])
-            sums = sums.new_zeros(n_parents, sums.shape[1]).index_add_(0, level.parent, sums)
+            sums = scatter_sum(sums, level.parent, n_parents)
             ancestor = level.parent[ancestor]
     return torch.cat(columns, 1)
 
 
 def _mean_or_missing(values: Tensor | None, width: int, row: Tensor, n_voxels: int) -> Tensor:
     if values is None:
-        return torch.zeros(n_voxels, width + 1)
-    return torch.cat([scatter_mean(values, row, n_voxels), torch.ones(n_voxels, 1)], 1)
+        return torch.zeros(n_voxels, width + 1, device=row.device)
+    mean = scatter_mean(values.to(row.device), row, n_voxels)
+    return torch.cat([mean, mean.new_ones(n_voxels, 1)], 1)
 
 
 def _intensity(cloud: PointCloud, kept: NDArray | slice) -> Tensor | None:

@@ -82,7 +82,7 @@ class Detector(Deployed[BoxDetector, InputContract]):
     @torch.inference_mode()
     def _detect(self, cloud: PointCloud) -> DetectionResult:
         begin = time.perf_counter()
-        prepared = self.contract.prepare(cloud, self.network.encoder.n_levels)
+        prepared = self.contract.prepare(cloud, self.network.encoder.n_levels, self.device)
         ready = time.perf_counter()
         if not len(prepared.features):
             nothing = np.empty(0, np.float32)
@@ -91,7 +91,7 @@ class Detector(Deployed[BoxDetector, InputContract]):
                 nothing.reshape(0, 9), nothing.astype(np.uint16), nothing, self.label_set, spent
             )
         with team():
-            (maps,) = self.network(prepared.features.to(self.device), prepared.pyramid.to(self.device))
+            (maps,) = self.network(prepared.features, prepared.pyramid)
         maps = maps.cpu()
         done = time.perf_counter()
         boxes, labels, scores = decode(maps, len(self.label_set), STRIDE * self.contract.grid_m, MOST)

@@ -44,4 +44,4 @@ def group_instances(place: Tensor, offset: Tensor, logits: Tensor, things: Tenso
 
 def of_points(instance: Tensor, inverse: Tensor) -> NDArray[np.uint32]:
     """Carry (M,) objects of voxels to the (N,) points; 0 where ``inverse`` is -1."""
-    return np.append(instance.cpu().numpy(), 0)[inverse.numpy()].astype(np.uint32)
+    return torch.cat([instance, instance.new_zeros(1)])[inverse].cpu().numpy().astype(np.uint32)

@@ -94,7 +94,7 @@ class Segmenter(Deployed[AnySegmenter, InputContract]):
 
     def _timed(self, cloud: PointCloud) -> SegmentationResult:
         clock = [time.perf_counter()]
-        prepared = self.contract.prepare(cloud, self.network.encoder.n_levels)
+        prepared = self.contract.prepare(cloud, self.network.encoder.n_levels, self.device)
         clock.append(time.perf_counter())
         instance = None
         if not len(prepared.features):
@@ -103,7 +103,7 @@ class Segmenter(Deployed[AnySegmenter, InputContract]):
             if isinstance(self.network, PanopticSegmenter):
                 instance = np.zeros(len(cloud), np.uint32)
         else:
-            features, pyramid = prepared.features.to(self.device), prepared.pyramid.to(self.device)
+            features, pyramid = prepared.features, prepared.pyramid
             if isinstance(self.network, PanopticSegmenter):
                 logits, offset = self.network.both(features, pyramid)
                 logits, owner = group_instances(pyramid.levels[0].xyz, offset, logits, self.network.things)

@@ -39,16 +39,24 @@ def height_above_ground(
     if len(xyz) == 0:
         return xyz.new_zeros(0, len(slopes))
     flat, shape, cell = cells_of(xyz, cell, backend)
-    if resolve(xyz.device, backend) == "numba":
+    chosen, n_cells = resolve(xyz.device, backend), shape[0] * shape[1]
+    if chosen == "numba":
         z = np.ascontiguousarray(xyz[:, 2].numpy())
-        lowest = torch.from_numpy(_lowest_supported(z, flat.numpy(), shape[0] * shape[1])).reshape(shape)
-        envelopes = [lowest.clone() for _ in slopes]
-        for envelope, slope in zip(envelopes, slopes, strict=True):
-            _sweep(envelope.numpy(), slope * cell)
+        lowest = torch.from_numpy(_lowest_supported(z, flat.numpy(), n_cells)).reshape(shape)
     else:
-        lowest = _lowest_supported_torch(xyz[:, 2], flat, shape[0] * shape[1]).reshape(shape)
+        lowest = _lowest_supported_torch(xyz[:, 2], flat, n_cells).reshape(shape)
+    if chosen == "torch":
         envelopes = [_relax_torch(lowest, slope * cell) for slope in slopes]
+    else:  # on a GPU too: cells are few, and each waits for its neighbours
+        host = lowest.cpu()
+        envelopes = [_envelope(host, slope * cell).to(xyz.device) for slope in slopes]
     return torch.stack([xyz[:, 2] - envelope.reshape(-1)[flat] for envelope in envelopes], 1)
+
+
+def _envelope(lowest: Tensor, rise: float) -> Tensor:
+    envelope = lowest.clone()
+    _sweep(envelope.numpy(), rise)
+    return envelope
 
 
 @njit(cache=True, nogil=True)

@@ -16,6 +16,7 @@ from .backend import resolve
 from .cells import cells_of
 from .grouping import Neighborhood
 from .parallel import run_blocks
+from .scatter import scatter_sum
 
 N_SHAPE = 5
 """Columns of ``shape_features``."""
@@ -39,7 +40,7 @@ def moments(xyz: Tensor, row: Tensor, n_rows: int, backend: str | None = None) -
         return torch.from_numpy(sums)
     x, y, z = xyz.double().unbind(1)
     columns = torch.stack([torch.ones_like(x), x, y, z, x * x, x * y, x * z, y * y, y * z, z * z], 1)
-    return columns.new_zeros(n_rows, 10).index_add_(0, row, columns)
+    return scatter_sum(columns, row, n_rows, backend)
 
 
 @njit(cache=True, nogil=True)
@@ -74,7 +75,12 @@ def shape_features(
         normal (1 on flat ground), standard deviation of z; lengths in edge / ``FINE``. Zero where fewer than three
         points lie. O(E). No gradient.
     """
-    if resolve(sums.device, backend) == "numba":
+    chosen = resolve(sums.device, backend)
+    if chosen == "triton":
+        from .gpu.shape import shape_features as shape_features_triton
+
+        return shape_features_triton(sums, neighborhood.starts, neighborhood.index, FINE / edge)
+    if chosen == "numba":
         starts, index = neighborhood.starts.numpy(), neighborhood.index.numpy()
         found = np.zeros((len(starts) - 1, N_SHAPE), np.float32)
         run_blocks(
@@ -86,7 +92,8 @@ def shape_features(
     total = torch.zeros_like(sums).index_add_(0, owner, sums[neighborhood.index])
     n = total[:, :1].clamp(min=1)
     mean = total[:, 1:4] / n
-    square = (total[:, 4:] / n)[:, [0, 1, 2, 1, 3, 4, 2, 4, 5]].reshape(-1, 3, 3)
+    xx, xy, xz, yy, yz, zz = (total[:, 4:] / n).unbind(1)
+    square = torch.stack([xx, xy, xz, xy, yy, yz, xz, yz, zz], 1).reshape(-1, 3, 3)
     covariance = square - mean[:, :, None] * mean[:, None, :]
     values, vectors = torch.linalg.eigh(covariance)
     low, middle, high = values.clamp(min=0).unbind(1)
