@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -53,10 +54,20 @@ class _Everything(TorchDispatchMode):
         return _run(func, args, kwargs or {})
 
 
+class _FromNumbers(TorchFunctionMode):
+    """Catches ``torch.tensor``, which moves its numbers past the dispatcher."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is torch.tensor and kwargs.get("device") == FAR:
+            return FarTensor(torch.tensor(*args, **{**kwargs, "device": "cpu"}))
+        return func(*args, **kwargs)
+
+
 @contextmanager
 def far_device() -> Iterator[torch.device]:
     """Inside, ``FAR`` is a device like any other."""
-    with torch.inference_mode(), _Everything():
+    with torch.inference_mode(), _FromNumbers(), _Everything():
         yield FAR
 
 
