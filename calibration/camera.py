@@ -87,6 +87,7 @@ class CameraModel:
 
     @property
     def is_fisheye(self) -> bool:
+        """Whether it is OpenCV's fisheye model, ``equidistant``."""
         return self.distortion_model == EQUIDISTANT
 
     @cached_property

@@ -15,7 +15,17 @@ Contract = TypeVar("Contract")
 
 
 class Deployed(Generic[Network, Contract]):
-    """A network that is trained no further, with its contract and classes, on one device."""
+    """A network that is trained no further, with its contract and classes, on one device.
+
+    Args:
+        network: moved to ``device``, set to evaluation and frozen.
+        contract: what turns a cloud into the network's input.
+        label_set: the classes that it knows.
+        precision: of its linear layers, as ``load_model`` takes it; what was chosen is kept under this name.
+
+    Raises:
+        ValueError: the precision is unknown.
+    """
 
     def __init__(
         self,

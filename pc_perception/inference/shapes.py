@@ -119,7 +119,7 @@ class ShapeModel(Deployed[ShapeNetwork, ShapeContract]):
         return Completion(mesh, placement, seen.ids.shape[1], 1e3 * (time.perf_counter() - start))
 
     def reconstruct(self, cloud: PointCloud, resolution: int = RESOLUTION) -> Mesh:
-        """Draw a whole shape from its tokens: what is lost is what 64 codes cannot say.
+        """Draw a whole shape from its tokens: what is lost is what its codes cannot say.
 
         Raises:
             ValueError: too few points.

@@ -69,7 +69,8 @@ class WindowedSegmenter(Segmenter):
 
     A scene that one window covers gives what ``model`` gives. Where a contract measures from the sensor
     (``range``, ``max_range_m``), each window of several is seen from its own centre: no one sensor saw a
-    scene that is larger than a window. Calls raise ValueError for a scene of several windows where the
+    scene that is larger than a window. Objects of a panoptic model are not numbered across several windows:
+    ``instance`` is None then. Calls raise ValueError for a scene of several windows where the
     windows' corners lie beyond ``max_range_m`` (their points would get no label), and for a camera's view,
     which has no z up before it is levelled.
 

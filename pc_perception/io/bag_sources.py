@@ -46,11 +46,14 @@ class Source(Protocol):
     is_ros1: bool
     damage: str  # why the file breaks off; empty where it is whole or not yet read to the end
 
-    def messages(self, names: Collection[str]) -> Iterator[tuple[str, int, bytes]]: ...
+    def messages(self, names: Collection[str]) -> Iterator[tuple[str, int, bytes]]:
+        """Yield topic, time of recording in nanoseconds and bytes of the messages on some topics."""
 
-    def decode(self, raw: bytes, msgtype: str) -> Any: ...
+    def decode(self, raw: bytes, msgtype: str) -> Any:
+        """Return the message of a type that bytes hold."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close the file."""
 
 
 class WholeSource:
@@ -74,15 +77,18 @@ class WholeSource:
             self.topics[c.topic] = Topic(c.topic, c.msgtype, count, c.msgdef.data, encoding, latched)
 
     def messages(self, names: Collection[str]) -> Iterator[tuple[str, int, bytes]]:
+        """Yield topic, nanoseconds and bytes in the order of time."""
         wanted = [c for c in self._reader.connections if c.topic in names]
         if wanted:
             for connection, stamp_ns, raw in self._reader.messages(wanted):
                 yield connection.topic, stamp_ns, raw
 
     def decode(self, raw: bytes, msgtype: str) -> Any:
+        """Return the message, by rosbags."""
         return self._reader.deserialize(raw, msgtype)
 
     def close(self) -> None:
+        """Close the file."""
         self._reader.close()
 
 
@@ -127,6 +133,7 @@ class CutSource:
         return store
 
     def messages(self, names: Collection[str]) -> Iterator[tuple[str, int, bytes]]:
+        """Yield topic, nanoseconds and bytes, as far as the file can be read."""
         try:
             for item in self._scan(self._path):
                 if not isinstance(item, McapChannel) and item[0].topic in names:
@@ -135,10 +142,12 @@ class CutSource:
             return  # known since the first look, and told at the end by who reads
 
     def decode(self, raw: bytes, msgtype: str) -> Any:
+        """Return the message, by the bag's own definitions."""
         read = self._types.deserialize_ros1 if self.is_ros1 else self._types.deserialize_cdr
         return read(raw, msgtype)
 
     def close(self) -> None:
+        """Do nothing: each scan closes what it opened."""
         return
 
 

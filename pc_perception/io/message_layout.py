@@ -27,6 +27,7 @@ class Column:
 
     @property
     def end(self) -> int:
+        """First byte behind the field."""
         return self.offset + self.dtype.itemsize * self.count
 
 

@@ -164,12 +164,15 @@ class RgbdPairing:
         self._waiting: deque[tuple[int, int, Any]] = deque(maxlen=30)
 
     def add_info(self, msg: Any) -> None:
+        """Take a camera_info; it holds for all images until the next."""
         self._info = msg
 
     def add_color(self, msg: Any) -> None:
+        """Take a colour image; the newest thirty are kept."""
         self._colors.append((header_of(msg)[1], msg))
 
     def add_depth(self, bag_stamp_ns: int, msg: Any) -> None:
+        """Take a depth image, recorded at ``bag_stamp_ns``; it waits for its partners until ``ready``."""
         self._waiting.append((bag_stamp_ns, header_of(msg)[1], msg))
 
     def ready(self, finished: bool = False) -> Iterator[tuple[int, Any, Any, Any]]:

@@ -34,7 +34,7 @@ def euclidean_clusters(
 
     Returns:
         (N,) int64: clusters numbered from 0 by their lowest point index, -1 for points in none and for NaN and
-        Inf. Identical on both backends. About O(N) on the CPU, O(N^2) a sweep by blocks with torch. No gradient.
+        Inf. Identical on all backends. About O(N) on the CPU, O(N^2) a sweep by blocks with torch. No gradient.
 
     Raises:
         ValueError: a wrong shape, a distance that is not positive, or a cloud of over 2^20 distances across.

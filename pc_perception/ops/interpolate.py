@@ -40,7 +40,7 @@ def three_interpolate(
         features: (N, C) float; the gradient flows back to them, not to the coordinates.
         queries: (Q, 3).
         offsets, query_offsets: rows where the scenes of packed points and queries start and end.
-        backend: ``torch``, ``numba`` or None for the choice by device.
+        backend: ``torch``, ``numba``, ``triton`` or None for the choice by device.
 
     Returns:
         (Q, C) of the features' dtype. With fewer than three points in a scene, those there are. O(Q C) after
@@ -142,9 +142,13 @@ def propagate_labels(
         labels: (N,) integer or uint16; points with ``UNLABELED`` are not asked.
         queries: (Q, 3).
         radius: metres.
+        offsets, query_offsets: rows where the scenes of packed points and queries start and end.
 
     Returns:
         (Q,) of the labels' dtype; ties go to the lowest index. O((N + Q) log N). No gradient.
+
+    Raises:
+        ValueError: as ``ball_query``, or labels of another length.
     """
     if labels.shape != points.shape[:1]:
         raise ValueError(f"points {tuple(points.shape)} need one label each, got {tuple(labels.shape)}")

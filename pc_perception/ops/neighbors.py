@@ -39,14 +39,15 @@ def k_nearest(
             (not always first: a duplicate with a lower index precedes it).
         offsets: (B + 1,) rows where the scenes of packed points start and end; None: one scene.
         query_offsets: the same for packed queries.
-        backend: ``torch``, ``numba`` or None for the choice by device. float64 is searched by the reference.
+        backend: ``torch``, ``numba``, ``triton`` or None for the choice by device. float64 is searched by the
+            reference, and so is what Triton has no kernel for (``gpu.neighbors.LARGEST_K``).
         out: takes index and distance if given.
 
     Returns:
         index, (Q, k) or (B, Q, k) int64: rows of packed points, indices within the scene for dense ones;
         -1 where the scene holds fewer than k points.
         distance, the same shape, float32 (float64 for float64 points), metres; inf where there is none.
-        Both backends give identical indices. No gradient: compute distances to ``points[index]`` if one is
+        All backends give identical indices. No gradient: compute distances to ``points[index]`` if one is
         needed. O(Q N log N) for the reference; about O((N + Q k) log N) otherwise, however points crowd.
 
     Raises:

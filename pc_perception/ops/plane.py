@@ -51,7 +51,7 @@ def ground_plane(
         max_tilt: largest angle between its normal and ``up``, radians.
         up: direction, of any length.
         n_trials: planes through three random points; the first of equally good ones wins.
-        seed: the same seed gives the same plane, on both backends (to 1e-5).
+        seed: the same seed gives the same plane, on all backends (to 1e-5).
 
     Returns:
         ``Plane``. O(N n_trials), no gradient.
@@ -118,7 +118,7 @@ def _refine(
 
 
 def _count(points: Tensor, normals: Tensor, offsets: Tensor, distance: float, backend: str) -> Tensor:
-    """Number (K,) int64 of points within ``distance`` of each plane; same sums, same roundings on both backends."""
+    """Number (K,) int64 of points within ``distance`` of each plane; same sums, same roundings on all backends."""
     if backend == "numba":
         counts = np.empty(len(normals), np.int64)
         columns = np.ascontiguousarray(points.numpy().T)

@@ -16,7 +16,7 @@ from .columns import columns_of
 from .packed import check_out
 
 # atan(t) = t * polynomial(t^2) on 0 .. 1, within 2e-7 rad. Library arctangents differ in the last bit from one
-# to the next; written out in float32 both backends give the same pixel.
+# to the next; written out in float32 all backends give the same pixel.
 LOW_TERMS = np.array([0.999999344, -0.333298594, 0.199465632, -0.139086202], np.float32)
 HIGH_TERMS = np.array([0.096421726, -0.0559119917, 0.0218627304, -0.00405450491], np.float32)
 ATAN = (*LOW_TERMS, *HIGH_TERMS)
