@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Published checkpoints of object encoders: read into our networks, and written as the public code reads them.
 
-Layouts (pointacl.md, section 9; point_pqae.md, section 11; point_mge.md, section 8; all [V]):
+Layouts, by what the public codes save:
 
     point_mae    209 tensors  PointMaeModel
     point_pqae   214 tensors  PointPqaeModel

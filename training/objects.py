@@ -27,11 +27,11 @@ MIN_POINTS = 8
 
 @dataclass(frozen=True)
 class ObjectAugmentation:
-    """How objects are drawn and changed; the defaults are Point-MAE's pre-training (pointacl.md, section 2).
+    """How objects are drawn and changed; the defaults are Point-MAE's pre-training.
 
     Attributes:
         pool: points are drawn at random from this many times the contract's ``n_points`` that lie farthest apart
-            (1.17 in protocols.md, section 2); 0: from all.
+            (1.17 in Point-MAE's fine-tuning: 1,024 of 1,200); 0: from all.
         scale: each axis is multiplied by a factor drawn from (low, high).
         shift: each coordinate moves by at most this, in radii.
         turn: rotate about ``up`` by any angle.

@@ -2,7 +2,7 @@
 """Point-BERT's discrete autoencoder of patches: a word of a codebook for each, and the patch drawn from words.
 
 Source: Yu et al., "Point-BERT: pre-training 3D point cloud transformers with masked point modeling", arXiv 2111.14819;
-layer sizes in point_mge.md, section 8 ([V]). Kept so that published tokenisers can be read, run and written.
+layer sizes as in its public code. Kept so that published tokenisers can be read, run and written.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 """Occupancy of space from latent vectors that lie in it, after 3DILG (Zhang et al., arXiv 2205.13914).
 
 At a place x the latents are blended with weights softmax_j(-exp(log_sigma) |x - c_j|^2), and an MLP reads the blend
-together with x. Constants in point_mge.md, section 2 ([C-3DILG]). Ours: each latent also draws quadrics about its
+together with x. Constants as in 3DILG's public code. Ours: each latent also draws quadrics about its
 centre, and the MLP is told their blended values at x: a plate, a leg or a rim is one quadric, so that little has to be
 learned before surfaces are where they should be. The MLP's width is free; no weight normalisation.
 """

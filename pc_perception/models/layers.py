@@ -27,7 +27,7 @@ class NeighborhoodBlock(nn.Module):
 
     The edge feature W x_j + P (p_j - p_i) splits into (W x_j + P p_j) - P p_i, so only tokens are
     multiplied, never edges, and one gather-maximum does the rest (the cheap EdgeConv of DeLA /
-    CamPoint, which the PointCSP card proposes as host).
+    CamPoint; PointCSP's paper leaves the host open).
     """
 
     def __init__(self, width: int, expansion: int = 2) -> None:
@@ -85,7 +85,7 @@ class GatedDeltaNet(nn.Module):
     """Linear-time sequence mixer: gated delta rule with short convolution and output gate.
 
     Source: arXiv 2412.06464, section 3.4 (initial decays as there; shape of the memory and count of heads are
-    [PROPOSED] in the PointCSP card). The state and the convolution's buffer start empty at every sequence: whatever
+    ours). The state and the convolution's buffer start empty at every sequence: whatever
     lies in another sequence of the call has no influence.
 
     Args:

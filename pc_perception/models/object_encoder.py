@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Encoder of single objects: patches, a mini-PointNet for each, a transformer over them; and a classifier on it.
 
-Point-MAE's encoder (arXiv 2203.06604; sizes in pointacl.md, section 2), with an optional class token, and a
+Point-MAE's encoder (arXiv 2203.06604; sizes as in its public code), with an optional class token, and a
 causal variant in PointGPT's manner (arXiv 2305.11487): patches in a walk, each sees those before it.
 """
 
@@ -157,7 +157,7 @@ class ObjectEncoder(nn.Module):
 
 
 def make_head(kind: str, n_inputs: int, n_classes: int) -> nn.Module:
-    """Return a classification head: ``linear``, or ``mlp3`` as point_pqae.md, section 7.
+    """Return a classification head, (B, n_inputs) to (B, n_classes): ``linear``, or ``mlp3``, that of Point-MAE.
 
     Raises:
         ValueError: there is no such head.

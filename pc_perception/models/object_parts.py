@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A label for each point of an object: Point-MAE's segmentation head on an object encoder (protocols.md, section 5).
+"""A label for each point of an object: Point-MAE's segmentation head on an object encoder.
 
 Features of three blocks, a third of the depth apart, side by side; their maximum and mean over the patches, the
-object's category, and what PointNet++ carries from the nearest patches to each point. At the cards' size the
+object's category, and what PointNet++ carries from the nearest patches to each point. At the published size the
 channels are the published ones, 1155 -> 1536 -> 1024 and 3392 -> 512 -> 256; at other widths in proportion.
 """
 

@@ -49,7 +49,7 @@ def make_patches(
     offsets: Sequence[int] | None = None,
     skip_origin: bool = False,
 ) -> Patches:
-    """Cut objects into patches; sampling starts at the first point (pointacl.md, section 2).
+    """Cut objects into patches; sampling starts at the first point, as published.
 
     Args:
         points: (B, N, 3) or packed (N, 3) float32, finite, on the unit sphere.
@@ -113,7 +113,7 @@ def z_curve_order(centers: Tensor) -> Tensor:
 
 
 class PatchEmbedding(nn.Module):
-    """Mini-PointNet: one feature per patch (Point-MAE, arXiv 2203.06604; layer sizes in pointacl.md, section 2).
+    """Mini-PointNet: one feature per patch (Point-MAE, arXiv 2203.06604; layer sizes as in its public code).
 
     Args:
         width: channels of the result.

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scene encoder: residual neighbourhood MLPs on voxels, sequence mixers on pooled stages.
 
-Sizes S and L follow CamPoint's layout, which the PointCSP card, section 3, [PROPOSED] since the paper names no
-sizes: channels, blocks, one mixer a stage, heads of 0.75 C / 32 with keys of 32 and values of 64. The paper's
-neighbourhoods are [UNKNOWN]; ours are the touching voxels at every size, in place of CamPoint's 24 nearest points.
+Sizes S and L follow CamPoint's layout, which is our choice, since PointCSP's paper names no sizes: channels, blocks,
+one mixer a stage, heads of 0.75 C / 32 with keys of 32 and values of 64. The paper's neighbourhoods are not known;
+ours are the touching voxels at every size, in place of CamPoint's 24 nearest points.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "d_value": 64,
     },
 }
-"""Arguments of ``SceneEncoder`` by name; ``objects`` is the card's layout for classification."""
+"""Arguments of ``SceneEncoder`` by name; ``objects`` is the layout for classification (``voxel_objects``)."""
 
 
 class Stage(nn.Module):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Masked modelling of a shape's tokens: an extractor of what is seen, a generator of what is not (Point-MGE, stage 2).
 
-Sources: arXiv 2406.17342 after MAGE (arXiv 2211.09117); point_mge.md, section 3. Ours, where the paper is silent:
+Sources: arXiv 2406.17342 after MAGE (arXiv 2211.09117). Ours, where the paper is silent:
 
 - The extractor takes seen tokens alone. A slot of the generator knows only how many hidden tokens there are and
   its turn among them along a Z-curve: nothing of where they lie or what they are.

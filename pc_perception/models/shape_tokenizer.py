@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A shape as a set of tokens, each a code and a place on a grid, and the way back to its field.
 
-Stage 1 of Point-MGE (arXiv 2406.17342), with 3DILG's recipe for what the paper does not say (point_mge.md, section
-2). Ours: the depth of the encoder may be 0, so that a code tells of its own patch alone and the tokens of a part of
+Stage 1 of Point-MGE (arXiv 2406.17342), with 3DILG's recipe for what the paper does not say.
+Ours: the depth of the encoder may be 0, so that a code tells of its own patch alone and the tokens of a part of
 a shape are those that the whole shape has there; a narrow space to look codes up in.
 """
 

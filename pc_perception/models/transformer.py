@@ -119,8 +119,8 @@ def position_mlp(width: int, hidden: int = 128) -> nn.Sequential:
 class SinePosition(nn.Module):
     """PointGPT's fixed code of a place (temperature 1): sine and cosine of 2 pi times each coordinate, repeated.
 
-    At that temperature all frequencies are the same, so the code has six different channels (pointacl.md,
-    section 2, states the constants).
+    At that temperature all frequencies are the same, so the code has six different channels; so it
+    is in the public code.
     """
 
     def __init__(self, width: int) -> None:

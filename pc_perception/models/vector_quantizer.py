@@ -34,7 +34,7 @@ class VectorQuantizer(nn.Module):
     """Codes moved by moving averages (``ema``) or by the optimiser (``gradient``).
 
     ``ema``: loss 0.25 mean(sg[e] - z)^2, codes are the averages of the features that choose them (VQ-VAE, appendix
-    A.1). ``gradient``: 3DILG's weighting, mean(sg[e] - z)^2 + 0.25 mean(e - sg[z])^2 (point_mge.md, section 2). In
+    A.1). ``gradient``: 3DILG's weighting, mean(sg[e] - z)^2 + 0.25 mean(e - sg[z])^2. In
     training, dead codes are moved onto features of the batch; before the first batch all are dead, so that codes
     begin among the features.
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Encoder of single objects on voxels: the way down of the scene encoder, for PointCSP's classification.
 
-The card's classification host is [PROPOSED]: three stages of 96, 192 and 384 channels on about 1,024, 256 and 64
-samples (``scene_encoder.SIZES["objects"]``). On the unit sphere, voxels of 0.05, 0.1 and 0.2 give about as many.
+PointCSP's paper does not say what it classifies with. Ours has three stages of 96, 192 and 384 channels on about
+1,024, 256 and 64 samples (``scene_encoder.SIZES["objects"]``): on the unit sphere, voxels of 0.05, 0.1 and 0.2 give
+about as many.
 """
 
 from __future__ import annotations

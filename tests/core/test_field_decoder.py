@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fields from latents (point_mge.md, section 6, checks 3 and 7): weights, nearest lookup, a sphere, bins."""
+"""Fields from latents: weights, nearest lookup, a sphere, bins."""
 
 import math
 

@@ -153,7 +153,7 @@ def test_one_voxel_can_be_trained_on() -> None:
 
 
 def test_the_published_layout() -> None:
-    """374 tensors of 37,866,846 elements with a head of 64 (the card's §11, from SLidR's definition)."""
+    """374 tensors of 37,866,846 elements with a head of 64 (from SLidR's definition)."""
     network = SparseUNet(1, **RES16UNET34C)
     state = to_minkowski(network, {"final": nn.Linear(96, 64)})
     assert (len(state), sum(t.numel() for t in state.values())) == (374, 37_866_846)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Iterative decoding (point_mge.md, section 6, checks 6 and 8): rounds, known tokens, determinism, permutation."""
+"""Iterative decoding: rounds, known tokens, determinism, permutation."""
 
 from __future__ import annotations
 

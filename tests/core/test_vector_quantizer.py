@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The vector quantiser: nearest codes, gradients, averages by hand, dead codes (point_mge.md, section 6, check 1)."""
+"""The vector quantiser: nearest codes, gradients, averages by hand, dead codes."""
 
 import pytest
 import torch

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Analytic objects (protocols.md, section 12) of random size, turn and noise, and settings of short runs on them."""
+"""Analytic objects of random size, turn and noise, and settings of short runs on them."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def camera(**changes: object) -> Camera:
 
 
 def test_the_optical_axis_and_the_border() -> None:
-    """Check 8: a point on the axis is seen at the principal point; nearer than a metre and on the border, nothing."""
+    """A point on the axis is seen at the principal point; nearer than a metre and on the border, nothing."""
     xyz = np.array(
         [[0, 0, 5], [0, 0, 0.9], [0, 0, -5], [-3.75, 0, 5], [-3.74, 0, 5], [4.224, 0, 5], [4.226, 0, 5]]
     )
@@ -166,7 +166,7 @@ def test_crops_are_drawn_until_enough_points_are_left() -> None:
 
 
 def test_masks() -> None:
-    """Check 7: nothing at a chance of 0, a quarter on average, and never beyond the last whole square."""
+    """Nothing at a chance of 0, a quarter on average, and never beyond the last whole square."""
     rng = np.random.default_rng(0)
     assert not draw_mask((224, 416), 0.0, 0.5, rng).any()
     assert not draw_mask((224, 416), 1.0, 0.0, rng).any()

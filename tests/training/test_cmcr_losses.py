@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CMCR's losses by hand and at their known values (numbers refer to §9 of the method card)."""
+"""CMCR's losses by hand and at their known values."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def unit(n: int, d: int = 64, seed: int = 0) -> Tensor:
 
 
 def test_info_nce() -> None:
-    """Check 1: ln N for features that say nothing, about 0 for aligned ones, whatever the order of the pairs."""
+    """It is ln N for features that say nothing, about 0 for aligned ones, whatever the order of the pairs."""
     n = 2048
     constant = unit(1).expand(n, -1)
     assert float(info_nce(constant, constant, 0.07)) == pytest.approx(math.log(n), abs=1e-3)  # 7.62
@@ -43,7 +43,7 @@ def test_info_nce() -> None:
 
 
 def test_code_matching() -> None:
-    """Check 3: row-wise cross-entropy of S; 0 for equal one-hot posteriors, ln N for flat ones."""
+    """Row-wise cross-entropy of S; 0 for equal one-hot posteriors, ln N for flat ones."""
     p, q = torch.randn(20, 9).softmax(1), torch.randn(20, 9).softmax(1)
     S = torch.tensor([[float((a * b.log()).sum() + (b * a.log()).sum()) for b in q] for a in p])
     expected = (S.exp().sum(1).log() - S.diagonal()).mean()
@@ -77,7 +77,7 @@ def test_commitment_by_hand() -> None:
 
 
 def test_orthogonality() -> None:
-    """Check 6: 0 for orthogonal columns, sqrt(N) / D^2 for independent unit rows, N / (8 D^2) for equal ones."""
+    """0 for orthogonal columns, sqrt(N) / D^2 for independent unit rows, N / (8 D^2) for equal ones."""
     shared, specific = torch.zeros(10, 64), torch.zeros(10, 64)
     shared[:5, :4], specific[5:, 4:8] = 1, 1
     assert float(orthogonality(shared, specific)) < 1e-8
@@ -103,7 +103,7 @@ def test_psnr() -> None:
 
 
 def test_superpixel_pooling() -> None:
-    """Check 10: plain means over the members; superpixels that lack points or pixels are left out."""
+    """Plain means over the members; superpixels that lack points or pixels are left out."""
     torch.manual_seed(0)
     points, maps = torch.randn(40, 3), torch.randn(2, 3, 4, 5)
     segments = torch.randint(0, 6, (2, 4, 5))

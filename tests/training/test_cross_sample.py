@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Walks across scenes: what sees what, and what single scenes keep (checks 1, 2 and 5 of the PointCSP card)."""
+"""Walks across scenes: what sees what, and what single scenes keep."""
 
 from __future__ import annotations
 

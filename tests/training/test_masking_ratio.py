@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The share of tokens that is hidden (point_mge.md, section 6, check 4): published values, distribution, counts."""
+"""The share of tokens that is hidden: published values, distribution, counts."""
 
 import math
 from itertools import pairwise

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Occupancy along rays (checks 4 and 5 of the method card)."""
+"""Occupancy along rays: queries, pairs of queries and voxels, the decoder, losses by hand."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def test_the_challenges_classes_and_the_simulators_agree() -> None:
         16,
         0,
     ]
-    assert official_ids(table[:32]).tolist() == official  # card protocols, section 8
+    assert official_ids(table[:32]).tolist() == official
 
 
 def test_semantickitti_has_the_benchmarks_order() -> None:

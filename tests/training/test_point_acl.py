@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PointACL: the checks of pointacl.md, section 7, by its numbers, and both hosts."""
+"""PointACL: scores, masks, the contrast and where its gradient goes, and both hosts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def draws(logits: list[float], k: int, n: int) -> torch.Tensor:
     return dynamic_mask(scores, k, 1.0, noise)
 
 
-def test_1_masks_follow_the_law_of_drawing_without_replacement() -> None:
+def test_masks_follow_the_law_of_drawing_without_replacement() -> None:
     p = torch.tensor([0.0, 1.0, 2.0, 3.0]).softmax(0)
     first = draws([0.0, 1.0, 2.0, 3.0], 1, 200_000).float().mean(0)
     assert torch.allclose(first, p, atol=0.004)
@@ -48,11 +48,11 @@ def test_1_masks_follow_the_law_of_drawing_without_replacement() -> None:
         chance = p[i] * p[j] / (1 - p[i])
         exact[i] += chance
         exact[j] += chance
-    assert torch.allclose(exact, torch.tensor([0.1030, 0.2747, 0.6957, 0.9266]), atol=1e-4)  # the card's
+    assert torch.allclose(exact, torch.tensor([0.1030, 0.2747, 0.6957, 0.9266]), atol=1e-4)
     assert torch.allclose(two, exact, atol=0.004)
 
 
-def test_2_inclusion_at_the_proposed_temperature() -> None:
+def test_inclusion_at_the_proposed_temperature() -> None:
     scores = torch.rand(64, generator=torch.Generator().manual_seed(1))
     scores = (scores / scores.sum()).expand(20_000, -1)
     noise = torch.rand(scores.shape, generator=torch.Generator().manual_seed(2))
@@ -63,7 +63,7 @@ def test_2_inclusion_at_the_proposed_temperature() -> None:
     assert float(share[order[-5:]].mean()) > 0.9
 
 
-def test_3_temperature_goes_from_random_to_fixed() -> None:
+def test_temperature_goes_from_random_to_fixed() -> None:
     scores = torch.linspace(1, 2, 20).expand(20_000, -1) / 30
     noise = torch.rand(scores.shape, generator=torch.Generator().manual_seed(0))
     hot = dynamic_mask(scores, 12, 1e4, noise).float().mean(0)
@@ -76,7 +76,7 @@ def test_3_temperature_goes_from_random_to_fixed() -> None:
         assert torch.allclose(flat, torch.full((20,), 0.6), atol=0.02)
 
 
-def test_4_scores_are_shares_that_follow_their_patches() -> None:
+def test_scores_are_shares_that_follow_their_patches() -> None:
     torch.manual_seed(0)
     transformer = Transformer(24, 2, 3).eval()
     x = torch.randn(4, 17, 24)
@@ -103,7 +103,7 @@ def test_attention_weights_are_those_of_the_block() -> None:
 
 
 @pytest.mark.parametrize("host", HOSTS)
-def test_5_no_gradient_through_scores_or_mask(host: str) -> None:
+def test_no_gradient_through_scores_or_mask(host: str) -> None:
     model, batch = build(host), batch_of(4)
     patches = model.encoder.patches(batch.points, batch.offsets)
     feature, scores = model.whole(patches, model.encoder.embedding(patches.points))
@@ -114,7 +114,7 @@ def test_5_no_gradient_through_scores_or_mask(host: str) -> None:
 
 @pytest.mark.parametrize("host", HOSTS)
 @pytest.mark.parametrize("changes", [{"weight": 0.0}, {"start": 1.0}, {"weight": 0.0, "monitor": 1}])
-def test_6_without_the_contrast_it_is_the_host_bit_for_bit(host: str, changes: dict) -> None:
+def test_without_the_contrast_it_is_the_host_bit_for_bit(host: str, changes: dict) -> None:
     method, encoder = HOSTS[host]
     batch, encoder = batch_of(), {**encoder, "drop_path": 0.1}
     torch.manual_seed(0)
@@ -130,7 +130,7 @@ def test_6_without_the_contrast_it_is_the_host_bit_for_bit(host: str, changes: d
     assert all(torch.equal(v, own[k]) for k, v in plain.state_dict().items())
 
 
-def test_7_info_nce_by_hand() -> None:
+def test_info_nce_by_hand() -> None:
     b, t = 8, 0.07
     same = torch.eye(b)
     assert float(info_nce_both_ways(same, same, t)) == pytest.approx(
@@ -144,7 +144,7 @@ def test_7_info_nce_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("n_patches", "n_hidden"), [(64, 38), (128, 76), (512, 307)])
-def test_8_exactly_so_many_patches_are_hidden(n_patches: int, n_hidden: int) -> None:
+def test_exactly_so_many_patches_are_hidden(n_patches: int, n_hidden: int) -> None:
     mask = random_mask(3, n_patches, 0.6, torch.device("cpu"))
     assert mask.sum(1).tolist() == [n_hidden] * 3
     model = build(masking="random")

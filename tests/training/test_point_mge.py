@@ -101,7 +101,7 @@ def test_fields_of_unseen_shapes_are_drawn(tokenizer: ShapeTokenizer, cache: Pat
 def test_another_sampling_of_a_shape_has_more_codes_in_common_than_another_shape(
     tokenizer: ShapeTokenizer, cache: Path
 ) -> None:
-    """Check 2: codes at the nearest centres; and the field of one sampling is that of the other."""
+    """Codes at the nearest centres; and the field of one sampling is that of the other."""
     one, other = (batch_of(cache, "test", seed=s) for s in (0, 1))
     a, b = (tokenizer.tokenize(tokenizer.patches(x.points)) for x in (one, other))
     same, different = [], []
@@ -148,7 +148,7 @@ def test_a_collapsed_codebook_stops_the_run_with_a_sentence(batch: FieldBatch) -
 
 
 def test_it_begins_at_chance_and_learns(tokenizer: ShapeTokenizer, batch: FieldBatch) -> None:
-    """Check 5: cross-entropies begin at ln V and ln 256 and fall."""
+    """Cross-entropies begin at ln V and ln 256 and fall."""
     model = stage_two(tokenizer, label_smoothing=0.0)
     found = fit(model, batch, 120, 3e-3)
     assert found[0]["loss_codes"] == pytest.approx(math.log(V), abs=0.15)
@@ -181,7 +181,7 @@ def test_nothing_of_hidden_tokens_leaks(tokenizer: ShapeTokenizer, batch: FieldB
 
 
 def test_shuffled_targets_stay_at_chance(tokenizer: ShapeTokenizer, batch: FieldBatch) -> None:
-    """Check 5's leak test: codes drawn anew at every step cannot be named better than by chance."""
+    """No leak: codes drawn anew at every step cannot be named better than by chance."""
     model = stage_two(tokenizer, label_smoothing=0.0)
     patches = tokenizer.patches(batch.points)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=3e-3)

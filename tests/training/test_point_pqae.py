@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Point-PQAE: the checks of point_pqae.md, section 9, by its numbers."""
+"""Point-PQAE: views, codes of places, attention to them, the loss, and whole runs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def both_views(points: torch.Tensor, offsets: tuple[int, ...]) -> tuple[View, Vi
     return draw_view(points, offsets, 0.6, "z"), draw_view(points, offsets, 0.6, "z")
 
 
-def test_1_a_shift_changes_neither_views_nor_their_relation() -> None:
+def test_a_shift_changes_neither_views_nor_their_relation() -> None:
     batch = batch_of(4)
     points = batch.points.double()
     one, other = both_views(points, batch.offsets)
@@ -41,7 +41,7 @@ def test_1_a_shift_changes_neither_views_nor_their_relation() -> None:
     assert torch.allclose(one.center + shift, moved_one.center, atol=1e-12)
 
 
-def test_2_scale_changes_the_relation_alone() -> None:
+def test_scale_changes_the_relation_alone() -> None:
     batch = batch_of(4)
     one, other = both_views(batch.points.double(), batch.offsets)
     large_one, large_other = both_views(batch.points.double() * 5, batch.offsets)
@@ -49,7 +49,7 @@ def test_2_scale_changes_the_relation_alone() -> None:
     assert torch.allclose(5 * (other.center - one.center), large_other.center - large_one.center, atol=1e-12)
 
 
-def test_3_exchanged_views_exchange_the_losses() -> None:
+def test_exchanged_views_exchange_the_losses() -> None:
     model, batch = build(), batch_of(4)
     one, other = both_views(batch.points, batch.offsets)
     model.eval()
@@ -61,7 +61,7 @@ def test_3_exchanged_views_exchange_the_losses() -> None:
 
 
 @pytest.mark.parametrize(("up", "axis"), [("x", 0), ("y", 1), ("z", 2)])
-def test_4_views_fill_a_cube_before_they_are_turned(up: str, axis: int) -> None:
+def test_views_fill_a_cube_before_they_are_turned(up: str, axis: int) -> None:
     batch = batch_of(3)
     cut, offsets = crop(batch.points, batch.offsets, 0.7)
     view = normalise(cut, offsets)
@@ -88,7 +88,7 @@ def test_crops_hold_the_points_nearest_to_one_of_them_nearest_first() -> None:
     assert draw_view(points, (0, 50, 59), 1.0, "z").points[:50].abs().max() < 1  # moved, not stretched
 
 
-def test_5_the_code_of_places() -> None:
+def test_the_code_of_places() -> None:
     x = torch.rand(2, 64, 6) * 2 - 1
     code = relative_position(x, 384)
     assert code.shape == (2, 64, 384)
@@ -103,11 +103,11 @@ def test_5_the_code_of_places() -> None:
     assert half[[0, 1, 31]].tolist() == pytest.approx(hand, abs=1e-6)
     sweep = relative_position(torch.linspace(-1, 1, 201)[None, :, None].expand(1, -1, 6), 384)[0, :, :64]
     varies = (sweep.amax(0) - sweep.amin(0)) > 0.1
-    # Over -1 .. 1 a sine of frequency f spans 2 sin f, so these are the card's "11" and "3", counted to its limit.
+    # Over -1 .. 1 a sine of frequency f spans 2 sin f, and those below 0.1 do not count.
     assert (int(varies[:32].sum()), int(varies[32:].sum())) == (11, 3)
 
 
-def test_6_the_query_attends() -> None:
+def test_the_query_attends() -> None:
     torch.manual_seed(0)
     query = PositionalQuery(24, 2)
     places, tokens = torch.randn(2, 7, 24), torch.randn(2, 9, 24)
@@ -119,7 +119,7 @@ def test_6_the_query_attends() -> None:
     assert torch.allclose(query(places[:, order], tokens), t[:, order], atol=1e-6)
 
 
-def test_7_without_places_all_patches_are_drawn_alike_and_less_is_learned() -> None:
+def test_without_places_all_patches_are_drawn_alike_and_less_is_learned() -> None:
     batch = batch_of(2, 64)
     one, other = both_views(batch.points, batch.offsets)
     losses = {}
@@ -133,7 +133,7 @@ def test_7_without_places_all_patches_are_drawn_alike_and_less_is_learned() -> N
     assert losses["relative"] < 0.7 * losses["constant"]  # 0.35 and 0.71 seen
 
 
-def test_8_chamfer_by_hand() -> None:
+def test_chamfer_by_hand() -> None:
     a, b = torch.zeros(1, 1, 3), torch.tensor([[[0.0, 0.3, 0.4]]])
     assert float(chamfer_distance(a, b)) == pytest.approx(2 * 0.25)
     assert float(chamfer_distance(a, b, "l1")) == pytest.approx(0.5)
@@ -141,7 +141,7 @@ def test_8_chamfer_by_hand() -> None:
     assert float(chamfer_distance(x, x)) == 0
 
 
-def test_9_an_encoder_of_point_mae_lacks_the_class_token_alone() -> None:
+def test_an_encoder_of_point_mae_lacks_the_class_token_alone() -> None:
     mae = PointMaeModel(ObjectEncoder(**{**ENCODER, "class_token": False}), PointMae())
     found = build().encoder.load_state_dict(mae.encoder.state_dict(), strict=False)
     assert (found.missing_keys, found.unexpected_keys) == (["class_token", "class_position"], [])

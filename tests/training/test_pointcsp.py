@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PointCSP's pre-training: losses by hand, views, teacher, and a short run (checks 6 .. 8 and 10 of the card)."""
+"""PointCSP's pre-training: losses by hand, views, teacher, and a short run."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_pairs_are_the_same_place() -> None:
 
 
 def test_views_cover_what_they_should() -> None:
-    """Check 6: shares of the candidate region, histograms over many draws, all views of 1,024 points."""
+    """Shares of the candidate region, histograms over many draws, all views of 1,024 points."""
     rng = np.random.default_rng(0)
     cloud = little_street(0)
     whole = Views(global_points=0, local_points=0)

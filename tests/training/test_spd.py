@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stability-preserving distillation: its loss, its teacher, and that the student knows no batch (card check 9)."""
+"""Stability-preserving distillation: its loss, its teacher, and that the student knows no batch."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Few-shot folds: Point-BERT's fixed ones of ModelNet40, and folds drawn from any data (protocols, section 4)."""
+"""Few-shot folds: Point-BERT's fixed ones of ModelNet40, and folds drawn from any data."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ModelNet40 in its three published forms, told apart by what the folder holds (protocols, section 2).
+"""ModelNet40 in its three published forms, told apart by what the folder holds.
 
 ==========================================  =======================================================
 ``modelnet40_shape_names.txt`` and lists    resampled text: ``airplane/airplane_0001.txt``, 10,000 x 6

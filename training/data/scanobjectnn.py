@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ScanObjectNN: 15 classes of real indoor objects, 2,048 points, three variants (protocols, section 3)."""
+"""ScanObjectNN: 15 classes of real indoor objects, 2,048 points, three variants."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ShapeNet-55 as Point-BERT lays it out: lists ``train.txt`` and ``test.txt`` of ``SYNSET-MODEL.npy``, 8192 x 3.
 
-Protocols, section 1: 41,952 and 10,518 shapes. Point-MAE pre-trains on the train list; Point-PQAE, as released,
+41,952 and 10,518 shapes. Point-MAE pre-trains on the train list; Point-PQAE, as released,
 on both (``split="all"``).
 """
 

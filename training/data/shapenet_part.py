@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ShapeNetPart: 16 categories, 50 parts, text files x y z nx ny nz part (protocols, section 5).
+"""ShapeNetPart: 16 categories, 50 parts, text files x y z nx ny nz part.
 
 12,137 / 1,870 / 2,874 shapes; published code trains on train and val together (``split="trainval"``).
 """

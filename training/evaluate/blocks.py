@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Semantic segmentation of S3DIS blocks: IoU over the sampled points of blocks (protocols, section 6a).
+"""Semantic segmentation of S3DIS blocks: IoU over the sampled points of blocks.
 
 Not comparable with scores of whole rooms. Published runs keep the best epoch on the test area, whose blocks are
 drawn anew every time; here the blocks of a seed are always the same.

@@ -3,7 +3,7 @@
 
 Data of other classes is brought to the model's by name (``labels.other_names``). Intervals are bootstrapped by
 instance. The weights of a run's end and those that were best on validation are two numbers; the best epoch on the
-test is none (protocols, section 11).
+test is none.
 """
 
 from __future__ import annotations

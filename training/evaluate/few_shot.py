@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Few-shot accuracy: mean and standard deviation over folds (protocols, section 4).
+"""Few-shot accuracy: mean and standard deviation over folds.
 
     python -m training.evaluate.few_shot --data objects:DIR --way 5 --shot 10 --model encoder.safetensors
     python -m training.evaluate.few_shot --data FOLDS --mode full --model encoder.safetensors max_steps=300

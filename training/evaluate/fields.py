@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How well fields and surfaces are reconstructed: IoU of queries, Chamfer distance, F-score (protocols, section 10)."""
+"""How well fields and surfaces are reconstructed: IoU of queries, Chamfer distance, F-score."""
 
 from __future__ import annotations
 

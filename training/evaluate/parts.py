@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Part segmentation on ShapeNetPart: instance mIoU and class mIoU (protocols, section 5)."""
+"""Part segmentation on ShapeNetPart: instance mIoU and class mIoU."""
 
 from __future__ import annotations
 

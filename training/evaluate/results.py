@@ -2,7 +2,7 @@
 """Result files: every number with its seed, commit, settings and data.
 
 The score of the last epoch and that of the epoch that was best on validation are two numbers, printed one below
-the other; the best epoch on the test is not a number we keep (protocols, section 11).
+the other; the best epoch on the test is not a number we keep.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 """Voting: the mean over several random views of an object in place of its one test view.
 
 Point-MAE's script repeats a vote of ten 299 times and reports the largest; nothing here does. A result with
-votes says so by ``label``, and belongs beside other results with votes only (protocols, section 2).
+votes says so by ``label``, and belongs beside other results with votes only.
 """
 
 from __future__ import annotations

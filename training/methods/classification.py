@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Supervised classification of objects: the whole network, or a head on a frozen encoder.
 
-Protocols: point_pqae.md, section 7 and protocols.md, sections 2 and 3 ([C], from the public code).
+Protocols as in the public codes of Point-MAE and Point-PQAE.
 """
 
 from __future__ import annotations

@@ -100,9 +100,7 @@ class CmcrModel(TrainingModel):
         settings, seen, out = self.settings, self._see(batch), {}
         if settings.rec:
             target = functional.avg_pool2d(pictures(batch), settings.pixel_stride)
-            error = functional.mse_loss(
-                self._rebuilt(seen), target
-            )  # over all pixels, hidden or not (card §4.4)
+            error = functional.mse_loss(self._rebuilt(seen), target)  # over all pixels, hidden or not
             out |= {"loss_rec": settings.rec * error, "psnr_db": psnr(error.detach())}
         if settings.occ or settings.intensity:
             out |= self._occupancy(seen, batch.occupancy)

@@ -16,7 +16,7 @@ LEAST_SQUARE = 1e-12
 
 
 def info_nce(query: Tensor, key: Tensor, temperature: float) -> Tensor:
-    """Return the cross-entropy of finding each query's own key among all: ln N at random (card §4.1; PPKT, SLidR).
+    """Return the cross-entropy of finding each query's own key among all: ln N at random (PPKT, SLidR).
 
     Args:
         query, key: (N, D) unit vectors, row i of one belongs to row i of the other.
@@ -63,7 +63,7 @@ def pooled_pairs(
 
 
 def commitment(own: Tensor, own_code: Tensor, paired_code: Tensor) -> Tensor:
-    """Return how far features (N, D) are from their code, twice, and from their partner's code (card §4.2)."""
+    """Return how far features (N, D) are from their code, twice, and from their partner's code."""
     to_own = functional.mse_loss(own, own_code.detach())
     return 2 * to_own + functional.mse_loss(own, paired_code.detach())
 
@@ -75,7 +75,7 @@ def code_posterior(features: Tensor, codes: Tensor) -> Tensor:
 
 
 def code_matching(p: Tensor, q: Tensor) -> Tensor:
-    """Return the cross-entropy of matching code posteriors across modalities (card §4.3): ln N where all are flat.
+    """Return the cross-entropy of matching code posteriors across modalities: ln N where all are flat.
 
     Args:
         p, q: (N, V) of the same places; similarity is p_i log q_j + q_j log p_i.
@@ -86,7 +86,7 @@ def code_matching(p: Tensor, q: Tensor) -> Tensor:
 
 
 def orthogonality(shared: Tensor, specific: Tensor) -> Tensor:
-    """Return the Frobenius norm of F^T G over the rows, / D^2, with the rows of G made unit (card §4.6).
+    """Return the Frobenius norm of F^T G over the rows, / D^2, with the rows of G made unit.
 
     A sum over rows: about sqrt(N) / D^2 for independent unit features, N / (sqrt(D) D^2) for equal ones.
     """

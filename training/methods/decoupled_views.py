@@ -85,7 +85,7 @@ def turned(view: View, up: str) -> View:
 
 
 def draw_view(points: Tensor, offsets: Sequence[int], least: float, up: str) -> View:
-    """Cut one view out of each object: the same random share of all of them (point_pqae.md, section 2).
+    """Cut one view out of each object: the same random share of all of them.
 
     Args:
         least: lowest share; 1 keeps everything and does not stretch, as the published ablation.

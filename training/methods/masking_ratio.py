@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How many tokens are hidden in the course of a run: Point-MGE's sliding ratio and what it is compared with.
 
-The paper says that the ratio slides from one for representations to one for generation; the rules are PROPOSED, or
-the public reproduction's (point_mge.md, section 3).
+The paper says that the ratio slides from one for representations to one for generation; the rules are
+[PROPOSED], or the public reproduction's.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Supervised segmentation of objects into parts, and of S3DIS's blocks (protocols.md, sections 5 and 6a).
+"""Supervised segmentation of objects into parts, and of S3DIS's blocks, as Point-MAE's family does it.
 
 The published scripts of this family step the optimiser twice per batch; here it steps once.
 """

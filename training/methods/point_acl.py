@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """PointACL: after a host's own pre-training, hide the patches that get most attention and keep the global feature.
 
-Source: "Point cloud understanding via attention-driven contrastive learning", arXiv 2411.14744; pointacl.md. Known:
-the two phases, the dynamic mask with ratio 0.6, the sum of losses [P], the form of the score [S]. Everything
-marked [PROPOSED] there, and here, is our choice: the paper does not say.
+Source: "Point cloud understanding via attention-driven contrastive learning", arXiv 2411.14744. Known: the
+two phases, the dynamic mask with ratio 0.6, the sum of losses, the form of the score. Everything marked [PROPOSED]
+is our choice: the paper does not say.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class PointAcl(ObjectPretraining):
 
 @torch.no_grad()
 def significance(attention: Tensor, values: Tensor, n_extra: int) -> Tensor:
-    """Score how much each patch contributes to the global feature (pointacl.md, section 3).
+    """Score how much each patch contributes to the global feature.
 
     S_j = A_1j ||V_j|| / sum over patches, A_1 the class token's row; for each head, then averaged [PROPOSED]. Without
     a class token, of the mean over rows that may see patch j [PROPOSED].
@@ -103,7 +103,7 @@ def significance(attention: Tensor, values: Tensor, n_extra: int) -> Tensor:
 
 @torch.no_grad()
 def dynamic_mask(scores: Tensor, n_hidden: int, temperature: float, noise: Tensor | None) -> Tensor:
-    """Hide the patches with the largest log softmax(S / temperature) - log(-log noise) (pointacl.md, section 4).
+    """Hide the patches with the largest log softmax(S / temperature) - log(-log noise).
 
     This draws without replacement with probabilities softmax(S / temperature) (Gumbel-top-k).
 
@@ -204,7 +204,7 @@ class PointAclModel(TrainingModel):
         )
 
     def contrast(self, patches: Patches, tokens: Tensor) -> Tensor:
-        """Compare the feature of the whole object with that of what the mask leaves (pointacl.md, section 5)."""
+        """Compare the feature of the whole object with that of what the mask leaves."""
         feature, scores = self.whole(patches, tokens)
         seen, _ = split(self.mask(scores, int(self.steps)))
         place = self.encoder.position(rows(patches.centers, seen))

@@ -2,7 +2,7 @@
 """Pre-training in PointGPT's manner: draw each patch of a walk from the patches before it, of which many are hidden.
 
 Source: Chen et al., "PointGPT: auto-regressively generative pre-training from point clouds", arXiv 2305.11487;
-constants in pointacl.md, section 2 ([C], from the public code). PointACL's second host. Blocks are the pre-norm ones
+constants as in the public code. PointACL's second host. Blocks are the pre-norm ones
 of ``models.transformer``; the public code adds the normed input to attention's output instead, so its
 checkpoints are not offered.
 """

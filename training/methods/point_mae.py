@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Point-MAE: hide most patches of an object and draw them from the rest.
 
-Source: Pang et al., "Masked autoencoders for point cloud self-supervised learning", arXiv 2203.06604; constants in
-pointacl.md, section 2 ([C], from the public code). The loss is equation 5, Chamfer distance (squared) of each
+Source: Pang et al., "Masked autoencoders for point cloud self-supervised learning", arXiv 2203.06604; constants as
+in the public code. The loss is equation 5, Chamfer distance (squared) of each
 hidden patch.
 """
 

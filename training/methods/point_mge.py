@@ -2,10 +2,10 @@
 """Point-MGE, stage 2: hide tokens of a shape and name them from the rest, more of them as the run goes on.
 
 Source: "Masked generative extractor for synergistic representation and 3D generation of point clouds", arXiv
-2406.17342, after MAGE; what the paper does not say is PROPOSED (point_mge.md, section 3): cross-entropy of hidden
+2406.17342, after MAGE; what the paper does not say is ours: cross-entropy of hidden
 codes with label smoothing 0.1, and of their centres over 256 bins an axis, weight 1/3 each; half of the batches show
-the extractor continuous patches, as downstream, half codes, as in generation. Ours: in a share of the batches the
-tokens of one side are hidden, as from a sensor.
+the extractor continuous patches, as downstream, half codes, as in generation. An addition: in a share of the
+batches the tokens of one side are hidden, as from a sensor.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 """Point-MGE, stage 1: a codebook of patches, learned by drawing the occupancy of the whole shape from it.
 
 Source: "Masked generative extractor for synergistic representation and 3D generation of point clouds", arXiv
-2406.17342; what it does not say is 3DILG's (point_mge.md, section 2). Loss of 3DILG: BCE at places anywhere
+2406.17342; what it does not say is 3DILG's. Loss of 3DILG: BCE at places anywhere
 + 0.1 BCE near the surface + the quantiser's + 1e-4 mean(exp(log sigma)).
 """
 

@@ -2,8 +2,8 @@
 """Point-PQAE: draw every patch of one view of an object from another view, told only where the patch lies.
 
 Source: "Towards more diverse and challenging pre-training for point cloud learning: self-supervised cross
-reconstruction with decoupled views", ICCV 2025, arXiv 2509.01250; point_pqae.md, sections 2 to 6 ([C], from the
-public code), whose notation is used here.
+reconstruction with decoupled views", ICCV 2025, arXiv 2509.01250, as in its public code,
+whose notation is used here.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class PointPqae(ObjectPretraining):
 
 
 def relative_position(x: Tensor, width: int) -> Tensor:
-    """Code places by sines (VRPE, point_pqae.md, section 4): of each number sin and cos at ``width`` / 12 frequencies.
+    """Code places by sines (VRPE): of each number sin and cos at ``width`` / 12 frequencies.
 
     Frequency j of J is 10000^(-j / J); the numbers are not scaled, as published.
 
