@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ MADE = ("chair", "table", "sofa", "bed", "cabinet", "bottle", "car", "bus", "con
 SEEN = ("chair", "sofa", "car")
 
 
-def main(path: str = "docs/images/shapes.png", model: str = "shapes") -> None:
+def main(path: str, model: str) -> None:
     """Write the picture: what is made of names alone, then single views and what they become, seed 0 of each."""
     shapes = load_shapes(model, "cpu")
     drawn: list = [shapes.generate(name, 1, 0)[0] for name in MADE]
@@ -37,4 +37,8 @@ def main(path: str = "docs/images/shapes.png", model: str = "shapes") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description="Draw new shapes and completions of single views.")
+    parser.add_argument("path", nargs="?", default="docs/images/shapes.png", help="picture to write")
+    parser.add_argument("model", nargs="?", default="shapes", help="a model of shapes")
+    arguments = parser.parse_args()
+    main(arguments.path, arguments.model)

@@ -59,7 +59,10 @@ def parse_board(text: str) -> Board:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="pc-calibrate", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="pc-calibrate",
+        description="Camera intrinsics, LiDAR-camera extrinsics, and whether a calibration still holds.",
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_intrinsics(commands.add_parser("intrinsics", help="camera matrix and distortion from a board"))
     _add_lidar_camera(
@@ -73,8 +76,8 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", help="folder of pictures, or a pattern")
     parser.add_argument("--clouds", help="folder of clouds named as the pictures, or a pattern")
     parser.add_argument("--bag", type=Path, help="recording with images and clouds")
-    parser.add_argument("--image-topic")
-    parser.add_argument("--cloud-topic")
+    parser.add_argument("--image-topic", help="of the bag (default: its only one)")
+    parser.add_argument("--cloud-topic", help="of the bag (default: its only one)")
     parser.add_argument(
         "--fixed-frame", help="frame of /tf in which a moving vehicle's clouds are carried over"
     )
@@ -84,7 +87,7 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
         help="with --fixed-frame: the driver has put the motion within a turn right already",
     )
     parser.add_argument(
-        "--every", type=float, default=0.5, metavar="S", help="seconds between frames of a bag"
+        "--every", type=float, default=0.5, metavar="S", help="seconds between frames of a bag (default: 0.5)"
     )
     parser.add_argument("--nuscenes", type=Path, help="folder of nuScenes-format data (with a v1.0-* folder)")
     parser.add_argument("--camera-name", default="CAM_FRONT", help="of --nuscenes (default: CAM_FRONT)")
@@ -94,15 +97,22 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
 def _add_intrinsics(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", help="folder of pictures, or a pattern")
     parser.add_argument("--bag", type=Path, help="recording with an image topic")
-    parser.add_argument("--image-topic")
-    parser.add_argument("--every", type=float, default=1.0, metavar="S")
+    parser.add_argument("--image-topic", help="of the bag (default: its only one)")
+    parser.add_argument(
+        "--every", type=float, default=1.0, metavar="S", help="seconds between images of a bag (default: 1)"
+    )
     parser.add_argument(
         "--board", required=True, help="inner corners and square, as 7x5:0.095 or charuco:7x5:0.1:0.075"
     )
     parser.add_argument(
-        "--model", default="plumb_bob", choices=("plumb_bob", "rational_polynomial", "equidistant")
+        "--model",
+        default="plumb_bob",
+        choices=("plumb_bob", "rational_polynomial", "equidistant"),
+        help="of the distortion, as ROS names it (default: plumb_bob)",
     )
-    parser.add_argument("--out", type=Path, default=Path("camera.yaml"))
+    parser.add_argument(
+        "--out", type=Path, default=Path("camera.yaml"), help="result file (default: camera.yaml)"
+    )
     parser.add_argument("--pictures", type=Path, help="folder for the coverage map")
     parser.add_argument(
         "--max-px", type=float, default=0.5, help="limit of the held-out error (default: 0.5)"
@@ -116,7 +126,9 @@ def _add_lidar_camera(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--guess", help="without a board: a result file to start from, or 'source' for the data's own"
     )
-    parser.add_argument("--out", type=Path, default=Path("calibration.yaml"))
+    parser.add_argument(
+        "--out", type=Path, default=Path("calibration.yaml"), help="result file (default: calibration.yaml)"
+    )
     parser.add_argument("--pictures", type=Path, help="folder for overlays")
     parser.add_argument("--max-px", type=float, default=8.0, help="limit of the held-out error (default: 8)")
     parser.add_argument(

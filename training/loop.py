@@ -24,13 +24,15 @@ CROP = "augmentation.max_points=8000"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the loop and print what came out."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m training.loop",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--out", type=Path, default=Path("out/loop"), help="folder (default: out/loop)")
-    parser.add_argument("--pretrain-steps", type=int, default=120)
-    parser.add_argument("--tune-steps", type=int, default=100)
-    parser.add_argument("--sweeps", type=int, default=48, help="of the unlabelled recording")
-    parser.add_argument("--labelled", type=int, default=4, help="labelled sweeps")
+    parser.add_argument("--pretrain-steps", type=int, default=120, help="without labels (default: 120)")
+    parser.add_argument("--tune-steps", type=int, default=100, help="with labels (default: 100)")
+    parser.add_argument("--sweeps", type=int, default=48, help="of the unlabelled recording (default: 48)")
+    parser.add_argument("--labelled", type=int, default=4, help="labelled sweeps (default: 4)")
     args = parser.parse_args(argv)
     start = time.monotonic()
     bags = record(args.out, args.sweeps, args.labelled)

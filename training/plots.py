@@ -22,7 +22,9 @@ COLUMNS = 2
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; problems are told in one line."""
-    parser = argparse.ArgumentParser(prog="python -m training.plots", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m training.plots", description="Draw the figures that a run logged as one SVG file."
+    )
     parser.add_argument("work_dir", type=Path, help="of a run")
     parser.add_argument(
         "--names", default="", help="only those that contain one of these, such as scores,masks"

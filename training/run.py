@@ -7,20 +7,26 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import indent, wrap
 
-from .settings import RunSettings, read_config
+from .data.specs import kinds
+from .settings import RunSettings, config_names, read_config
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``pc-train``; problems are told in one line."""
+    names = "\n".join(wrap(", ".join(config_names()), 76))
     parser = argparse.ArgumentParser(
-        prog="pc-train", description="Train a model; everything is saved in work_dir."
+        prog="pc-train",
+        description="Train a model; everything is saved in work_dir. Settings: training/settings.py.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"configs:\n{indent(names, '  ')}\n\n{kinds()}",
     )
     parser.add_argument(
         "config", help="a Python file that assigns `run`, or the name of one of training/configs"
     )
     parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="settings, e.g. max_minutes=30 lr=1e-3"
+        "overrides", nargs="*", metavar="key=value", help="settings, e.g. data=folder:DIR max_minutes=30"
     )
     args = parser.parse_args(argv)
     try:

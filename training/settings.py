@@ -19,6 +19,8 @@ from .data.specs import DataOptions
 from .methods.method import Method
 from .objects import ObjectAugmentation
 
+CONFIGS = Path(__file__).parent / "configs"
+
 
 @dataclass(frozen=True)
 class RunSettings:
@@ -177,6 +179,11 @@ class RunSettings:
         )
 
 
+def config_names() -> list[str]:
+    """Return the names of the configs that come with the package."""
+    return sorted(p.stem for p in CONFIGS.glob("[!_]*.py"))
+
+
 def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunSettings:
     """Run a config file and apply ``key=value`` texts; the file is code, so it must be your own.
 
@@ -189,12 +196,12 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunSettings:
         ValueError: it assigns no ``run``, or an override does not fit.
     """
     file = Path(path)
-    ours = Path(__file__).parent / "configs"
     if not file.is_file():
-        file = ours / f"{Path(path).stem}.py"
+        file = CONFIGS / f"{Path(path).stem}.py"
     if not file.is_file():
-        names = ", ".join(sorted(p.stem for p in ours.glob("[!_]*.py")))
-        raise FileNotFoundError(f"there is no config '{path}'; give a file or one of: {names}")
+        raise FileNotFoundError(
+            f"there is no config '{path}'; give a file or one of: {', '.join(config_names())}"
+        )
     run = runpy.run_path(str(file)).get("run")
     if not isinstance(run, RunSettings):
         raise ValueError(f"'{file}' must assign a training.settings.RunSettings to 'run'")

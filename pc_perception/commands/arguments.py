@@ -23,17 +23,28 @@ def build_parser() -> argparse.ArgumentParser:
     _add_simulate(commands.add_parser("simulate", help="write simulated labelled data"))
     inspect = commands.add_parser("inspect", help="print what a model file says about itself")
     inspect.add_argument("model", help="a model file or the name of a shipped model")
-    inspect.add_argument("--json", action="store_true", dest="as_json")
+    inspect.add_argument("--json", action="store_true", dest="as_json", help="print one JSON object")
     inspect.add_argument("--card", action="store_true", help="print a model card in Markdown")
     doctor = commands.add_parser("doctor", help="say what is installed and what that enables")
     doctor.add_argument("--warm", action="store_true", help="compile the CPU kernels now")
-    doctor.add_argument("--json", action="store_true", dest="as_json")
+    doctor.add_argument("--json", action="store_true", dest="as_json", help="print one JSON object")
     return parser
 
 
-def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", help="a model file or a shipped model's name (street, room)")
+def _add_model(parser: argparse.ArgumentParser, default: str = "street") -> None:
+    told = f"a model file or a shipped model's name, street or room (default: {default})"
+    parser.add_argument("--model", help=told)
     _add_device(parser)
+
+
+def _add_threshold(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--confidence-threshold",
+        type=float,
+        default=0.0,
+        metavar="C",
+        help="points less sure than this, 0 .. 1, stay unlabeled (default: 0)",
+    )
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +64,7 @@ def _add_view(parser: argparse.ArgumentParser) -> None:
 
 def _add_segment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path, help="cloud file, folder of clouds, S3DIS room or bag")
-    _add_model(parser)
+    _add_model(parser, "by the look of the first cloud")
     parser.add_argument("--topic", help="PointCloud2 topic of a bag (default: its only one)")
     parser.add_argument("--columns", type=int, help="columns of a .bin, .npy or text table")
     parser.add_argument("--out", type=Path, help="labelled cloud, .label file, folder, or .mcap for a bag")
@@ -61,7 +72,7 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--html", type=Path, metavar="H.html", help="write an interactive page")
     _add_view(parser)
     parser.add_argument("--json", action="store_true", dest="as_json", help="last line: one JSON object")
-    parser.add_argument("--confidence-threshold", type=float, default=0.0, metavar="C")
+    _add_threshold(parser)
     parser.add_argument(
         "--window", type=float, default=0.0, metavar="M", help="cut large scenes into squares of M metres"
     )
@@ -73,7 +84,9 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_classify(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", type=Path, help="file, folder or bag of clouds, each one object")
+    parser.add_argument(
+        "path", type=Path, help="file, folder or bag of clouds, each one object; with --scene each a scene"
+    )
     parser.add_argument(
         "--model", default="objects", help="a model file for classification (default: objects)"
     )
@@ -121,7 +134,7 @@ def _add_shapes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--class", dest="class_name", help="what it is to be, chair for example (default: any)"
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="another one draws other shapes (default: 0)")
     _add_device(parser)
 
 
@@ -139,7 +152,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         "--reliable", action="store_true", help="have lost parts of clouds sent again, by reliable publishers"
     )
     parser.add_argument("--max-rate", type=float, default=0.0, metavar="HZ", help="label at most so many")
-    parser.add_argument("--confidence-threshold", type=float, default=0.0, metavar="C")
+    _add_threshold(parser)
     _add_view(parser)
     parser.add_argument(
         "--period", type=float, default=5.0, metavar="S", help="between two lines (default: 5)"
@@ -154,7 +167,7 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_simulate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", choices=("street", "room"))
+    parser.add_argument("kind", choices=("street", "room"), help="a LiDAR's drive, or views of rooms")
     parser.add_argument("out", type=Path, help=".mcap file or folder")
     parser.add_argument(
         "--format",
@@ -163,5 +176,5 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
         help="bag (mcap), folder of .npz clouds, nuScenes-format (street) or ScanNet-format (room)",
     )
     parser.add_argument("--count", type=int, default=20, help="sweeps, views or rooms (default: 20)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="which street or rooms (default: 0)")
     parser.add_argument("--cameras", action="store_true", help="add a ring of cameras (street)")

@@ -38,6 +38,11 @@ OBJECTS = ("objects", "instances", "modelnet40", "scanobjectnn", "shapenet55", "
 """Kinds whose clouds are single objects, as is ``sim:objects``."""
 
 
+def kinds() -> str:
+    """Return what ``--help`` says of the kinds of data, one a line."""
+    return "data, as KIND:WHERE:\n  " + "\n  ".join(KINDS.values())
+
+
 @dataclass(frozen=True)
 class DataOptions:
     """What the kinds of data need beyond their text.

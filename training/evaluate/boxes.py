@@ -119,7 +119,10 @@ def score(tables: Any, path: Path) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure a model, print figures, write the result file; problems are told in one line."""
-    parser = argparse.ArgumentParser(prog="training.evaluate.boxes", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m training.evaluate.boxes",
+        description="mAP and NDS by nuscenes-devkit's own evaluator.",
+    )
     add = parser.add_argument
     add("model", help="model file of boxes: pc-train boxes")
     add("--data", required=True, help="nuscenes:DIR")

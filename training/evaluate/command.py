@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from pc_perception.inference.model_file import read_model_file
 from training.data.simulation import HELD_OUT
-from training.data.specs import KINDS
+from training.data.specs import kinds
 
 from . import classification, part_models, segmentation
 
@@ -19,6 +19,12 @@ RUNS: dict[str, Callable[[argparse.Namespace], None]] = {
     "parts": part_models.run,
 }
 """What measures models, by their task."""
+INSTEAD = {
+    "detection": "measure its boxes by python -m training.evaluate.boxes",
+    "encoder": "probe one of objects by python -m training.evaluate.objects",
+    "shapes": "measure its shapes by python -m benchmarks.point_mge",
+}
+"""What to do with those of other tasks."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,9 +48,8 @@ def _run(args: argparse.Namespace) -> None:
         raise ValueError(f"the models are for {' and '.join(sorted(tasks))}; evaluate them one by one")
     task = tasks.pop()
     if task not in RUNS:
-        raise ValueError(
-            f"a model for '{task}' gives no labels; probe one of objects by python -m training.evaluate.objects"
-        )
+        hint = INSTEAD.get(task, f"models for {', '.join(RUNS)} do")
+        raise ValueError(f"a model for '{task}' gives no labels; {hint}")
     RUNS[task](args)
 
 
@@ -52,12 +57,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pc-evaluate",
         description="Measure models: of segmentation the IoU over points, of single objects their accuracy.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=kinds(),
     )
     add = parser.add_argument
     add(
         "models", nargs="+", help="model files, names of shipped ones, folders of runs; several: mean and std"
     )
-    add("--data", required=True, help="; ".join(KINDS.values()))
+    add("--data", required=True, help="what to measure on: KIND:WHERE, below")
     add("--label-source", default="", help="id space of the labels (nyu40, pandaset43 ...) or .yaml map")
     add("--label-field", default="", help="field of a folder's clouds that holds the labels")
     add("--version", default="", help="nuScenes tables, such as v1.0-mini")

@@ -108,7 +108,10 @@ def _token(data: CloudDataset, index: int) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure a model, print a table or JSON, write results; problems are told in one line."""
-    parser = argparse.ArgumentParser(prog="training.evaluate.panoptic", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m training.evaluate.panoptic",
+        description="Panoptic quality (PQ, SQ, RQ) by nuscenes-devkit's own class.",
+    )
     add = parser.add_argument
     add("model", help="model file with offsets (pc-train panoptic); with --cluster any segmenter's")
     add("--data", required=True, help="; ".join(KINDS[k] for k in ("nuscenes", "semantickitti")))
