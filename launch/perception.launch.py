@@ -21,7 +21,9 @@ ARGUMENTS = {
     "camera_info": Argument("Its CameraInfo topic."),
     **CAMERAS,
     "device": Argument("auto, cpu, cuda or cuda:N, of all models; empty: what params_file says (auto)."),
-    "threads": Argument("CPU threads of the models, 0 lets torch choose; empty: what params_file says (0)."),
+    "threads": Argument(
+        "CPU threads to compute with, 0 lets torch choose; empty: what params_file says (0)."
+    ),
     **common("perception.yaml"),
 }
 

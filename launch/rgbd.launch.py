@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from launch import LaunchDescription, LaunchDescriptionEntity
-from ros2_nodes.launching import BAG_RATE, MODEL, Argument, Session, common, describe
+from ros2_nodes.launching import BAG_RATE, Argument, Session, common, describe, model
 
 INPUTS = ("depth", "rgb", "camera_info", "rgb_camera_info")
 # A small picture, for the machine has to simulate it, too; with decimation 2 as many points as the model knows.
@@ -21,7 +21,7 @@ ARGUMENTS = {
     ),
     "bag": Argument("rosbag2 bag (folder, .mcap or .db3) to play with its own clock; say the topics, too."),
     "bag_rate": BAG_RATE,
-    **MODEL,
+    **model(),
     **common("rgbd.yaml"),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from launch import LaunchDescription, LaunchDescriptionEntity
 from ros2_nodes.bag_topics import cloud_topic
-from ros2_nodes.launching import BAG_RATE, MODEL, Argument, Session, common, describe
+from ros2_nodes.launching import BAG_RATE, Argument, Session, common, describe, model
 
 ARGUMENTS = {
     "input": Argument(
@@ -17,7 +17,7 @@ ARGUMENTS = {
         "without it the cloud topic with most messages is taken."
     ),
     "bag_rate": BAG_RATE,
-    **MODEL,
+    **model(),
     **common("segment.yaml"),
 }
 

@@ -35,13 +35,6 @@ class Argument(NamedTuple):
     choices: list[str] | None = None
 
 
-MODEL = {
-    "model": Argument(
-        "Shipped model (street, room) or path of a .safetensors model file; empty: what params_file says."
-    ),
-    "device": Argument("auto, cpu, cuda or cuda:N; empty: what params_file says (auto)."),
-    "threads": Argument("CPU threads of the model, 0 lets torch choose; empty: what params_file says (0)."),
-}
 CAMERAS = {
     "cameras": Argument(
         "Names of the cameras, separated by commas; each has the topics NAME/image_raw and NAME/camera_info. "
@@ -54,6 +47,19 @@ CAMERAS = {
 BAG_RATE = Argument(
     "Speed at which the bag plays: 0.5 is half, for a model that is slower than the sensor was.", "1.0"
 )
+
+
+def model(shipped: str = "street, room") -> dict[str, Argument]:
+    """Return the arguments of a node that runs a model file; ``shipped`` names those that suit it."""
+    return {
+        "model": Argument(
+            f"Shipped model ({shipped}) or path of a .safetensors model file; empty: what params_file says."
+        ),
+        "device": Argument("auto, cpu, cuda or cuda:N; empty: what params_file says (auto)."),
+        "threads": Argument(
+            "CPU threads to compute with, 0 lets torch choose; empty: what params_file says (0)."
+        ),
+    }
 
 
 def common(config: str) -> dict[str, Argument]:

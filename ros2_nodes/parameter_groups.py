@@ -6,7 +6,7 @@ from __future__ import annotations
 from .parameters import Parameter, wrong_box, wrong_device, wrong_frame, wrong_names, wrong_precision
 
 THREADS = Parameter(
-    "threads", 0, "CPU threads of the model; 0 leaves the choice to torch.", 0, 256, read_only=True
+    "threads", 0, "CPU threads to compute with; 0 leaves the choice to torch.", 0, 256, read_only=True
 )
 
 
