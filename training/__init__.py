@@ -4,5 +4,5 @@
 import os
 
 # Threads that wait actively make every step many times slower as soon as another process wants the core
-# (22 s instead of 1 s a step were seen). Read by OpenMP when torch is first imported.
+# (docs/training.md). Read by OpenMP when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
