@@ -30,7 +30,7 @@ CONFIGS = {
     ("street", GO_ON): "street",
     ("room", GO_ON): "room_sim",
 }
-N_SHORT, STEPS = 420, 400
+N_SHORT, STEPS = 420, 300
 """Scenes of the runs from random weights, and batches of those that go on."""
 PANDASET = "nuscenes/pandaset002_nusc_dev"
 """The real drive that ``street`` is trained on as well, below ``PC_PERCEPTION_DATA``."""
