@@ -19,7 +19,7 @@ from pc_perception.labels import UNLABELED, LabelSet
 from pc_perception.models.object_encoder import ObjectClassifier
 from pc_perception.ops.parallel import run_blocks, team
 
-from .deployed import Deployed
+from .deployed import Deployed, clouds_of
 from .object_contract import ObjectContract
 
 AT_ONCE = 64
@@ -99,10 +99,14 @@ class Classifier(Deployed[ObjectClassifier, ObjectContract]):
     def __call__(
         self, cloud: PointCloud | Sequence[PointCloud]
     ) -> ClassificationResult | list[ClassificationResult]:
-        """Classify one object, or each of a sequence."""
-        if isinstance(cloud, PointCloud):
-            return self._classify([cloud])[0]
-        return [r for i in range(0, len(cloud), AT_ONCE) for r in self._classify(cloud[i : i + AT_ONCE])]
+        """Classify one object, or each of a sequence.
+
+        Raises:
+            TypeError: it is neither.
+        """
+        clouds = list(clouds_of(cloud))
+        found = [r for i in range(0, len(clouds), AT_ONCE) for r in self._classify(clouds[i : i + AT_ONCE])]
+        return found[0] if isinstance(cloud, PointCloud) else found
 
     def _classify(self, clouds: Sequence[PointCloud]) -> list[ClassificationResult]:
         start = time.perf_counter()

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
 import torch
 
+from pc_perception.cloud import PointCloud
 from pc_perception.labels import LabelSet
 from pc_perception.models.linear import set_precision
 
@@ -38,3 +40,19 @@ class Deployed(Generic[Network, Contract]):
         self.network = network.to(device).eval().requires_grad_(False)
         self.precision = set_precision(self.network, precision, device)
         self.contract, self.label_set, self.device = contract, label_set, device
+
+
+def clouds_of(given: PointCloud | Iterable[PointCloud]) -> Iterator[PointCloud]:
+    """Yield the clouds that a model was called with, one or several.
+
+    Raises:
+        TypeError: it was something else.
+    """
+    several = isinstance(given, Iterable) and not isinstance(given, PointCloud)
+    for cloud in given if several else [given]:  # type: ignore[union-attr]
+        if not isinstance(cloud, PointCloud):
+            raise TypeError(
+                f"a model takes a PointCloud or a list of them, not {type(cloud).__name__}; pc_perception.read_cloud "
+                "reads a file, PointCloud(xyz) holds an array"
+            )
+        yield cloud

@@ -18,7 +18,7 @@ from pc_perception.models.bev_head import STRIDE, BoxDetector, decode
 from pc_perception.ops.parallel import team
 
 from .contract import InputContract
-from .deployed import Deployed
+from .deployed import Deployed, clouds_of
 
 MOST = 200
 
@@ -73,11 +73,11 @@ class Detector(Deployed[BoxDetector, InputContract]):
         """Find the boxes of one cloud, or of each cloud of a sequence.
 
         Raises:
+            TypeError: it is neither.
             ValueError: the cloud's finite points span more than the voxel grid can index.
         """
-        if isinstance(cloud, PointCloud):
-            return self._detect(cloud)
-        return [self._detect(one) for one in cloud]
+        found = [self._detect(one) for one in clouds_of(cloud)]
+        return found[0] if isinstance(cloud, PointCloud) else found
 
     @torch.inference_mode()
     def _detect(self, cloud: PointCloud) -> DetectionResult:

@@ -20,7 +20,7 @@ from pc_perception.models.segmenters import AnySegmenter
 from pc_perception.ops.parallel import team
 
 from .contract import InputContract
-from .deployed import Deployed
+from .deployed import Deployed, clouds_of
 from .panoptic import group_instances, of_points
 
 
@@ -82,11 +82,11 @@ class Segmenter(Deployed[AnySegmenter, InputContract]):
         """Label every point of one cloud, or of each cloud of a sequence.
 
         Raises:
+            TypeError: it is neither.
             ValueError: the cloud's finite points span more than the voxel grid can index.
         """
-        if isinstance(cloud, PointCloud):
-            return self._segment(cloud)
-        return [self._segment(one) for one in cloud]
+        found = [self._segment(one) for one in clouds_of(cloud)]
+        return found[0] if isinstance(cloud, PointCloud) else found
 
     def _segment(self, cloud: PointCloud) -> SegmentationResult:
         with torch.inference_mode(), team():

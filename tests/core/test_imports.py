@@ -216,6 +216,13 @@ def test_everything_imports_without_optional_packages() -> None:
     assert json.loads(done.stdout.splitlines()[-1]) == {}
 
 
+def test_the_public_names_are_listed() -> None:
+    import pc_perception
+
+    assert set(pc_perception.__all__) <= set(dir(pc_perception))
+    assert all(getattr(pc_perception, name) is not None for name in pc_perception.__all__)
+
+
 def test_importing_the_package_leaves_heavy_ones_alone() -> None:
     code = f"import sys, pc_perception; print([m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)

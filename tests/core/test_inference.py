@@ -2,6 +2,7 @@
 """Contract, segmenter, stream: the promises every deployed model keeps."""
 
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,6 +30,14 @@ def test_batch_independence(arguments: dict) -> None:
         alone = model(cloud)
         assert np.array_equal(alone.labels, result.labels)
         np.testing.assert_allclose(alone.confidence, result.confidence, atol=1e-5)
+
+
+@pytest.mark.parametrize("given", ["sweep.pcd", Path("sweep.pcd"), np.zeros((5, 3), np.float32), [None]])
+def test_what_is_no_cloud_is_told(segmenter: Segmenter, given: object) -> None:
+    with pytest.raises(
+        TypeError, match=r"a model takes a PointCloud or a list of them, not \w+; .*read_cloud"
+    ):
+        segmenter(given)  # type: ignore[call-overload]
 
 
 def test_labels_spread_over_classes(segmenter: Segmenter, cloud: PointCloud) -> None:
