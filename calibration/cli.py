@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 good, 1 refused with one sentence, 2 measured and past a limit, 130 interrupted.
     """
     logging.basicConfig(level=logging.WARNING, format="pc-calibrate: %(message)s", stream=sys.stderr)
-    arguments = _parser().parse_args(argv)
+    arguments = build_parser().parse_args(argv)
     try:
         with interruptible():
             return arguments.run(arguments)
@@ -58,7 +58,8 @@ def parse_board(text: str) -> Board:
     return Board(columns, rows, square, width, height, (dx, dy), marker)
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser; what it parses has the subcommand as ``run``."""
     parser = argparse.ArgumentParser(
         prog="pc-calibrate",
         description="Camera intrinsics, LiDAR-camera extrinsics, and whether a calibration still holds.",

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from calibration.cli import _parser as calibrate_parser
+from calibration.cli import build_parser as calibrate_parser
 from pc_perception.commands.arguments import build_parser
-from training.evaluate.command import _parser as evaluate_parser
+from training.evaluate.command import build_parser as evaluate_parser
 from training.settings import read_config
 
 ROOT = Path(__file__).parents[2]

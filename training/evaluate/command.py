@@ -29,7 +29,7 @@ INSTEAD = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``pc-evaluate``; problems are told in one line, missing files in one each."""
-    args = _parser().parse_args(argv)
+    args = build_parser().parse_args(argv)
     try:
         _run(args)
     except (ValueError, OSError) as error:
@@ -53,7 +53,8 @@ def _run(args: argparse.Namespace) -> None:
     RUNS[task](args)
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of ``pc-evaluate``; which options count, the models' task decides."""
     parser = argparse.ArgumentParser(
         prog="pc-evaluate",
         description="Measure models: of segmentation the IoU over points, of single objects their accuracy.",
