@@ -12,7 +12,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..io.meshes import Mesh
+from pc_perception.io.meshes import Mesh
 
 Field = Callable[[Tensor], Any]
 """(M, 3) float32 places to (M,) logits, a tensor or an array; occupied where at least ``level``."""

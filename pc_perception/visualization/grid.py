@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cloud import PointCloud
-from ..io.meshes import Mesh
+from pc_perception.cloud import PointCloud
+from pc_perception.io.meshes import Mesh
+
 from .png import BACKGROUND, MUTED, font
 from .splat import draw, splat_radii
 from .triangles import draw_mesh

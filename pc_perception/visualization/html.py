@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cloud import PointCloud
-from ..inference.upright import upright
-from ..labels import UNLABELED_COLOR, LabelSet
+from pc_perception.cloud import PointCloud
+from pc_perception.inference.upright import upright
+from pc_perception.labels import UNLABELED_COLOR, LabelSet
+
 from .splat import splat_radii
 from .view import choose_view
 

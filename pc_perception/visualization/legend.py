@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..labels import UNLABELED_COLOR, LabelSet
+from pc_perception.labels import UNLABELED_COLOR, LabelSet
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from ..cloud import PointCloud
-from ..inference.segmenter import SegmentationResult
-from ..labels import LabelSet
+from pc_perception.cloud import PointCloud
+from pc_perception.inference.segmenter import SegmentationResult
+from pc_perception.labels import LabelSet
+
 from .html import Frame, columns_of, describe, pack, render_page
 
 MAX_POINTS = 250_000

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cloud import PointCloud
-from ..inference.upright import upright
-from ..labels import LabelSet
+from pc_perception.cloud import PointCloud
+from pc_perception.inference.upright import upright
+from pc_perception.labels import LabelSet
+
 from .legend import LegendEntry, legend
 from .splat import draw, splat_radii
 from .view import choose_view

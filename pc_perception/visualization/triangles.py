@@ -7,7 +7,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from ..io.meshes import Mesh
+from pc_perception.io.meshes import Mesh
+
 from .splat import SUPERSAMPLING, eye_dome, shrink
 from .view import View
 

@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cloud import PointCloud
-from ..inference.upright import looks_optical, upright
-from ..labels import LabelSet
+from pc_perception.cloud import PointCloud
+from pc_perception.inference.upright import looks_optical, upright
+from pc_perception.labels import LabelSet
 
 Kind = Literal["street", "room", "camera", "object"]
 
