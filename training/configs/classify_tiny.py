@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A classifier of objects with the tiny encoder, from random weights or from pre-trained ones.
 
-Reproduces: nothing published; the protocol is full fine-tuning (point_pqae.md, section 7) with rotation about the
+Reproduces: nothing published; the protocol is full fine-tuning with rotation about the
             vertical, on objects as sparse as sensors see them. method.mode=linear or mlp3 trains the head alone.
 Command:    pc-train classify_tiny data=objects:DIR label_set=NAME
             init=work_dirs/point_mae_pretrain/model.safetensors

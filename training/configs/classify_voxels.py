@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A classifier of objects on PointCSP's encoder.
 
-Reproduces: PointCSP's classification host as the card [PROPOSED] it (ScanObjectNN 92.8, ModelNet40 93.9 published).
+Reproduces: PointCSP's classification, with a host of ours [PROPOSED] (ScanObjectNN 92.8, ModelNet40 93.9 published).
 Command:    pc-train classify_voxels data=scanobjectnn:DIR label_set=scanobjectnn15
 Hardware:   a GPU; not run by us at this size.
 Expected:   not measured by us.

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parts of ShapeNetPart's objects with the tiny encoder, from random weights or from pre-trained ones.
 
-Reproduces: the protocol of Point-MAE's family (protocols.md, section 5) with encoder="card", encoder.n_patches=128,
+Reproduces: the protocol of Point-MAE's family with encoder="card", encoder.n_patches=128,
             for 300 epochs of the train and val lists; as it stands, the tiny encoder.
 Command:    pc-train parts_tiny data=shapenetpart:DIR init=work_dirs/point_mae_pretrain/model.safetensors, then
             pc-evaluate work_dirs/parts_tiny/model.safetensors --data shapenetpart:DIR --split test
             with SPD around it: method=Spd(host=PartSegmentation(), geo=0.0) in a config of your own
 Hardware:   one CPU core, about half an hour.
-Expected:   not measured by us; published with the card's size: instance mIoU 86.1 (Point-MAE).
+Expected:   not measured by us; published with encoder="card": instance mIoU 86.1 (Point-MAE).
 """
 
 from pc_perception.inference.object_contract import ObjectContract

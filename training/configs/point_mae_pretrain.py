@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Point-MAE on objects without labels: the base of the other object methods, and their control.
 
-Reproduces: Point-MAE's pre-training (pointacl.md, section 2) with encoder="card", batch_size=128, lr=1e-3 and
+Reproduces: Point-MAE's pre-training with encoder="card", batch_size=128, lr=1e-3 and
             ShapeNet-55; as it stands, the tiny encoder on one's own objects.
 Command:    pc-train point_mae_pretrain data=objects:DIR
 Hardware:   one CPU core, about 45 minutes at the tiny size.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Point-MGE, stage 2, which leaves the `shapes` model: hidden tokens are named from the rest, ever more of them.
 
-Reproduces: point_mge.md, section 3, with encoder="card" (and a class token), method.width=384 method.depth=4
+Reproduces: stage 2 of arXiv 2406.17342 with encoder="card" (and a class token), method.width=384 method.depth=4
             batch_size=128, lr=1e-3, 300 epochs of ShapeNet; as it stands, a small one on procedural shapes.
             method.class_drop=1 trains without labels, method.ratio.kind=constant with a ratio that does not slide.
 Command:    pc-train point_mge threads=1 (after point_mge_tokenizer); its encoder starts a classifier:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Point-MGE, stage 1, as the `shapes` model has it: 64 codes and their places tell the occupancy of a whole shape.
 
-Reproduces: 3DILG's first stage (point_mge.md, section 2) with encoder.width=256 encoder.encoder_depth=6
+Reproduces: 3DILG's first stage with encoder.width=256 encoder.encoder_depth=6
             encoder.decoder_depth=6 encoder.hidden=512 method.n_queries=1024 method.near=0.1 batch_size=128
             max_steps=300000 on ShapeNet's fields; as it stands, a small one on procedural shapes.
 Command:    pc-train point_mge_tokenizer workers=6; on a CPU batch_size=16 n_scenes=420 max_steps=2000 workers=0

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Point-PQAE on objects without labels.
 
-Reproduces: arXiv 2509.01250 (point_pqae.md, section 6) with encoder="card", batch_size=128 and ShapeNet-55 (train and
+Reproduces: arXiv 2509.01250 with encoder="card", batch_size=128 and ShapeNet-55 (train and
             test lists, as published); as it stands, the tiny encoder on one's own objects.
 Command:    pc-train point_pqae_pretrain data=objects:DIR
 Hardware:   one CPU core, about 75 minutes at the tiny size.

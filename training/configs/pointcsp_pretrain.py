@@ -17,7 +17,7 @@ from training.settings import RunSettings
 
 run = RunSettings(
     method=PointCsp(
-        # The card's 1,024 points a view are spaced far wider than the voxels of a sweep.
+        # The published 1,024 points a view are spaced far wider than the voxels of a sweep.
         views=Views(n_local=4, global_points=6000, local_points=1500),
         dense=1.0,
         n_prototypes=256,

@@ -3,7 +3,7 @@
 
 Reproduces: PointCSP's pre-training (training/methods/pointcsp.py): 2 global and 8 local views of 1,024 points, all
             1,513 scenes of both labelled splits, labels unused (a ScanNet validation score would be transductive).
-            Sizes of heads and momenta are the card's [PROPOSED] ones.
+            Sizes of heads and momenta are ours [PROPOSED].
 Command:    pc-train pointcsp_scannet data=scannet:DIR amp=true
             then pc-train s3dis_spd data=s3dis:DIR init=work_dirs/pointcsp_scannet/model.safetensors
 Hardware:   a GPU; not run by us.

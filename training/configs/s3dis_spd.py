@@ -2,11 +2,11 @@
 """PointCSP's fine-tuning at the published scale: S3DIS without area 5, size S, with distillation.
 
 Reproduces: PointCSP's fine-tuning (training/methods/spd.py); schedule of its closest relative with public code,
-            CamPoint (card, section 6 [PROPOSED]), of which the label smoothing is kept.
+            CamPoint [PROPOSED], of which the label smoothing is kept.
 Command:    pc-train s3dis_spd data=s3dis:DIR areas=1,2,3,4,6 init=work_dirs/pointcsp_scannet/model.safetensors
             then pc-evaluate work_dirs/s3dis_spd/model.safetensors --data s3dis:DIR (docs/training.md)
 Hardware:   a GPU; not run by us.
-Expected:   not measured by us; the card says why the published absolute figures are no target.
+Expected:   not measured by us.
 """
 
 from dataclasses import replace
