@@ -11,6 +11,7 @@ from pathlib import Path
 
 from calibration.board import Board
 from pc_perception.interrupts import interruptible
+from pc_perception.refusals import refuse_unwritable, sentence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,10 +23,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="pc-calibrate: %(message)s", stream=sys.stderr)
     arguments = build_parser().parse_args(argv)
     try:
+        if "out" in arguments:
+            refuse_unwritable(arguments.out)
         with interruptible():
             return arguments.run(arguments)
     except (ValueError, OSError, ImportError) as error:
-        print(f"pc-calibrate: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"pc-calibrate: {' '.join(sentence(error).split())}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("pc-calibrate: interrupted", file=sys.stderr)
@@ -116,7 +119,7 @@ def _add_intrinsics(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--pictures", type=Path, help="folder for the coverage map")
     parser.add_argument(
-        "--max-px", type=float, default=0.5, help="limit of the held-out error (default: 0.5)"
+        "--max-px", type=float, default=0.5, help="limit of the held-out error in pixels (default: 0.5)"
     )
     parser.set_defaults(run=_intrinsics)
 
@@ -131,12 +134,14 @@ def _add_lidar_camera(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, default=Path("calibration.yaml"), help="result file (default: calibration.yaml)"
     )
     parser.add_argument("--pictures", type=Path, help="folder for overlays")
-    parser.add_argument("--max-px", type=float, default=8.0, help="limit of the held-out error (default: 8)")
     parser.add_argument(
-        "--max-deg", type=float, default=0.3, help="limit of the bootstrap spread (default: 0.3)"
+        "--max-px", type=float, default=8.0, help="limit of the held-out error in pixels (default: 8)"
     )
     parser.add_argument(
-        "--max-mm", type=float, default=30.0, help="limit of the bootstrap spread (default: 30)"
+        "--max-deg", type=float, default=0.3, help="limit of the spread in degrees (default: 0.3)"
+    )
+    parser.add_argument(
+        "--max-mm", type=float, default=30.0, help="limit of the spread in millimetres (default: 30)"
     )
     parser.set_defaults(run=_lidar_camera)
 
@@ -145,8 +150,10 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("calibration", type=Path, help="result file")
     _add_sources(parser)
     parser.add_argument("--pictures", type=Path, help="folder for overlays")
-    parser.add_argument("--max-deg", type=float, default=0.5, help="largest drift (default: 0.5)")
-    parser.add_argument("--max-mm", type=float, default=150.0, help="largest drift (default: 150)")
+    parser.add_argument("--max-deg", type=float, default=0.5, help="largest drift in degrees (default: 0.5)")
+    parser.add_argument(
+        "--max-mm", type=float, default=150.0, help="largest drift in millimetres (default: 150)"
+    )
     parser.set_defaults(run=_check)
 
 

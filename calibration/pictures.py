@@ -14,6 +14,7 @@ from calibration.board import Board, Corners
 from calibration.camera import CameraModel
 from pc_perception.cloud import PointCloud
 from pc_perception.geometry import transform
+from pc_perception.io.whole_files import whole_file
 
 _NEAR = np.array([255, 80, 40])
 _FAR = np.array([60, 120, 255])
@@ -69,6 +70,6 @@ def draw_overlay(
 
 
 def _save(image: Any, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path)
+    with whole_file(path) as partial:
+        image.save(partial)
     return path

@@ -15,6 +15,7 @@ import yaml
 from numpy.typing import NDArray
 
 from calibration.camera import CameraModel
+from pc_perception.io.whole_files import whole_file
 
 FORMAT = 1
 
@@ -98,11 +99,9 @@ class Calibration:
     def save(self, path: str | Path) -> Path:
         """Write the YAML file; return its path."""
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            yaml.safe_dump(_plain(self), sort_keys=False, width=110, default_flow_style=None),
-            encoding="utf-8",
-        )
+        text = yaml.safe_dump(_plain(self), sort_keys=False, width=110, default_flow_style=None)
+        with whole_file(path) as partial:
+            partial.write_text(text, encoding="utf-8")
         return path
 
 
@@ -143,6 +142,8 @@ def load_camera(path: str | Path) -> CameraModel:
     """
     try:
         tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(tree, dict):
+            raise ValueError("it is no YAML of names and values")
         return camera_from_plain(tree.get("camera", tree))
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"'{path}' holds no camera: {_reason(error)}") from error

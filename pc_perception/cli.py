@@ -16,6 +16,7 @@ from typing import Any
 
 from pc_perception.commands.arguments import build_parser
 from pc_perception.interrupts import interruptible
+from pc_perception.refusals import sentence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _sentence(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return f"the cloud does not fit into memory ({error or 'out of memory'}); crop or thin it first"
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(sentence(error).split())
 
 
 def _segment_many(a: argparse.Namespace) -> None:
@@ -107,14 +108,15 @@ def _classify(a: argparse.Namespace) -> None:
         "topic": a.topic,
         "columns": a.columns,
         "as_json": a.as_json,
-        "among": tuple(name for name in (a.among or "").split(",") if name),
+        "among": a.among,
     }
-    of_scenes = {"out": a.out, "fixed_frame": a.fixed_frame, "score_threshold": a.score_threshold}
+    names = ("out", "segmenter", "fixed_frame", "score_threshold")
+    of_scenes = {name: getattr(a, name) for name in names}
     given = {name: value for name, value in of_scenes.items() if value is not None}
     if a.scene:
         from pc_perception.commands import scene_objects
 
-        scene_objects.run(a.path, **common, segmenter=a.segmenter, **given)
+        scene_objects.run(a.path, **common, **given)
         return
     if given:
         raise ValueError(f"--{next(iter(given)).replace('_', '-')} belongs to --scene")

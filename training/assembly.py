@@ -72,7 +72,10 @@ def _n_levels(run: RunSettings, network: Any) -> int:
     """Return the depth of a scene encoder's pyramid, 0 for objects."""
     if not isinstance(run.contract, InputContract):
         return 0
-    return network.build_encoder(run.contract.n_features, run.encoder).n_levels
+    try:
+        return network.build_encoder(run.contract.n_features, run.encoder).n_levels
+    except TypeError as error:
+        raise ValueError(f"the encoder's arguments do not fit it: {error}") from error
 
 
 def limited(parts: Sequence[Any], limit: int) -> list[Any]:

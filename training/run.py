@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from textwrap import indent, wrap
 
+from pc_perception.interrupts import interruptible
+from pc_perception.refusals import refuse_unwritable, sentence
+
 from .data.specs import kinds
 from .settings import RunSettings, config_names, read_config
 
@@ -30,11 +33,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     try:
-        run = read_config(args.config, args.overrides)
-        model = train(run)
+        with interruptible():
+            run = read_config(args.config, args.overrides)
+            model = train(run)
     except (ValueError, OSError, ImportError) as error:
-        print(f"pc-train: {error}", file=sys.stderr)
+        print(f"pc-train: {sentence(error)}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("pc-train: interrupted; what was saved is kept, resume=true goes on from it", file=sys.stderr)
+        return 130
     print("data is ready" if run.prepare_only else f"model: {model}")
     return 0
 
@@ -55,6 +62,7 @@ def train(run: RunSettings) -> Path:
     from .export import NAME
 
     run.validate()
+    refuse_unwritable(Path(run.work_dir), is_folder=True)
     model = Path(run.work_dir) / NAME
     parts = open_data(run.data, run.data_options())
     if run.prepare_only:

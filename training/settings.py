@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import runpy
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
@@ -193,7 +194,7 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunSettings:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it assigns no ``run``, or an override does not fit.
+        ValueError: it fails or assigns no ``run``, or an override does not fit.
     """
     file = Path(path)
     if not file.is_file():
@@ -202,7 +203,7 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunSettings:
         raise FileNotFoundError(
             f"there is no config '{path}'; give a file or one of: {', '.join(config_names())}"
         )
-    run = runpy.run_path(str(file)).get("run")
+    run = _run_file(file)
     if not isinstance(run, RunSettings):
         raise ValueError(f"'{file}' must assign a training.settings.RunSettings to 'run'")
     for text in overrides:
@@ -211,6 +212,17 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunSettings:
             raise ValueError(f"'{text}' is not key=value")
         run = _override(run, key.strip().split("."), value, key)
     return run.validate()
+
+
+def _run_file(file: Path) -> Any:
+    if file.suffix != ".py":
+        raise ValueError(f"'{file}' is no config; give a Python file (.py) that assigns `run`")
+    try:
+        return runpy.run_path(str(file)).get("run")
+    except Exception as error:  # whatever the user's own code raises
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(file)]
+        line = f" in line {lines[-1]}" if lines else ""
+        raise ValueError(f"the config '{file}' fails{line}: {type(error).__name__}: {error}") from error
 
 
 def _override(target: Any, path: Sequence[str], text: str, key: str) -> Any:

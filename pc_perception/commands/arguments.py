@@ -23,8 +23,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_simulate(commands.add_parser("simulate", help="write simulated labelled data"))
     inspect = commands.add_parser("inspect", help="print what a model file says about itself")
     inspect.add_argument("model", help="a model file or the name of a shipped model")
-    inspect.add_argument("--json", action="store_true", dest="as_json", help="print one JSON object")
-    inspect.add_argument("--card", action="store_true", help="print a model card in Markdown")
+    form = inspect.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", dest="as_json", help="print one JSON object")
+    form.add_argument("--card", action="store_true", help="print a model card in Markdown")
     doctor = commands.add_parser("doctor", help="say what is installed and what that enables")
     doctor.add_argument("--warm", action="store_true", help="compile the CPU kernels now")
     doctor.add_argument("--json", action="store_true", dest="as_json", help="print one JSON object")
@@ -51,10 +52,46 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
 
 
+def _add_columns(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--columns",
+        type=_columns,
+        metavar="N|NAMES",
+        help="columns of a .bin, .npy, .npz or text table: 3 to 6, or names such as x,y,z,_,intensity (_: left out)",
+    )
+
+
+def _add_threshold(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--confidence-threshold",
+        type=float,
+        default=0.0,
+        metavar="C",
+        help="labels less sure than this, 0 .. 1, become unlabeled (default: 0)",
+    )
+
+
+def _columns(text: str) -> int | tuple[str, ...]:
+    return int(text) if text.lstrip("-").isdigit() else _names(text)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise argparse.ArgumentTypeError(f"'{text}' names nothing; separate names by commas")
+    return names
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"'{text}' is no port; give 0 (any) to 65535")
+    return int(text)
+
+
 def _add_view(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--view",
-        type=int,
+        type=_port,
         nargs="?",
         const=0,
         metavar="PORT",
@@ -66,7 +103,7 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path, help="cloud file, folder of clouds, S3DIS room or bag")
     _add_model(parser, "by the look of the first cloud")
     parser.add_argument("--topic", help="PointCloud2 topic of a bag (default: its only one)")
-    parser.add_argument("--columns", type=int, help="columns of a .bin, .npy or text table")
+    _add_columns(parser)
     parser.add_argument("--out", type=Path, help="labelled cloud, .label file, folder, or .mcap for a bag")
     parser.add_argument("--picture", type=Path, metavar="P.png", help="draw the labelled clouds")
     parser.add_argument("--html", type=Path, metavar="H.html", help="write an interactive page")
@@ -76,7 +113,9 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--window", type=float, default=0.0, metavar="M", help="cut large scenes into squares of M metres"
     )
-    parser.add_argument("--overlap", type=float, default=2.0, metavar="M", help="of windows (default: 2)")
+    parser.add_argument(
+        "--overlap", type=float, default=2.0, metavar="M", help="metres that windows share (default: 2)"
+    )
     many = parser.add_argument_group("many bags", "label all below a folder; finished ones are skipped")
     many.add_argument("--jobs", type=int, metavar="N", help="bags at a time, each in a process of its own")
     many.add_argument("--cluster", metavar="ADDRESS", help="of a Dask scheduler whose workers do it")
@@ -91,9 +130,15 @@ def _add_classify(parser: argparse.ArgumentParser) -> None:
         "--model", default="objects", help="a model file for classification (default: objects)"
     )
     _add_device(parser)
-    parser.add_argument("--among", help="the only classes that are possible, such as car,truck,pedestrian")
+    parser.add_argument(
+        "--among",
+        type=_names,
+        default=(),
+        metavar="NAME,...",
+        help="the only classes that are possible, such as car,truck,pedestrian",
+    )
     parser.add_argument("--topic", help="PointCloud2 topic of a bag (default: its only one)")
-    parser.add_argument("--columns", type=int, help="columns of a .bin, .npy or text table")
+    _add_columns(parser)
     parser.add_argument("--json", action="store_true", dest="as_json", help="one JSON object a line")
     scene = parser.add_argument_group(
         "whole scenes", "clouds with many objects; through a bag they are tracked"
@@ -101,7 +146,6 @@ def _add_classify(parser: argparse.ArgumentParser) -> None:
     scene.add_argument("--scene", action="store_true", help="find the objects of every cloud first")
     scene.add_argument(
         "--segmenter",
-        default="auto",
         metavar="MODEL",
         help="model whose things are told apart; none: all above the ground; auto: street or room (default)",
     )
@@ -119,14 +163,16 @@ def _add_complete(parser: argparse.ArgumentParser) -> None:
     _add_shapes(parser)
     parser.add_argument("--out", type=Path, required=True, help="mesh to write, .ply or .obj")
     parser.add_argument("--picture", type=Path, metavar="P.png", help="draw the cloud and the whole shape")
-    parser.add_argument("--columns", type=int, help="columns of a .bin, .npy or text table")
+    _add_columns(parser)
 
 
 def _add_generate(parser: argparse.ArgumentParser) -> None:
     _add_shapes(parser)
     parser.add_argument("-n", type=int, default=16, help="how many (default: 16)")
     parser.add_argument("--out", type=Path, required=True, help="folder for meshes and a picture of them")
-    parser.add_argument("--guidance", type=float, default=1.0, help="to the class, 0 or more (default: 1)")
+    parser.add_argument(
+        "--guidance", type=float, default=1.0, help="pull of the class, 0 or more (default: 1)"
+    )
 
 
 def _add_shapes(parser: argparse.ArgumentParser) -> None:
@@ -144,18 +190,28 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--domain",
         type=int,
-        default=int(os.environ.get("ROS_DOMAIN_ID") or 0),
+        default=os.environ.get("ROS_DOMAIN_ID") or "0",  # text, so that argparse checks it where it is used
         help="ROS_DOMAIN_ID of the robot (default: this environment's, else 0)",
     )
     _add_model(parser)
     parser.add_argument(
         "--reliable", action="store_true", help="have lost parts of clouds sent again, by reliable publishers"
     )
-    parser.add_argument("--max-rate", type=float, default=0.0, metavar="HZ", help="label at most so many")
+    parser.add_argument(
+        "--max-rate",
+        type=float,
+        default=0.0,
+        metavar="HZ",
+        help="clouds a second at most (default: 0, all)",
+    )
     _add_threshold(parser)
     _add_view(parser)
     parser.add_argument(
-        "--period", type=float, default=5.0, metavar="S", help="between two lines (default: 5)"
+        "--period",
+        type=float,
+        default=5.0,
+        metavar="S",
+        help="seconds between two lines of figures (default: 5)",
     )
 
 

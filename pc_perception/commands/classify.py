@@ -12,6 +12,7 @@ from pc_perception.inference.classifier import AT_ONCE, ClassificationResult
 from pc_perception.inference.loading import load_classifier
 from pc_perception.inference.memory import keep_freed_memory
 from pc_perception.inference.object_contract import MIN_POINTS
+from pc_perception.io.arrays import Columns
 from pc_perception.labels import UNLABELED
 
 from .sources import SourceCloud, open_source
@@ -23,7 +24,7 @@ def run(
     model: str,
     device: str = "auto",
     topic: str | None = None,
-    columns: int | None = None,
+    columns: Columns = None,
     as_json: bool = False,
     among: Sequence[str] = (),
 ) -> None:

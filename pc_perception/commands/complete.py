@@ -9,8 +9,12 @@ import numpy as np
 
 from pc_perception.inference.loading import load_shapes
 from pc_perception.inference.object_contract import object_points
+from pc_perception.io.arrays import Columns
 from pc_perception.io.meshes import WRITTEN, write_mesh
+from pc_perception.io.whole_files import whole_file
+from pc_perception.refusals import refuse_unwritable
 
+from .sinks import refuse_picture
 from .sources import open_source
 
 
@@ -23,7 +27,7 @@ def run(
     class_name: str | None = None,
     seed: int = 0,
     device: str = "auto",
-    columns: int | None = None,
+    columns: Columns = None,
 ) -> None:
     """Complete the one cloud of ``path`` and write its mesh, in the cloud's units, z up.
 
@@ -32,6 +36,8 @@ def run(
     """
     if out.suffix.lower() not in WRITTEN:
         raise ValueError(f"'{out}': meshes are written to files ending in {' or '.join(WRITTEN)}")
+    refuse_unwritable(out)
+    refuse_picture(picture)
     shapes = load_shapes(model, device)
     clouds = list(open_source(path, None, columns).clouds())
     if len(clouds) != 1:
@@ -53,6 +59,6 @@ def run(
         from pc_perception.visualization.grid import render_grid
 
         names = (f"{len(cloud):,} points", "completed")
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        render_grid([object_points(cloud), found.mesh], names, cell=480).save(picture)
+        with whole_file(picture) as partial:
+            render_grid([object_points(cloud), found.mesh], names, cell=480).save(partial)
         print(picture)

@@ -19,6 +19,7 @@ from pc_perception.io.message_encoding import CloudMessage, LabelledCloudEncoder
 from pc_perception.io.pointcloud2 import cloud_from_msg
 from pc_perception.labels import label_map
 from pc_perception.metrics import Confusion
+from pc_perception.refusals import refuse_unwritable
 from pc_perception.simulation.drive import DriveFrame, simulate_drive
 from pc_perception.simulation.lidar import SpinningLidar
 from pc_perception.visualization.html import Frame, write_html
@@ -38,6 +39,9 @@ def run(out: Path, *, model: str = "street", device: str = "auto", n_sweeps: int
     """
     if n_sweeps < 1:
         raise ValueError(f"--sweeps must be at least 1, got {n_sweeps}")
+    if seed < 0:
+        raise ValueError(f"--seed must be 0 or more, got {seed}")
+    refuse_unwritable(out, is_folder=True)
     keep_freed_memory()
     drive = _Drive(SweepSegmenter(load_segmenter(model, device)))
     lidar = SpinningLidar(n_beams=32, rate_hz=RATE_HZ)

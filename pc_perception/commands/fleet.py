@@ -21,6 +21,8 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
+from pc_perception.refusals import refuse_unwritable
+
 from .fleet_job import Job, Outcome, label_bag
 from .fleet_plan import Manifest, Plan, find_bags, make_jobs
 
@@ -40,6 +42,7 @@ def run(
     if n_jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {n_jobs}")
     jobs = make_jobs(folder, find_bags(folder, out), out, plan, n_jobs)
+    refuse_unwritable(out, is_folder=True)
     out.mkdir(parents=True, exist_ok=True)
     with _only_one(out):
         manifest = Manifest(out)

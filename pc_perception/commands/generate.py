@@ -9,6 +9,8 @@ from pathlib import Path
 from pc_perception.inference.loading import load_shapes
 from pc_perception.inference.shapes import GUIDANCE
 from pc_perception.io.meshes import write_mesh
+from pc_perception.io.whole_files import whole_file
+from pc_perception.refusals import refuse_unwritable
 
 
 def run(
@@ -28,16 +30,17 @@ def run(
     """
     from pc_perception.visualization.grid import render_grid
 
+    refuse_unwritable(out, is_folder=True)
     shapes = load_shapes(model, device)
     start = time.perf_counter()
     meshes = shapes.generate(class_name, n, seed, guidance=guidance)
     seconds = time.perf_counter() - start
     stem = class_name or "shape"
-    out.mkdir(parents=True, exist_ok=True)
     for i, mesh in enumerate(meshes):
         write_mesh(out / f"{stem}_{i:02d}.ply", mesh)
     picture = out / f"{stem}.png"
-    render_grid(meshes).save(picture)
+    with whole_file(picture) as partial:
+        render_grid(meshes).save(partial)
     n_empty = sum(not len(mesh.faces) for mesh in meshes)
     note = f", {n_empty} of them empty" if n_empty else ""
     print(f"{n} meshes in '{out}'{note}, {seconds:.1f} s; {picture}")

@@ -14,40 +14,29 @@ from pc_perception.inference.object_messages import (
     object_markers,
 )
 from pc_perception.inference.object_results import ObjectsResult
-from pc_perception.io.bags import BagWriter
 from pc_perception.io.message_types import new_message
 
-from .bag_sink import copy_transforms
-from .sinks import Sink, open_file_sink
+from .bag_sink import RecordingSink
+from .sinks import Sink, open_file_sink, refuse_input
 from .sources import Source
 
 OBJECTS, OBJECT_MARKERS, INSTANCES = "/objects", "/object_markers", "/instances"
 
 
-class ObjectBagSink:
+class ObjectBagSink(RecordingSink):
     """An .mcap with ``/objects``, ``/object_markers``, ``/instances``, and the recording's transforms."""
-
-    def __init__(self, out: Path, source: Source) -> None:
-        self._writer = BagWriter(out, overwrite=True)
-        self._explained = False
-        copy_transforms(source, self._writer)
 
     def write(self, name: str, cloud: PointCloud, result: ObjectsResult) -> None:
         """Add the objects of one sweep at the bag stamp that ``name`` holds."""
         stamp_ns = int(name)
-        if not self._explained:
-            self._writer.write_labels_meaning(OBJECTS, result.label_set, cloud.frame, stamp_ns)
-            self._explained = True
+        writer = self.begun(OBJECTS, result.label_set, cloud.frame, stamp_ns)
         where = (cloud.frame, cloud.stamp_ns, new_message)
-        self._writer.write(OBJECTS, DETECTIONS, detections(result, *where), stamp_ns)
-        self._writer.write(OBJECT_MARKERS, MARKERS, object_markers(result, *where), stamp_ns)
-        self._writer.write_cloud(INSTANCES, instance_cloud(cloud, result), stamp_ns)
+        writer.write(OBJECTS, DETECTIONS, detections(result, *where), stamp_ns)
+        writer.write(OBJECT_MARKERS, MARKERS, object_markers(result, *where), stamp_ns)
+        writer.write_cloud(INSTANCES, instance_cloud(cloud, result), stamp_ns)
 
     def __enter__(self) -> ObjectBagSink:
         return self
-
-    def __exit__(self, kind, error, trace) -> None:  # type: ignore[no-untyped-def]
-        self._writer.close()
 
 
 def with_instances(cloud: PointCloud, result: ObjectsResult) -> PointCloud:
@@ -63,5 +52,6 @@ def open_object_sink(out: Path, source: Source) -> Sink:
         ValueError: ``out`` cannot hold what the source gives.
     """
     if source.is_bag and out.suffix == ".mcap":
+        refuse_input(out, source)
         return ObjectBagSink(out, source)
     return open_file_sink(out, source, with_instances)

@@ -21,6 +21,7 @@ from pc_perception.inference.memory import keep_freed_memory
 from pc_perception.inference.model_choice import choose_model
 from pc_perception.inference.object_results import ObjectsResult
 from pc_perception.inference.objects import SCORE_THRESHOLD, ObjectOptions, SweepObjects
+from pc_perception.io.arrays import Columns
 from pc_perception.io.bags import BagReader
 from pc_perception.io.tf_tree import TransformTree
 
@@ -37,7 +38,7 @@ def run(
     segmenter: str = BY_CHOICE,
     device: str = "auto",
     topic: str | None = None,
-    columns: int | None = None,
+    columns: Columns = None,
     fixed_frame: str | None = None,
     out: Path | None = None,
     as_json: bool = False,
@@ -56,7 +57,7 @@ def run(
         FileNotFoundError, ValueError: with one sentence. What was found before is printed and on disk.
     """
     keep_freed_memory()
-    source = open_source(path, topic, columns)
+    source = open_source(path, topic, columns, out)
     sink: Any = open_object_sink(out, source) if out else nullcontext()
     classifier = load_classifier(model, device)
     classifier = classifier.among(among) if among else classifier
@@ -89,9 +90,16 @@ class _Poses:
     def __init__(self, source: Source, fixed_frame: str | None) -> None:
         self._fixed, self._tree = fixed_frame, TransformTree()
         self.told = "every scene by itself"
+        if fixed_frame is not None and not source.is_bag:
+            raise ValueError(f"--fixed-frame needs the transforms of a bag, and '{source.path}' is none")
         if source.is_bag:
             with BagReader(source.path) as reader:
                 self._tree = reader.transforms()
+            if fixed_frame is not None and fixed_frame.lstrip("/") not in self._tree.frames:
+                there = ", ".join(sorted(self._tree.frames)) or "none"
+                raise ValueError(
+                    f"--fixed-frame '{fixed_frame}' is not among the frames of the bag's transforms: {there}"
+                )
             self.told = "tracked in the sensor's own frame: the bag has no transforms that say where it was"
 
     def at(self, cloud: PointCloud) -> NDArray[np.float64] | None:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,11 +24,13 @@ from pc_perception.inference.segmenter import SegmentationResult
 from pc_perception.inference.sensor_check import mismatches
 from pc_perception.inference.stream import SweepOptions, SweepSegmenter
 from pc_perception.inference.windows import WindowedSegmenter, Windows
+from pc_perception.io.arrays import Columns
 from pc_perception.io.bags import BagTruncated
 from pc_perception.ops.backend import warm_up
+from pc_perception.refusals import refuse_unwritable
 from pc_perception.visualization.live import LiveView
 
-from .sinks import Sink, open_sink
+from .sinks import Sink, open_sink, refuse_picture
 from .sources import Source, open_source
 
 MAX_PICTURED = 40
@@ -72,7 +75,7 @@ def run(
     model: str | None = None,
     device: str = "auto",
     topic: str | None = None,
-    columns: int | None = None,
+    columns: Columns = None,
     out: Path | None = None,
     picture: Path | None = None,
     html: Path | None = None,
@@ -90,8 +93,11 @@ def run(
         FileNotFoundError, ValueError: with one sentence. What was labelled before is on disk.
     """
     keep_freed_memory()
-    source = open_source(path, topic, columns)
-    # The output's form is checked before hours of work; a model that was named loads before reading.
+    source = open_source(path, topic, columns, out)
+    # Outputs are checked before hours of work; a model that was named loads before reading.
+    refuse_picture(picture)
+    if html is not None:
+        refuse_unwritable(html)
     sink: Any = open_sink(out, source) if out else nullcontext()
     with ExitStack() as stack:
         page = None if view is None else stack.enter_context(LiveView(path.name, view))
@@ -108,8 +114,9 @@ def run(
         finally:
             run_state.report.seconds = time.perf_counter() - start
             if run_state.report.clouds:
-                _pictures(run_state, picture, html, title=path.name)
                 _print(run_state, out, as_json)
+                for drawn in _pictures(run_state, picture, html, title=path.name):
+                    print(f"drawn: {drawn}", file=sys.stderr)
         if not run_state.report.clouds:
             raise ValueError(f"'{path}' holds no cloud")
         if page is not None:
@@ -135,7 +142,7 @@ class _Run:
         self.kept: list[tuple[str, PointCloud, SegmentationResult]] = []
 
     def consume(self, source: Source, writer: Sink | None, show_progress: bool) -> None:
-        """Label all clouds; a folder's damaged file is reported at the end, the others are labelled."""
+        """Label all clouds; a folder's damaged files are reported at the end, the others are labelled."""
         total = None if source.is_bag else len(source.files)
         bar = tqdm(total=total, unit="cloud", disable=None if show_progress and total != 1 else True)
         with bar:
@@ -167,7 +174,8 @@ class _Run:
         return self.sweeps
 
 
-def _pictures(run_state: _Run, picture: Path | None, html: Path | None, title: str) -> None:
+def _pictures(run_state: _Run, picture: Path | None, html: Path | None, title: str) -> Iterator[Path]:
+    """Draw what was kept and yield each file as it is there."""
     if not run_state.kept:
         return
     _, clouds, results = zip(*run_state.kept, strict=True)
@@ -175,12 +183,12 @@ def _pictures(run_state: _Run, picture: Path | None, html: Path | None, title: s
     if picture:
         from pc_perception.visualization.png import render_png
 
-        render_png(picture, list(clouds), [r.labels for r in results], label_set, title=title)
+        yield render_png(picture, list(clouds), [r.labels for r in results], label_set, title=title)
     if html:
         from pc_perception.visualization.html import Frame, write_html
 
         frames = [Frame(c, r.labels, r.confidence, caption=n) for n, c, r in run_state.kept]
-        write_html(html, frames, label_set, title=title)
+        yield write_html(html, frames, label_set, title=title)
 
 
 def _print(run_state: _Run, out: Path | None, as_json: bool) -> None:
@@ -193,7 +201,7 @@ def _print(run_state: _Run, out: Path | None, as_json: bool) -> None:
     for name, count in report.labels.most_common():
         print(f"  {name:<{width}}  {count:>12,}  {100 * count / max(report.points, 1):5.1f} %")
     p50, p99 = (sweeps.timing.percentile("total", q) for q in (50, 99))
-    where = f", written to {out}" if out else " (nothing written: --out names a file or folder)"
+    where = f", written to {out}" if out else " (labels not written: --out names a file or folder)"
     print(
         f"{report.clouds} cloud(s), {report.points:,} points in {report.seconds:.1f} s; "
         f"per cloud p50 {p50:.0f} ms, p99 {p99:.0f} ms on {sweeps.model.device}{where}"

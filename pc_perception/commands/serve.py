@@ -43,6 +43,14 @@ class ServeOptions:
     confidence_threshold: float = 0.0
     period_s: float = 5.0
 
+    def __post_init__(self) -> None:
+        if not self.period_s > 0:
+            raise ValueError(f"--period must be more than 0 s, got {self.period_s:g}")
+        if not self.max_rate_hz >= 0:
+            raise ValueError(f"--max-rate must be 0 (all clouds) or more, got {self.max_rate_hz:g}")
+        if self.input == self.output:
+            raise ValueError(f"'{self.input}' is input and output; give another --input or --output")
+
     def values(self) -> dict[str, Any]:
         """Return the options of ``LiveSegmenter``."""
         return {

@@ -9,6 +9,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from pc_perception.refusals import refuse_unwritable
+
 T = TypeVar("T")
 FORMATS = {"street": ("bag", "folder", "nuscenes"), "room": ("bag", "folder", "scannet")}
 SWEEPS_PER_SCENE = 40
@@ -25,8 +27,11 @@ def run(kind: str, out: Path, *, form: str, count: int, seed: int, cameras: bool
         raise ValueError(f"a {kind} is written as {', '.join(FORMATS[kind])}, not as '{form}'")
     if count < 1:
         raise ValueError(f"--count must be at least 1, got {count}")
+    if seed < 0:
+        raise ValueError(f"--seed must be 0 or more, got {seed}")
     if cameras and kind == "room":
         raise ValueError("--cameras belongs to streets; rooms are seen by an RGB-D camera anyway")
+    refuse_unwritable(out, is_folder=out.suffix != ".mcap" or form != "bag")
     if kind == "street":
         _write_street(out, form, count, seed, cameras)
     else:

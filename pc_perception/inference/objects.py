@@ -50,6 +50,10 @@ class ObjectOptions:
     undistort: bool = True
     complete: bool = True
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.score_threshold <= 1:
+            raise ValueError(f"score_threshold must lie in 0 .. 1, got {self.score_threshold}")
+
 
 class SweepObjects:
     """Objects of one sensor's sweeps, tracked. Not thread-safe: one per worker.

@@ -73,7 +73,7 @@ def cloud_from_array(values: NDArray, columns: Columns = None) -> PointCloud:
         return cloud_from_columns({name: values[name].reshape(-1) for name in values.dtype.names})
     if values.ndim != 2 or values.shape[1] < 3 or values.dtype.kind not in "fiu":
         raise ValueError(
-            f"the array has shape {values.shape} and type {values.dtype}; (N, 3 or more) is needed"
+            f"the array has shape {values.shape} and type {values.dtype}; (N, 3 or more) real numbers are needed"
         )
     names = column_names(columns) if columns is not None else _names_for(values)
     if len(names) != values.shape[1]:
@@ -94,7 +94,9 @@ def _names_for(values: NDArray) -> tuple[str, ...]:
     if n_columns == 7:
         return (*COLUMN_NAMES[6], "label")
     if n_columns not in COLUMN_NAMES:
-        raise ValueError(f"the table has {n_columns} columns; what they are has to be given with columns=")
+        raise ValueError(
+            f"the table has {n_columns} columns; name them, as columns=x,y,z,_,intensity (_: left out)"
+        )
     return COLUMN_NAMES[n_columns]
 
 

@@ -42,7 +42,7 @@ def column_names(columns: int | Sequence[str]) -> tuple[str, ...]:
     """
     if isinstance(columns, int):
         if columns not in COLUMN_NAMES:
-            raise ValueError(f"columns is {columns}; {sorted(COLUMN_NAMES)} or a list of names are known")
+            raise ValueError(f"columns is {columns}; 3, 4, 5, 6 or a list of names (x,y,z,_,...) are known")
         return COLUMN_NAMES[columns]
     names = tuple(columns)
     if not {"x", "y", "z"} <= set(names):

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from pc_perception.cloud import PointCloud
 from pc_perception.io import arrays, bins, las, pcd, ply, s3dis
+from pc_perception.io.whole_files import whole_file
 
 _Columns = int | Sequence[str] | None
 
@@ -119,15 +120,9 @@ def write_cloud(path: str | Path, cloud: PointCloud) -> Path:
     writer = _WRITERS.get(path.suffix.lower())
     if writer is None:
         raise ValueError(f"files ending in '{path.suffix}' are not written; these are: {', '.join(SUFFIXES)}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Same folder, so that the rename is atomic; same ending, because .pcd.bin, .las and .laz matter.
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
     native = {n: v.astype(v.dtype.newbyteorder("="), copy=False) for n, v in cloud.fields.items()}
-    try:
+    with whole_file(path) as partial:
         writer(partial, replace(cloud, fields=native))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 

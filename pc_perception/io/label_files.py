@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pc_perception.cloud import PointCloud
 from pc_perception.io.arrays import load_npy, load_npz
+from pc_perception.io.whole_files import whole_file
 
 
 def read_labels(path: str | Path, n_points: int | None = None) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -76,11 +77,18 @@ def write_labels(path: str | Path, label: NDArray, instance: NDArray | None = No
     Raises:
         ValueError: the ids do not fit the format, or the suffix is unknown.
     """
-    path = Path(path)
-    suffix, label = path.suffix.lower(), np.asarray(label)
+    path, label = Path(path), np.asarray(label)
+    suffix = path.suffix.lower()
     top = 255 if suffix == ".bin" else 65535
     if label.size and (label.min() < 0 or label.max() > top):
         raise ValueError(f"labels {label.min()} to {label.max()} do not fit '{suffix}' (0 to {top})")
+    with whole_file(path) as partial:
+        _write(partial, label, instance)
+    return path
+
+
+def _write(path: Path, label: NDArray, instance: NDArray | None) -> None:
+    suffix = path.suffix.lower()
     if suffix == ".label":
         packed = label.astype("<u4")
         if instance is not None:
@@ -95,7 +103,6 @@ def write_labels(path: str | Path, label: NDArray, instance: NDArray | None = No
         np.savez_compressed(path, label=label.astype(np.uint16), **extra)
     else:
         raise ValueError(f"label files end in .label, .bin, .npy or .npz, not in '{suffix}'")
-    return path
 
 
 def find_label_file(cloud_path: str | Path) -> Path | None:

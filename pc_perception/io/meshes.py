@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pc_perception.io.whole_files import whole_file
 
 READ = (".obj", ".ply", ".off", ".stl")
 WRITTEN = (".ply", ".obj")
@@ -106,13 +107,8 @@ def write_mesh(path: str | Path, mesh: Mesh) -> Path:
             f"'{path}': meshes ending in '{path.suffix}' are not written; these are: {', '.join(WRITTEN)}"
         )
     raw = _ply(mesh) if path.suffix.lower() == ".ply" else _obj(mesh)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
-    try:
+    with whole_file(path) as partial:
         partial.write_bytes(raw)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.upright import upright
+from pc_perception.io.whole_files import whole_file
 from pc_perception.labels import UNLABELED_COLOR, LabelSet
 
 from .splat import splat_radii
@@ -90,8 +91,8 @@ def write_html(
         for i, p in enumerate(packed)
     )
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render_page(meta, blocks), encoding="utf-8")
+    with whole_file(path) as partial:
+        partial.write_text(render_page(meta, blocks), encoding="utf-8")
     return path
 
 

@@ -46,7 +46,7 @@ class LiveView:
         port: 0 takes a free one; ``url`` says which.
 
     Raises:
-        OSError: the port is taken.
+        OSError: the port is taken, or is none.
     """
 
     def __init__(self, title: str, port: int = 0) -> None:
@@ -55,7 +55,10 @@ class LiveView:
         self._described: dict[str, Any] = {}
         self._changed = threading.Condition()
         self._closed = False
-        self._server = _Server(("127.0.0.1", port), _Handler)
+        try:
+            self._server = _Server(("127.0.0.1", port), _Handler)
+        except (OSError, OverflowError) as error:
+            raise OSError(f"port {port} cannot be used ({error}); choose another, or 0 for any") from error
         self._server.view = self
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/"
         threading.Thread(target=self._server.serve_forever, name="live view", daemon=True).start()

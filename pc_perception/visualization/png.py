@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.upright import upright
+from pc_perception.io.whole_files import whole_file
 from pc_perception.labels import LabelSet
 
 from .legend import LegendEntry, legend
@@ -78,8 +79,8 @@ def render_png(
     _header(pen, title or label_set.name, len(everything), size[0])
     _legend_panel(pen, legend(everything, label_set), size)
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, optimize=True)
+    with whole_file(path) as partial:
+        image.save(partial, optimize=True)
     return path
 
 

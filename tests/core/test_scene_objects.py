@@ -152,7 +152,7 @@ def test_a_folder_holds_scenes_of_their_own(
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        (["--out", "labels.txt"], "can hold one cloud"),
+        (["--out", "labels.txt"], "gives an .mcap file"),
         (["--segmenter", "nothing"], "no model 'nothing'"),
         (["--topic", "/other"], "has no topic '/other'"),
     ],

@@ -177,7 +177,8 @@ class Picker:
         self.joined, self.seed = Joined(parts), seed
         if shares and (len(shares) != len(parts) or min(shares) < 0 or sum(shares) <= 0):
             raise ValueError(
-                f"data_shares {tuple(shares)} must hold one number >= 0 for each of {len(parts)} data sets"
+                f"data_shares {tuple(shares)} must hold one number >= 0 for each of {len(parts)} data sets;"
+                " data_shares= (nothing) draws every cloud equally often"
             )
         empty = [i for i, part in enumerate(parts) if len(part) == 0]
         if empty:

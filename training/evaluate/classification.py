@@ -105,7 +105,10 @@ def run(args: argparse.Namespace) -> None:
 
 def _pairs(args: argparse.Namespace) -> list[tuple[str, int]]:
     """Return each model with the seed of its test; one model is tried on all of them."""
-    seeds = [int(seed) for seed in words(args.seeds)]
+    try:
+        seeds = [int(seed) for seed in words(args.seeds)]
+    except ValueError:
+        raise ValueError(f"--seeds must be whole numbers separated by commas, got '{args.seeds}'") from None
     if not seeds:
         return [(model, 0) for model in args.models]
     if len(args.models) == 1:

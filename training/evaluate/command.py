@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 
 from pc_perception.inference.model_file import read_model_file
+from pc_perception.interrupts import interruptible
+from pc_perception.refusals import sentence
 from training.data.simulation import HELD_OUT
 from training.data.specs import kinds
 
@@ -25,22 +27,30 @@ INSTEAD = {
     "shapes": "measure its shapes by python -m benchmarks.point_mge",
 }
 """What to do with those of other tasks."""
+OF_CLASSIFIERS = ("among", "out", "seeds")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``pc-evaluate``; problems are told in one line, missing files in one each."""
     args = build_parser().parse_args(argv)
     try:
-        _run(args)
-    except (ValueError, OSError) as error:
-        print(f"pc-evaluate: {error}", file=sys.stderr)
+        with interruptible():
+            _run(args)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"pc-evaluate: {sentence(error)}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("pc-evaluate: interrupted", file=sys.stderr)
+        return 130
     return 0
 
 
 def _run(args: argparse.Namespace) -> None:
     import torch
 
+    for name in ("threads", "limit"):
+        if getattr(args, name) < 0:
+            raise ValueError(f"--{name} must be 0 (no limit) or more, got {getattr(args, name)}")
     if args.threads:
         torch.set_num_threads(args.threads)
     tasks = {read_model_file(next(iter(classification.files_of(m))))[0].task for m in args.models}
@@ -50,6 +60,13 @@ def _run(args: argparse.Namespace) -> None:
     if task not in RUNS:
         hint = INSTEAD.get(task, f"models for {', '.join(RUNS)} do")
         raise ValueError(f"a model for '{task}' gives no labels; {hint}")
+    ignored = [name for name in OF_CLASSIFIERS if getattr(args, name) and task != "classification"]
+    if ignored:
+        raise ValueError(
+            f"--{ignored[0]} is for models that classify objects, these are for {task}; leave it out"
+        )
+    if task != "classification":  # of which a run's folder may hold two
+        args.models = [str(next(iter(classification.files_of(m)))) for m in args.models]
     RUNS[task](args)
 
 

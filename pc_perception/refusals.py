@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a command says when it cannot go on: one sentence, whoever raised the error."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_OF_FILES: dict[type[OSError], str] = {
+    FileNotFoundError: "there is no '{}'",
+    FileExistsError: "'{}' is there already and cannot be replaced; give another path",
+    IsADirectoryError: "'{}' is a folder where a file is needed",
+    NotADirectoryError: "'{}' is no path: a part of it is a file, not a folder",
+    PermissionError: "no permission to use '{}'; change its owner or mode, or give another path",
+}
+
+
+def sentence(error: BaseException) -> str:
+    """Return what an error says, and of the system's errors what they mean for the user."""
+    if isinstance(error, OSError) and error.strerror:
+        if error.filename is None:
+            return error.strerror
+        form = _OF_FILES.get(type(error), f"'{{}}': {error.strerror}")
+        return form.format(os.fsdecode(error.filename))
+    return str(error) or type(error).__name__
+
+
+def refuse_unwritable(path: Path, is_folder: bool = False) -> None:
+    """Refuse an output that could not be written, before the work for it begins.
+
+    Raises:
+        ValueError: ``path`` is a folder (or, with ``is_folder``, a file), is write-protected, or cannot be made
+            where it is.
+    """
+    if path.exists() and path.is_dir() != is_folder:
+        found, needed = ("file", "folder") if is_folder else ("folder", "file")
+        raise ValueError(f"'{path}' is a {found}; name a {needed} to write to")
+    full = path.absolute()
+    there = next(p for p in (full, *full.parents) if p.exists())
+    if there != full and not there.is_dir():
+        raise ValueError(f"'{path}' cannot be written: '{there}' is a file, not a folder")
+    for place in (there, there.parent) if there.is_file() else (there,):
+        if not os.access(place, os.W_OK):
+            raise ValueError(
+                f"'{path}' cannot be written: no permission to write '{place}'; give another path"
+            )
