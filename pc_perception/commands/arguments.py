@@ -61,16 +61,6 @@ def _add_columns(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_threshold(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--confidence-threshold",
-        type=float,
-        default=0.0,
-        metavar="C",
-        help="labels less sure than this, 0 .. 1, become unlabeled (default: 0)",
-    )
-
-
 def _columns(text: str) -> int | tuple[str, ...]:
     return int(text) if text.lstrip("-").isdigit() else _names(text)
 

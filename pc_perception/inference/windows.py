@@ -32,8 +32,8 @@ class Windows:
     def __post_init__(self) -> None:
         if not 0 <= self.overlap_m < self.size_m:
             raise ValueError(
-                f"the overlap must be 0 m or more and smaller than the window; it is {self.overlap_m:g} m of a "
-                f"window of {self.size_m:g} m"
+                f"a window of {self.size_m:g} m must be larger than the overlap, which must not be negative and is "
+                f"{self.overlap_m:g} m"
             )
 
     def along(self, low: float, high: float) -> Row:

@@ -13,7 +13,7 @@ from pc_perception.cli import main
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.loading import load_classifier, load_segmenter
 from pc_perception.inference.objects import SweepObjects
-from pc_perception.io.bags import BagReader
+from pc_perception.io.bags import BagReader, BagWriter
 from pc_perception.io.files import read_cloud, write_cloud
 from pc_perception.simulation.drive import simulate_drive
 from pc_perception.simulation.lidar import SpinningLidar
@@ -87,11 +87,21 @@ def _check_bag(out: Path, clouds: list, objects: list[dict], instance: np.ndarra
 
 
 def test_a_bag_without_transforms_is_tracked_in_the_sensors_frame(
+    bag: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with BagReader(bag) as reader, BagWriter(tmp_path / "still.mcap") as writer:
+        writer.write_cloud("/points", next(iter(reader.clouds()))[1])
+    assert classify(tmp_path / "still.mcap", model, "--json") == 0
+    assert "in the sensor's own frame: the bag has no transforms" in capsys.readouterr().err
+
+
+def test_a_frame_that_was_named_must_be_there(
     bag: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert classify(bag, model, "--json", "--fixed-frame", "nowhere") == 0
+    assert classify(bag, model, "--fixed-frame", "nowhere") == 1
     assert (
-        "in the sensor's own frame: frames 'lidar' and 'nowhere' are not connected" in capsys.readouterr().err
+        "'nowhere' is not among the frames of the bag's transforms: base_link, lidar, map"
+        in capsys.readouterr().err
     )
 
 
