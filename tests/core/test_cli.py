@@ -132,7 +132,7 @@ def test_pictures_are_written(
         (["segment", "sweep.pcd", "--model", "MODEL", "--picture", "empty"], "'empty' is a folder"),
         (["segment", "sweep.pcd", "--model", "MODEL", "--picture", "p"], "ending in .png"),
         (["segment", "sweep.pcd", "--model", "MODEL", "--html", "empty"], "'empty' is a folder"),
-        (["segment", "sweep.pcd", "--model", "MODEL", "--window", "9", "--overlap", "-1"], "not negative"),
+        (["segment", "sweep.pcd", "--model", "MODEL", "--window", "9", "--overlap", "-1"], "not be negative"),
         (["segment", "both/a.npy", "--model", "MODEL", "--columns", "a,b,c"], "x, y and z"),
         (["classify", "sweep.pcd", "--segmenter", "none"], "--segmenter belongs to --scene"),
         (["classify", "sweep.pcd", "--scene", "--fixed-frame", "odom"], "transforms of a bag"),
