@@ -12,6 +12,7 @@ from torch import Tensor
 
 from benchmarks.dense import room, sweep
 from benchmarks.gpu import GpuRow, Operation, Place
+from benchmarks.gpu_buffers import GRID_M, maps_in_buffers, prepare_in_buffers
 from benchmarks.sequences import both_ways, forward, gpu_tokens
 from pc_perception.ops.chamfer import chamfer_distance
 from pc_perception.ops.kernel_maps import strided_map, submanifold_map
@@ -25,7 +26,7 @@ Make = Callable[[np.random.Generator, bool], list[np.ndarray]]
 
 
 def _prepare(inputs: list[Tensor], backend: str | None) -> object:
-    voxels = voxelize(inputs[0], 0.05, backend=backend)
+    voxels = voxelize(inputs[0], GRID_M, backend=backend)
     curves = [z_order(voxels.coords), z_order(voxels.coords, (1, 0, 2))]
     curves += [hilbert(voxels.coords, axes, backend=backend) for axes in ((0, 1, 2), (1, 0, 2))]
     return [voxels.coords, voxels.inverse, *(curve.argsort() for curve in curves)]
@@ -168,4 +169,5 @@ def rows(place: Place) -> list[GpuRow]:
         ("B15", "GDN 32k, 16 heads of 128", gpu_tokens, forward, 0.45, 0.126),
         ("B15", "GDN 32k, 16 heads of 128, and backward", gpu_tokens, both_ways, 1.7, 0.43),
     ]
-    return [GpuRow(*entry, place) for entry in table]
+    in_buffers = {"B5": prepare_in_buffers, "B7": maps_in_buffers}
+    return [GpuRow(*entry, place, in_buffers.get(entry[0])) for entry in table]

@@ -64,7 +64,7 @@ def test_each_table_runs_and_writes_its_files(command, tmp_path):
 
 
 def test_a_growth_row():
-    operation = growth.OPERATIONS[0]
+    operation = growth.OPERATIONS[1]
     draw = partial(growth.points, shuffled=True)
     row = growth.Growth(operation[0], "tiny", operation[1], draw, operation[2], (256, 512, 1024))
     record = row.measure(1, np.random.default_rng(0))

@@ -22,7 +22,7 @@ WAITING += ("masked_select", "_to_copy", "index_put")
 N, VOXELS, PAIRS = 96, 80, 1000
 
 
-class _NeverWait(TorchDispatchMode):
+class NeverWait(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         name = func.__name__.split(".")[0]
         assert not name.startswith(WAITING), f"{name} waits for the device"
@@ -100,11 +100,11 @@ def _repeatable(run: Callable[[], object]) -> Callable[[], object]:
 
 
 def test_the_chain_never_waits_and_can_be_repeated() -> None:
-    with _NeverWait(), pytest.raises(AssertionError, match="waits"):
+    with NeverWait(), pytest.raises(AssertionError, match="waits"):
         torch.zeros(1).item()
     chain = _Chain()
     chain.load(40)
-    with _NeverWait():
+    with NeverWait():
         chain.run()
     repeat = _repeatable(chain.run)
     for n in (70, 1):
@@ -131,7 +131,7 @@ def test_sequences_never_wait_and_can_be_cut_anew() -> None:
         gated_delta_rule_into(q, q, mixed[:, None], -gates, gates, edges, state, out, final)
 
     edges.copy_(torch.tensor([0, 40, 80]))
-    with _NeverWait():
+    with NeverWait():
         run()
     repeat = _repeatable(run)
     for offsets in ((0, 0, 80), (0, 66, 80), (0, 20, 70)):  # the last leaves ten rows unused
