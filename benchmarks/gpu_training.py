@@ -2,8 +2,8 @@
 """B13, Point-MAE's pre-training with its data on the GPU: clouds a second. Row of ``python -m benchmarks gpu``.
 
 The published recipe but for the data: batches of 128 clouds of 1,024 points, 64 patches of 32, 60 % hidden, the
-encoder of 22 million parameters, scaled and shifted at random, AdamW, bfloat16. A first run of the same steps in float32
-from the same weights says whether the losses stay together. Compilation of the network is not used.
+encoder of 22 million parameters, scaled and shifted at random, AdamW, bfloat16. A first run of the same steps in
+float32 from the same weights says whether the losses stay together. Compilation of the network is not used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from torch import Tensor
 from benchmarks.dense import room
 from benchmarks.gpu import Place
 from pc_perception.models.object_encoder import SIZES
-from training.assembly import groups
 from training.methods.method import Task
 from training.methods.point_mae import PointMae, PointMaeModel
 from training.objects import ObjectBatch
@@ -76,7 +75,7 @@ def steps(data: Tensor, size: str, batch: int, n_steps: int, low: bool) -> tuple
     torch.manual_seed(0)
     model = build(size).to(data.device)
     run = read_config("point_mae_pretrain")
-    optimiser = torch.optim.AdamW(groups(model, run.weight_decay), run.lr, run.betas)
+    optimiser = torch.optim.AdamW(model.parameters(), run.lr, (0.9, 0.999), weight_decay=run.weight_decay)
     draw = torch.Generator(data.device).manual_seed(0)
     offsets = tuple(range(0, (batch + 1) * N_POINTS, N_POINTS))
     labels = torch.full((batch,), -1, device=data.device)
