@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The benchmark harness: its statistics, its files, and one small row of each table. Nothing here is timed."""
 
+import importlib
 import json
 import time
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +14,10 @@ import pytest
 from benchmarks import growth, harness, jobs, point_mge, point_mge_page, report
 from benchmarks.__main__ import main
 from pc_perception.inference.model_file import shipped_models
+
+with warnings.catch_warnings():  # it warns of deprecations in torch while it is imported
+    warnings.simplefilter("ignore")
+    importlib.import_module("mmengine.model")
 
 
 def test_ratio_and_interval_of_known_series():
