@@ -136,7 +136,6 @@ class Soak:
         if placed:
             self._peer.place(stamp_ns)
         malformed = i % MALFORMED_EVERY == MALFORMED_EVERY - 1
-        before = self._peer.answers
         for topic, msg in self._feed.messages(i, stamp_ns, malformed).items():
             self._peer.send(topic, msg)
         self.counts["sent"] += 1
@@ -145,7 +144,9 @@ class Soak:
             self._peer.spin(0.05)
             return
         self.counts["due"] += 1
-        self.counts["answered"] += spin_until(self._peer, lambda: self._peer.answers > before, ANSWER_S)
+        self.counts["answered"] += spin_until(
+            self._peer, lambda: self._peer.answered_ns == stamp_ns, ANSWER_S
+        )
 
     def _unplug(self) -> None:
         self.faults["unplugged"] += 1
@@ -200,6 +201,7 @@ def soak(target: str, arguments: argparse.Namespace, domain: int, folder: Path) 
             raise RuntimeError(
                 f"{target} does not listen (exit code {process.poll()}): {log.read_text()[-500:]}"
             )
+        peer.place(START_NS)  # the first message of a reliable topic waits until both sides have shaken hands
         spin_until(peer, lambda: False, MATCH_S)
         started = time.monotonic()
         run.run()

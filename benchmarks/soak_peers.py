@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from benchmarks.feeds import CAMERA, Feed
+from pc_perception.io.pointcloud2 import header_of
 
 AHEAD_NS = 200_000_000
 """So much earlier than it is needed comes the vehicle's pose: what is measured is not the wait for it."""
@@ -19,11 +20,11 @@ class Peer(Protocol):
     """Feeds a target and hears its answers.
 
     Attributes:
-        answers: how many have come.
+        answered_ns: stamp of the newest answer, which is that of its input.
         told: counts that the target's diagnostics give, newest.
     """
 
-    answers: int
+    answered_ns: int
     told: dict[str, str]
 
     def plug(self) -> None:
@@ -68,7 +69,7 @@ class DdsPeer:
     def __init__(self, feed: Feed, domain: int, target: str) -> None:
         from pc_perception.io.dds import RELIABLE, Participant
 
-        self.answers, self.told, self._feed, self._domain = 0, {}, feed, domain
+        self.answered_ns, self.told, self._feed, self._domain = 0, {}, feed, domain
         self._listener = Participant(domain)
         topic, kind = feed.answer
         self._listener.subscribe(f"/{topic}", kind, self._answered)
@@ -76,8 +77,10 @@ class DdsPeer:
         self._sensor: Any = None
         self._publishers: dict[str, Any] = {}
 
-    def _answered(self, _: bytes) -> None:
-        self.answers += 1
+    def _answered(self, raw: bytes) -> None:
+        from pc_perception.io.dds import decode
+
+        self.answered_ns = header_of(decode(raw, self._feed.answer[1]))[1]
 
     def _diagnosed(self, raw: bytes) -> None:
         from pc_perception.io.dds import decode
@@ -132,7 +135,7 @@ class RosPeer:
         from ros2_nodes.conversions import new_message
         from ros2_nodes.qos import LATCHED
 
-        self.answers, self.told, self._feed, self._rclpy = 0, {}, feed, rclpy
+        self.answered_ns, self.told, self._feed, self._rclpy = 0, {}, feed, rclpy
         rclpy.init(domain_id=domain)
         self._node = rclpy.create_node("soak")
         self._executor = SingleThreadedExecutor()
@@ -151,8 +154,8 @@ class RosPeer:
         self._publishers: dict[str, Any] = {}
         self._mount()
 
-    def _answered(self, _: Any) -> None:
-        self.answers += 1
+    def _answered(self, msg: Any) -> None:
+        self.answered_ns = header_of(msg)[1]
 
     def _diagnosed(self, msg: Any) -> None:
         self.told = told_counts(msg) or self.told

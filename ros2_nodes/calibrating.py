@@ -175,7 +175,8 @@ class Calibrator(NodeWorker[PointCloud2]):
                 raise ValueError(
                     f"the cloud is in '{cloud.frame}', the calibration is for '{mount.lidar_frame}'"
                 )
-            picture, _ = feed.nearest(cloud.stamp_ns, self.values["image_slop_s"])
+            until = time.monotonic() + self.values["image_timeout_s"]
+            picture, _ = feed.nearest(cloud.stamp_ns, self.values["image_slop_s"], until)
             camera_frame, stamp_ns = header_of(picture)
             fixed = self.values["fixed_frame"]
             if fixed:

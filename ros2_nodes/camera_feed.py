@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import deque
 from typing import Any
 
 from calibration.camera import CameraModel
 from calibration.result import Calibration
+from pc_perception.inference.vitals import SILENCE_S
 from pc_perception.io.pointcloud2 import header_of
 
 KEPT = 8
@@ -27,12 +30,16 @@ class CameraFeed:
         self.name, self.calibration = name, calibration
         self._pictures: deque[tuple[int, Any]] = deque(maxlen=KEPT)
         self._labels: deque[tuple[int, Any]] = deque(maxlen=KEPT)
+        self._came, self._heard_at = threading.Condition(), time.monotonic()
         self.info: Any = None
         self._model: tuple[Any, CameraModel] | None = None
 
     def take_picture(self, msg: Any) -> None:
         """Keep an Image or CompressedImage."""
-        self._pictures.append((header_of(msg)[1], msg))
+        with self._came:
+            self._pictures.append((header_of(msg)[1], msg))
+            self._heard_at = time.monotonic()
+            self._came.notify_all()
 
     def take_labels(self, msg: Any) -> None:
         """Keep a label image."""
@@ -58,12 +65,20 @@ class CameraFeed:
             self._model = (key, CameraModel.from_info(info))
         return self._model[1]
 
-    def nearest(self, stamp_ns: int, slop_s: float) -> tuple[Any, Any | None]:
+    def nearest(self, stamp_ns: int, slop_s: float, until: float = float("-inf")) -> tuple[Any, Any | None]:
         """Return the picture nearest in time to a stamp, and the label image of that picture's time if there is one.
+
+        Args:
+            until: ``monotonic`` second up to which a picture that is still on its way is waited for; from a camera
+                that has been silent for ``SILENCE_S`` none is.
 
         Raises:
             ValueError: there is no picture within ``slop_s`` seconds.
         """
+        with self._came:
+            now = time.monotonic()
+            wait_s = max(until - now, 0.0) if now - self._heard_at < SILENCE_S else 0.0
+            self._came.wait_for(lambda: self._has_one(stamp_ns, slop_s), wait_s)
         found = _nearest(self._pictures, stamp_ns)
         if found is None:
             raise ValueError(f"camera '{self.name}' has sent no picture yet")
@@ -74,6 +89,9 @@ class CameraFeed:
             )
         labels = _nearest(self._labels, found[0])
         return found[1], labels[1] if labels and abs(labels[0] - found[0]) <= slop_s * 1e9 else None
+
+    def _has_one(self, stamp_ns: int, slop_s: float) -> bool:
+        return any(abs(taken_ns - stamp_ns) <= slop_s * 1e9 for taken_ns, _ in self._pictures)
 
 
 def info_key(info: Any) -> tuple[Any, ...]:

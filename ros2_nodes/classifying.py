@@ -16,11 +16,12 @@ from visualization_msgs.msg import MarkerArray
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.instances import InstanceOptions
 from pc_perception.inference.live import invalid_share
-from pc_perception.inference.live_segmenter import device_values, practice_cloud
+from pc_perception.inference.live_segmenter import device_values
 from pc_perception.inference.loading import load_classifier, load_segmenter
 from pc_perception.inference.object_messages import detections, instance_cloud, object_markers
 from pc_perception.inference.object_results import ObjectsResult
 from pc_perception.inference.objects import ObjectOptions, SweepObjects
+from pc_perception.inference.practice import practice_cloud
 from pc_perception.io.pointcloud2 import cloud_from_msg, encode_cloud
 
 from .conversions import Detection3DArray, labelled_message, new_message

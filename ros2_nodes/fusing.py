@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +12,10 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import PointCloud2
 
 from pc_perception.cloud import PointCloud
+from pc_perception.geometry import R_BODY_OPTICAL, inverse, pose, project
 from pc_perception.inference.fusion import View, fuse
 from pc_perception.inference.live import invalid_share
+from pc_perception.inference.practice import practice_cloud
 from pc_perception.io.pointcloud2 import LabelledCloudEncoder, cloud_from_msg, encode_cloud, header_of
 from pc_perception.io.rgbd import color_image, label_image
 from pc_perception.labels import UNLABELED, load_label_set
@@ -52,6 +55,7 @@ class Fuser(NodeWorker[PointCloud2]):
             by_camera(values["cameras"], values["calibrations"]), values, node.get_logger().warning
         )
         super().__init__(node, Outputs(node, {COLORED: PointCloud2, LABELLED: PointCloud2}))
+        self._warm_up()
         self.feeds = [CameraFeed(name, self.trust.files.get(name)) for name in values["cameras"]]
         self._transforms = Transforms(node, values["tf_timeout_s"])
         self._missing: dict[str, str] = {}
@@ -94,6 +98,13 @@ class Fuser(NodeWorker[PointCloud2]):
         )
         return {**super().reports(), "cameras": cameras, "calibration": self.trust.report()}
 
+    def _warm_up(self) -> None:
+        """Fuse a made-up cloud, so that the first live one finds all kernels compiled and loaded."""
+        K, T_camera_cloud = np.array([[90.0, 0, 80], [0, 90, 60], [0, 0, 1]]), inverse(pose(R=R_BODY_OPTICAL))
+        cloud, image = cloud_from_msg(encode_cloud(practice_cloud())), np.zeros((120, 160, 3), np.uint8)
+        fused = fuse(cloud, [View(lambda xyz: project(K, xyz)[0], (90.0, 90.0), T_camera_cloud, image)])
+        self._encoder.encode(cloud, fused.labels, np.zeros(len(cloud), np.float32))
+
     # What follows runs on the worker's thread.
 
     def process(self, msg: PointCloud2, watch: Stopwatch) -> None:
@@ -127,9 +138,10 @@ class Fuser(NodeWorker[PointCloud2]):
             ValueError: no camera has.
         """
         views, missing = [], {}
+        until = time.monotonic() + self.values["image_timeout_s"]
         for feed in self.feeds:
             try:
-                views.append(self._view(feed, cloud))
+                views.append(self._view(feed, cloud, until))
             except ValueError as error:
                 missing[feed.name] = str(error)
         self._missing = missing
@@ -137,12 +149,12 @@ class Fuser(NodeWorker[PointCloud2]):
             raise ValueError("; ".join(missing.values()))
         return views
 
-    def _view(self, feed: CameraFeed, cloud: PointCloud) -> View:
+    def _view(self, feed: CameraFeed, cloud: PointCloud, until: float) -> View:
         model = feed.model()
         if feed.calibration is None:
             self.trust.note_info(feed.name, feed.info)
         self.trust.check(feed.name)
-        picture, labels = feed.nearest(cloud.stamp_ns, self.values["image_slop_s"])
+        picture, labels = feed.nearest(cloud.stamp_ns, self.values["image_slop_s"], until)
         image = color_image(picture)
         if image.shape[:2] != (model.height, model.width):
             raise ValueError(

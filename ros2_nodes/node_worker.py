@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pc_perception.inference.live import LiveWorker
-from pc_perception.inference.live_segmenter import Labelled
 from pc_perception.labels import LabelSet
 
 from .conversions import labelled_message
 from .outputs import Outputs
 from .perception_node import PerceptionNode
+
+if TYPE_CHECKING:  # imports torch, which nodes without a model do without
+    from pc_perception.inference.live_segmenter import Labelled
 
 T = TypeVar("T")
 COMPLAINT_PERIOD_S = 5.0
@@ -59,7 +61,7 @@ class NodeWorker(LiveWorker[T]):
     """The work of a configured node.
 
     Its module may import torch, which the node therefore imports when it is configured
-    (``runtime.limit_threads`` comes first).
+    (``runtime.limit_threads`` comes first); this one does not.
     """
 
     def __init__(self, node: PerceptionNode, outputs: Outputs) -> None:

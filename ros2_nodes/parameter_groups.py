@@ -119,6 +119,13 @@ RIG = (
     Parameter("compressed", False, "Subscribe to `NAME/image_raw/compressed` instead.", read_only=True),
     Parameter("image_slop_s", 0.1, "Largest difference in time between a cloud and a picture.", 0.0, 5.0),
     Parameter(
+        "image_timeout_s",
+        0.05,
+        "Seconds that a cloud waits for a picture of its time, of cameras that are not silent.",
+        0.0,
+        1.0,
+    ),
+    Parameter(
         "fixed_frame",
         "",
         "Frame that stands still (odom): clouds are carried by TF to the time of each picture; empty: the "

@@ -23,7 +23,7 @@ from rclpy.qos import qos_policy_name_from_kind
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from std_srvs.srv import Trigger
 
-from pc_perception.inference.memory import keep_freed_memory
+from pc_perception.inference.memory import give_back_memory, keep_freed_memory
 
 from . import parameters
 from .conversions import status_message
@@ -220,6 +220,8 @@ class PerceptionNode(LifecycleNode):
             response.message = f"the old {self._worker.reads} stays: {error}"
             self.get_logger().error(f"reload failed, {response.message}")
             return response
+        finally:
+            give_back_memory()
         response.success, response.message = True, f"read again: {self._worker.describe()}"
         self.get_logger().info(response.message)
         return response

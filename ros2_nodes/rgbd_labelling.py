@@ -6,10 +6,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
+from pc_perception.cloud import PointCloud
 from pc_perception.inference.live import invalid_share
 from pc_perception.inference.live_segmenter import LiveModel
+from pc_perception.inference.practice import practice_frame
 from pc_perception.inference.rgbd_stream import (
     ColorCamera,
     RgbdResult,
@@ -17,11 +20,12 @@ from pc_perception.inference.rgbd_stream import (
     mismatched_frames,
     rgbd_cloud,
 )
+from pc_perception.inference.segmenter import Segmenter
 from pc_perception.io.image_messages import fill_image
 from pc_perception.io.pointcloud2 import header_of
 
 from .calibrations import Trust
-from .conversions import cloud_message
+from .conversions import cloud_message, new_message
 from .node_worker import NodeTransport
 from .outputs import Outputs
 from .perception_node import PerceptionNode
@@ -74,6 +78,11 @@ class RgbdLabeller(LiveModel[RgbdFrame]):
         """Read the result files and the model file again; where one cannot be used, all stay as they were."""
         self.trust.read()
         super().load()
+
+    def practice(self, segmenter: Segmenter) -> PointCloud:
+        """Return the view of a camera whose colours are another one's."""
+        frame = practice_frame(new_message)
+        return rgbd_cloud(*frame, 1, ColorCamera(frame.info, np.eye(4)))
 
     def apply(self, values: dict[str, Any]) -> None:
         """Take over parameters that were changed."""

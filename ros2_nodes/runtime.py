@@ -37,9 +37,8 @@ def limit_threads(threads: int) -> None:
         for library, variable in (("torch", "OMP_NUM_THREADS"), ("numba", "NUMBA_NUM_THREADS")):
             if library not in sys.modules:
                 os.environ[variable] = str(threads)
-        import torch
-
-        torch.set_num_threads(threads)
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(threads)
 
 
 def run_node(name: str, make: Callable[[], Any], args: list[str] | None = None) -> None:

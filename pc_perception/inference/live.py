@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 from pc_perception.cloud import PointCloud
 
-from .stream import Worker
 from .vitals import RateLimiter, Report, Stopwatch, Vitals, Words
+from .worker import Worker
 
 T = TypeVar("T")
 

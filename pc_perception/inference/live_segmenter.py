@@ -6,7 +6,6 @@ from __future__ import annotations
 import time
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -17,13 +16,16 @@ from pc_perception.labels import LabelSet
 
 from .live import LiveWorker, Transport, invalid_share
 from .loading import load_segmenter
+from .practice import practice_cloud
 from .segmenter import SegmentationResult, Segmenter
 from .stream import SweepOptions, SweepSegmenter
 from .vitals import OK, WARN, Report, Stopwatch, Words
 
 T = TypeVar("T")
 SENSOR_CHECK_PERIOD_S = 5.0
-WARM_UP_POINTS = 20_000
+WARM_UP_EDGES = 60
+"""Voxels from the middle to the rim of the scene that a model is warmed up on: as many at each scale as in a real
+one. Where every point has a voxel of its own even at the coarse scales, a sweep takes three times the memory."""
 
 
 class Labelled(NamedTuple):
@@ -123,7 +125,12 @@ class LiveModel(LiveWorker[T]):
 
     def _load(self) -> Pipeline:
         model, device, precision = (self.values[name] for name in ("model", "device", "precision"))
-        return load_pipeline(model, device, precision, sweep_options(self.values))
+        segmenter = load_segmenter(model, device, precision)
+        return warm_pipeline(segmenter, sweep_options(self.values), self.practice(segmenter))
+
+    def practice(self, segmenter: Segmenter) -> PointCloud:
+        """Return a cloud of the kind that comes in, for the model to be warmed up on."""
+        return practice_cloud(WARM_UP_EDGES * segmenter.contract.grid_m)
 
     def _announce(self) -> None:
         self.transport.send_label_info(self.model.label_set, self.values["confidence_threshold"])
@@ -172,15 +179,10 @@ def sweep_options(values: dict[str, Any]) -> SweepOptions:
     return SweepOptions(box if any(box) else None, values.get("n_sweeps", 1), values["confidence_threshold"])
 
 
-def load_pipeline(model: str, device: str, precision: str, options: SweepOptions) -> Pipeline:
-    """Load a model and run it twice, so that the first live sweep is as quick as the others.
-
-    Raises:
-        FileNotFoundError, ValueError: as ``load_segmenter``.
-    """
-    segmenter = load_segmenter(model, device, precision)
+def warm_pipeline(segmenter: Segmenter, options: SweepOptions, practice: PointCloud) -> Pipeline:
+    """Return what labels sweeps, run twice already, so that the first live sweep is as quick as the others."""
     pipeline = Pipeline(SweepSegmenter(segmenter, options), LabelledCloudEncoder(segmenter.label_set))
-    message = encode_cloud(practice_cloud())
+    message = encode_cloud(practice)
     for _ in range(2):
         cloud = cloud_from_msg(message)
         result = segmenter(cloud)
@@ -194,14 +196,3 @@ def device_values(device: torch.device) -> dict[str, object]:
     if device.type == "cuda":
         values["cuda_memory_mb"] = torch.cuda.memory_allocated(device) // 2**20
     return values
-
-
-def practice_cloud() -> PointCloud:
-    """Ground and clutter around a sensor: enough to touch every kernel."""
-    rng = np.random.default_rng(0)
-    distance, angle = rng.uniform(2, 40, WARM_UP_POINTS), rng.uniform(0, 2 * np.pi, WARM_UP_POINTS)
-    z = np.where(rng.random(WARM_UP_POINTS) < 0.5, -1.8, rng.uniform(-1.8, 3, WARM_UP_POINTS))
-    xyz = np.stack([distance * np.cos(angle), distance * np.sin(angle), z], 1).astype(np.float32)
-    xyz[::100] = np.nan
-    intensity = rng.uniform(0, 255, WARM_UP_POINTS).astype(np.float32)
-    return PointCloud(xyz, {"intensity": intensity}, frame="lidar")

@@ -21,13 +21,32 @@ def keep_freed_memory() -> bool:
     Returns:
         Whether it took effect: only glibc (Linux) has these switches.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
+    c_library = _glibc()
+    if c_library is None:
         return False
     # Nothing is mapped by itself: a threshold may be 32 MB at most, and large clouds have larger tensors. One arena:
     # those of further threads would each keep their own, and give it back all the same.
     wanted = ((_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, 1 << 30), (_TOP_PAD, 16 << 20))
-    return all([mallopt(switch, value) == 1 for switch, value in wanted])
+    return all([c_library.mallopt(switch, value) == 1 for switch, value in wanted])
+
+
+def give_back_memory() -> None:
+    """Return what is free now to the system, for this whole process.
+
+    For after what takes much and comes seldom, such as loading a model beside the one at work. Sweeps then map
+    theirs once more.
+    """
+    c_library = _glibc()
+    if c_library is not None:
+        c_library.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    """Return the C library where it is glibc."""
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        c_library = ctypes.CDLL(None)
+    except OSError:
+        return None
+    return c_library if hasattr(c_library, "mallopt") and hasattr(c_library, "malloc_trim") else None

@@ -111,11 +111,16 @@ class GatedDeltaNet(nn.Module):
         keys, values = n_heads * d_key, n_heads * d_value
         self.split = (2 * keys + values, values, n_heads, n_heads)
         self.project = Linear(width, sum(self.split), bias=False)
-        self.kernel = nn.Parameter(torch.randn(2 * keys + values, 1, conv) / conv**0.5)
-        # exp(A) spread over 1..16 and a step of 1e-3..1e-1, as Mamba-2 and Gated DeltaNet start.
-        self.log_A = nn.Parameter(torch.linspace(1, 16, n_heads).log())
-        step = torch.logspace(-3, -1, n_heads)
-        self.step_bias = nn.Parameter(step + torch.log(-torch.expm1(-step)))
+        # On the device "meta", where the network of a model file is built, arithmetic goes through torch._dynamo:
+        # its import takes a second and 160 MB.
+        with torch.device("cpu"):
+            kernel = torch.randn(2 * keys + values, 1, conv) / conv**0.5
+            # exp(A) spread over 1..16 and a step of 1e-3..1e-1, as Mamba-2 and Gated DeltaNet start.
+            log_A = torch.linspace(1, 16, n_heads).log()
+            step = torch.logspace(-3, -1, n_heads)
+            step_bias = step + torch.log(-torch.expm1(-step))
+        self.kernel = nn.Parameter(kernel)
+        self.log_A, self.step_bias = nn.Parameter(log_A), nn.Parameter(step_bias)
         self.norm_weight = nn.Parameter(torch.ones(d_value))
         self.out = Linear(values, width, bias=False)
 

@@ -45,7 +45,10 @@ class SparseConvolution(nn.Module):
     def __init__(self, n_offsets: int, n_in: int, n_out: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(n_offsets, n_in, n_out))
-        nn.init.normal_(self.weight, std=(2 / (n_offsets * n_out)) ** 0.5)  # He et al. 2015, fan out
+        if (
+            not self.weight.is_meta
+        ):  # nothing to fill there, and torch._dynamo would be imported for it: 160 MB
+            nn.init.normal_(self.weight, std=(2 / (n_offsets * n_out)) ** 0.5)  # He et al. 2015, fan out
 
     def forward(self, x: Tensor, pairs: KernelMap) -> Tensor:
         """Map (M, C) to (pairs.n_out, D)."""

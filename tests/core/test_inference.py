@@ -14,8 +14,9 @@ from pc_perception.geometry import R_BODY_OPTICAL, pose, rotation_y
 from pc_perception.inference.contract import InputContract
 from pc_perception.inference.segmenter import Segmenter
 from pc_perception.inference.sensor_check import describe, mismatches, pool
-from pc_perception.inference.stream import LatestSlot, SweepOptions, SweepSegmenter, Timing, Worker
+from pc_perception.inference.stream import SweepOptions, SweepSegmenter, Timing
 from pc_perception.inference.upright import upright
+from pc_perception.inference.worker import LatestSlot, Worker
 from pc_perception.labels import UNLABELED
 
 from .conftest import SIZE_T, TINY, make_cloud, make_segmenter

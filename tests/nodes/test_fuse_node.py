@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,6 +146,25 @@ def test_a_cloud_in_another_frame_and_a_picture_of_another_size(bench: Bench, tm
     assert colored == []
 
 
+def test_a_picture_that_comes_after_its_cloud_is_waited_for(bench: Bench, tmp_path: Path) -> None:
+    values = {"calibrations": [str(rig.result_file(tmp_path / "front.yaml"))], "image_timeout_s": 1.0}
+    vehicle = Vehicle(bench, **values)
+    colored, _ = vehicle.listen()
+    bench.repeat(vehicle.send, colored)
+    stamp_ns = rig.STAMP_NS
+
+    def send_cloud_first() -> None:  # each time a new stamp, or a picture sent before would do
+        nonlocal stamp_ns
+        stamp_ns += 2 * 10**9
+        vehicle.publishers["points"].publish(rig.cloud_message(stamp_ns=stamp_ns))
+        bench.spin(0.1)
+        vehicle.publishers["front/image_raw"].publish(rig.picture_messages(stamp_ns)[0])
+        bench.spin(0.5)
+
+    found = bench.repeat(send_cloud_first, colored)
+    assert found.header == rig.cloud_message(stamp_ns=stamp_ns).header
+
+
 @pytest.mark.parametrize(
     ("made", "reason"),
     [
@@ -215,3 +236,9 @@ def test_wrong_names_of_cameras_are_one_sentence(bench: Bench, names: list[str])
 
     with pytest.raises(ValueError, match="cameras"):
         bench.start_node(FuseNode, False, cameras=names)
+
+
+def test_nodes_without_a_model_do_without_torch(ros: Any) -> None:
+    script = "import sys, ros2_nodes.fusing, ros2_nodes.calibrating; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"  # True costs each of them 200 MB and a second

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 
-from ros2_nodes import parameters
+from pc_perception.io.message_types import new_message
+from ros2_nodes import camera_feed, parameters
+from ros2_nodes.camera_feed import CameraFeed
 from ros2_nodes.runtime import ERROR, OK, WARN, RateLimiter, Vitals
 from ros2_nodes.tables import TABLES
 
@@ -65,3 +69,22 @@ def test_drops_and_failures_are_reported_once() -> None:
     assert "the cloud has no field 'z'" in first.text
     vitals.arrived()
     assert vitals.report(dropped=5).text == "2 sweep(s) dropped for newer ones"
+
+
+def test_a_picture_on_its_way_is_waited_for_unless_the_camera_is_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    feed, begun = CameraFeed("front"), time.monotonic()
+    with pytest.raises(ValueError, match="has sent no picture yet"):
+        feed.nearest(0, 0.1)
+    early, late = new_message("sensor_msgs/msg/Image"), new_message("sensor_msgs/msg/Image")
+    late.header.stamp.sec = 2
+    feed.take_picture(early)
+    with pytest.raises(ValueError, match=r"-2\.00 s off"):
+        feed.nearest(2 * 10**9, 0.1)
+    threading.Timer(0.05, feed.take_picture, (late,)).start()
+    assert feed.nearest(2 * 10**9, 0.1, begun + 60)[0] is late
+    monkeypatch.setattr(camera_feed, "SILENCE_S", 0.0)
+    with pytest.raises(ValueError, match=r"-1\.00 s off"):
+        feed.nearest(3 * 10**9, 0.1, begun + 60)
+    assert time.monotonic() < begun + 30
