@@ -130,6 +130,7 @@ def warm_up_all() -> None:
         serialize,
         short_convolution,
         sparse_convolution,
+        visibility,
         voxelize,
     )  # fmt: skip
 
@@ -149,6 +150,7 @@ def warm_up_all() -> None:
     parts = clusters.euclidean_clusters(xyz, 0.2, backend="numba")
     boxes.level_boxes(xyz, parts, 64, backend="numba")
     plane.ground_plane(xyz, max_tilt=1.5, backend="numba")
+    visibility.visible(xyz[:, :2].numpy(), xyz[:, 2].numpy(), np.ones((len(xyz), 2)), (4, 4))
     clouds = xyz.view(2, 32, 3).clone().requires_grad_()
     chamfer.chamfer_distance(clouds, clouds.detach() + 1, backend="numba").backward()
     chamfer.chamfer_distance(xyz, torch.rand(chamfer.DENSE_PAIRS // 64 + 1, 3), backend="numba")
