@@ -13,23 +13,43 @@ from rclpy.clock import JumpThreshold
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.time import Time
+from tf2_msgs.msg import TFMessage
 from tf2_ros import TransformException
 from tf2_ros.buffer import Buffer
 from tf2_ros.transform_listener import TransformListener
 
 from pc_perception.cloud import PointCloud
 from pc_perception.geometry import transform
+from pc_perception.io.pointcloud2 import header_of
 from pc_perception.undistort import carried
 
 from .conversions import matrix
+
+KEPT_S = 10.0
+"""How far back a buffer remembers; what is older than its newest by more is refused."""
+
+
+class _Listener(TransformListener):
+    """Passes over what was sent before simulated time jumped back and comes after it: on topics, order is each's own.
+
+    Beside such a transform the buffer would refuse all of the present, as far too old.
+    """
+
+    def callback(self, data: TFMessage) -> None:
+        clock = self.node.get_clock()
+        now_ns = clock.now().nanoseconds
+        if clock.ros_time_is_active and now_ns:  # 0: nothing on /clock yet
+            latest_ns = now_ns + KEPT_S * 1e9
+            data = TFMessage(transforms=[t for t in data.transforms if header_of(t)[1] <= latest_ns])
+        super().callback(data)
 
 
 class Transforms:
     """A transform buffer that is filled by the node's own executor; emptied where the node's clock jumps back."""
 
     def __init__(self, node: Node, timeout_s: float) -> None:
-        self._buffer = Buffer()
-        self._listener = TransformListener(self._buffer, node)
+        self._buffer = Buffer(Duration(seconds=KEPT_S))
+        self._listener = _Listener(self._buffer, node)
         self.timeout_s = timeout_s
         # Buffer watches a clock of its own, which never jumps, unless it also gets a service on the node. Static
         # transforms outlive the clearing.

@@ -56,6 +56,16 @@ class Replay:
             if self.node.get_clock().now().nanoseconds == second * 10**9 and self.found(second) == way:
                 return
 
+    def play_late(self, second: int, way: float) -> None:
+        """Publish where the vehicle was, without the clock."""
+        from builtin_interfaces.msg import Time
+
+        from ros2_nodes.conversions import transform_message
+
+        self._moving.sendTransform(transform_message(pose((way, 0, 0)), "odom", "base", Time(sec=second)))
+        for _ in range(20):
+            self.executor.spin_once(timeout_sec=0.01)
+
     def found(self, second: int) -> float | None:
         try:
             return float(self.transforms.at_stamp("odom", "lidar", second * 10**9)[0, 3])
@@ -85,3 +95,11 @@ def test_a_recording_that_starts_over_is_followed_again(replay: Replay) -> None:
     assert replay.found(5000) is None
     T = replay.transforms.at_stamp("base", "lidar", 1000 * 10**9)  # static ones stay
     np.testing.assert_array_equal(T, pose((0, 0, 1.0)))
+
+
+def test_a_transform_of_before_the_jump_that_comes_late_does_no_harm(replay: Replay) -> None:
+    replay.play(5000, 7.0)
+    replay.play(1000, 3.0)
+    replay.play_late(5001, 8.0)  # /clock was heard before what had been waiting on /tf
+    replay.play(1001, 4.0)
+    assert replay.found(1001) == 4.0
