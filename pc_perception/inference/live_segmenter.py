@@ -25,7 +25,7 @@ T = TypeVar("T")
 SENSOR_CHECK_PERIOD_S = 5.0
 WARM_UP_EDGES = 60
 """Voxels from the middle to the rim of the scene that a model is warmed up on: as many at each scale as in a real
-one. Where every point has a voxel of its own even at the coarse scales, a sweep takes three times the memory."""
+one. Where every point has a voxel of its own even at the coarse scales, a sweep takes several times the memory."""
 
 
 class Labelled(NamedTuple):
