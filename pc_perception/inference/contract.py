@@ -147,7 +147,7 @@ class InputContract:
             seen = near
         kept = seen.nonzero()[:, 0]
         everything = len(kept) == len(xyz)
-        points = xyz if everything else xyz[kept]
+        points = xyz if everything else xyz.index_select(0, kept)
         lattice = cylindrical(points, self.grid_m) if self.voxels == "cylindrical" else None
         pyramid, row = build_pyramid(points, self.grid_m, n_levels, lattice)
         columns = self._columns(
@@ -204,10 +204,11 @@ class InputContract:
         logits = logits.float()
         highest, label = logits.max(1)
         confidence = 1 / (logits - highest[:, None]).exp_().sum(1)  # the softmax of the highest alone
-        # One extra row at the end serves index -1. As int16: devices cannot gather uint16.
+        row = torch.where(inverse < 0, len(label), inverse)  # one more, for the points of no voxel
         none = label.new_full((1,), int(np.uint16(UNLABELED).view(np.int16)), dtype=torch.int16)
-        labels = torch.cat([label.to(torch.int16), none])[inverse]
-        confidence = torch.cat([confidence, confidence.new_zeros(1)])[inverse]
+        # As int16: devices cannot gather uint16.
+        labels = torch.cat([label.to(torch.int16), none]).index_select(0, row)
+        confidence = torch.cat([confidence, confidence.new_zeros(1)]).index_select(0, row)
         return labels.cpu().numpy().view(np.uint16), confidence.cpu().numpy()
 
     def to_json(self) -> dict[str, Any]:
@@ -250,11 +251,11 @@ def _shape_columns(points: Tensor, row: Tensor, pyramid: Pyramid) -> Tensor:
     columns = []
     for depth in range(SHAPE_LEVELS):
         level = pyramid.levels[min(depth, len(pyramid.levels) - 1)]
-        columns.append(shape_features(sums, level.neighbors, level.edge)[ancestor])
+        columns.append(shape_features(sums, level.neighbors, level.edge).index_select(0, ancestor))
         if level.parent is not None and depth + 1 < SHAPE_LEVELS:
             n_parents = len(pyramid.levels[depth + 1])
             sums = scatter_sum(sums, level.parent, n_parents)
-            ancestor = level.parent[ancestor]
+            ancestor = level.parent.index_select(0, ancestor)
     return torch.cat(columns, 1)
 
 

@@ -197,5 +197,5 @@ class SequenceBlock(nn.Module):
             order: (T,) int64 permutation; token order[t] is the t-th of the walk.
             resets: boundaries of sequences in walk positions, from 0 to T.
         """
-        mixed = self.mixer(self.norm(x)[order], resets)
+        mixed = self.mixer(self.norm(x).index_select(0, order), resets)
         return x + torch.zeros_like(mixed).index_copy(0, order, mixed)

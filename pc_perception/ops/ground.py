@@ -50,7 +50,7 @@ def height_above_ground(
     else:  # on a GPU too: cells are few, and each waits for its neighbours
         host = lowest.cpu()
         envelopes = [_envelope(host, slope * cell).to(xyz.device) for slope in slopes]
-    return torch.stack([xyz[:, 2] - envelope.reshape(-1)[flat] for envelope in envelopes], 1)
+    return torch.stack([xyz[:, 2] - envelope.reshape(-1).index_select(0, flat) for envelope in envelopes], 1)
 
 
 def _envelope(lowest: Tensor, rise: float) -> Tensor:
