@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from . import kernel_cache
+
 if TYPE_CHECKING:
     from .cloud import PointCloud
     from .inference.loading import load_model
@@ -26,6 +28,8 @@ _HOME = {
     "read_cloud": "io.files",
     "write_cloud": "io.files",
 }
+
+kernel_cache.provide()
 
 
 def __dir__() -> list[str]:

@@ -199,8 +199,11 @@ def write_npz(path: Path, cloud: PointCloud) -> None:
     extras: dict[str, Any] = {"frame": cloud.frame, "stamp_ns": cloud.stamp_ns}
     if cloud.grid_shape is not None:
         extras["grid_shape"] = cloud.grid_shape
-    with path.open("wb") as stream:  # np.savez would append .npz to a temporary name
-        np.savez_compressed(stream, xyz=cloud.xyz, **dict(cloud.fields), **extras)
+    # np.savez leaves its archive open where the disk is full, which then complains a second time.
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, values in {"xyz": cloud.xyz, **cloud.fields, **extras}.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, np.asanyarray(values), allow_pickle=False)
 
 
 def write_npy(path: Path, cloud: PointCloud) -> None:

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "ros2_nodes": {"pc_perception", "calibration", "ros2_nodes"},
     "launch": {"pc_perception", "ros2_nodes"},
 }
-BASE = {"cloud", "labels", "geometry", "undistort"}
+BASE = {"cloud", "kernel_cache", "labels", "geometry", "undistort"}
 LOW = BASE | {"io", "ops"}
 CORE = LOW | {"models", "inference"}
 # A module of pc_perception that is not named here (cli, doctor, ...) stands on top of all of these.

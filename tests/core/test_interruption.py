@@ -73,6 +73,22 @@ def test_an_interrupt_within_compiled_code_is_one(monkeypatch: pytest.MonkeyPatc
     assert main(["inspect", "street"]) == 130
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_that_an_import_renames_is_one(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    def load(*_: object, **__: object) -> None:
+        try:
+            os.kill(os.getpid(), number)
+        except KeyboardInterrupt:
+            raise ImportError("initialization failed") from None  # as pybind11 has it
+
+    before = signal.getsignal(number)
+    monkeypatch.setattr("pc_perception.commands.inspect.run", load)
+    assert main(["inspect", "street"]) == 130
+    assert signal.getsignal(number) is before
+
+
 def test_sigterm_leaves_a_complete_bag(tmp_path: Path, model_path: Path) -> None:
     bag, out = write_bag(tmp_path / "in.mcap", 1, count=2000, n=500), tmp_path / "out.mcap"
 

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A folder for compiled kernels where numba finds none: a container's user without a home, a read-only system.
+
+numba keeps what it compiles beside the sources or in the user's cache. Where it may write neither, it refuses to
+compile at all.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+VARIABLE = "NUMBA_CACHE_DIR"
+
+
+def provide() -> None:
+    """Name a private folder to numba where it would find none; call this before kernels are defined."""
+    if os.environ.get(VARIABLE):
+        return
+    user = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    folder = folder_beside((Path(__file__).parent / "ops" / "__pycache__", user / "numba"))
+    if folder is not None:
+        os.environ[VARIABLE] = str(folder)
+        if "numba" in sys.modules:  # it has read its environment already
+            sys.modules["numba"].config.CACHE_DIR = str(folder)
+
+
+def folder_beside(places: Iterable[Path]) -> Path | None:
+    """Return a folder of this user alone in the temporary one; None where a place of ``places`` can be written.
+
+    It is kept from run to run. numba unpickles what it finds there, so one that others could have filled is not used.
+    """
+    if any(_can_be_written(place) for place in places):
+        return None
+    folder = Path(tempfile.gettempdir()) / f"pc_perception-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    private = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+    return folder if private else Path(tempfile.mkdtemp(prefix="pc_perception-"))
+
+
+def _can_be_written(place: Path) -> bool:
+    there = next(p for p in (place, *place.parents) if p.exists())
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
