@@ -27,7 +27,8 @@ def interruptible() -> Iterator[None]:
     with ExitStack() as stack:
         if threading.current_thread() is threading.main_thread():  # the others receive no signals
             for number in (signal.SIGINT, signal.SIGTERM):
-                stack.callback(signal.signal, number, signal.signal(number, interrupt))
+                if signal.getsignal(number) is not signal.SIG_IGN:  # which nohup and background jobs ask for
+                    stack.callback(signal.signal, number, signal.signal(number, interrupt))
         try:
             yield
         except Exception as error:
