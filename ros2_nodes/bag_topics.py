@@ -37,10 +37,8 @@ def cloud_topic(bag: str | Path, topic: str = "") -> tuple[str, str]:
     }
     chosen = topic or max(counts, key=lambda name: counts[name], default="")
     if chosen not in counts:
-        raise ValueError(
-            f"'{bag}' has no clouds ({CLOUD_TYPE}) on '{chosen or 'any topic'}'; it has them on "
-            f"{sorted(counts) or 'none'}"
-        )
+        where = f"'{topic}'; it has them on {', '.join(sorted(counts))}" if counts else "any topic"
+        raise ValueError(f"'{bag}' has no clouds ({CLOUD_TYPE}) on {where}")
     return chosen, _first_frame(path, chosen)
 
 

@@ -39,7 +39,7 @@ def test_the_clouds_of_a_bag_are_found(bag: Path) -> None:
     from ros2_nodes.bag_topics import cloud_topic
 
     assert cloud_topic(bag) == cloud_topic(next(bag.glob("*.mcap"))) == ("/lidar", "sensor")
-    with pytest.raises(ValueError, match=r"no clouds .* on '/camera'; it has them on \['/lidar'\]"):
+    with pytest.raises(ValueError, match=r"no clouds .* on '/camera'; it has them on /lidar"):
         cloud_topic(bag, "/camera")
     with pytest.raises(FileNotFoundError, match="no bag"):
         cloud_topic(bag / "other")
