@@ -15,7 +15,7 @@ from pc_perception.inference.shape_contract import ShapeContract
 
 from .batch import IGNORE, voxel_labels
 from .data.boxes import BoxCloud
-from .data.dataset import Picker
+from .data.dataset import Picker, warn_of_few_labels
 from .methods.method import Task
 from .methods.segmentation import standing
 from .objects import object_label
@@ -47,7 +47,7 @@ def survey(picker: Picker, task: Task, n_clouds: int) -> Survey:
         return Survey(task.contract, _count_objects(picker, task, n_clouds))
     stride = max(len(picker.joined) // n_clouds, 1)
     found, problem = [], "no cloud has a point"
-    counts = np.zeros(task.n_classes, np.int64)
+    counts, n_voxels = np.zeros(task.n_classes, np.int64), 0
     for k in range(n_clouds):
         try:
             cloud = picker.joined[picker.pick(k * stride)]
@@ -66,6 +66,7 @@ def survey(picker: Picker, task: Task, n_clouds: int) -> Survey:
                 np.asarray(cloud.fields["label"]), prepared.inverse, len(prepared.features), task.n_classes
             ).numpy()
             counts += np.bincount(target[target != IGNORE], minlength=task.n_classes)
+            n_voxels += len(target)
     if not found:
         raise ValueError(
             f"none of the first {n_clouds} training clouds can be used; the last problem: {problem}"
@@ -74,6 +75,7 @@ def survey(picker: Picker, task: Task, n_clouds: int) -> Survey:
         raise ValueError(
             "nothing in the first training clouds has a label of the target set; check label_set and label_source"
         )
+    warn_of_few_labels(int(counts.sum()), n_voxels, "voxels of the first training clouds")
     return Survey(replace(task.contract, seen=pool(found)), counts)
 
 

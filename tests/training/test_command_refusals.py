@@ -58,6 +58,17 @@ def test_measuring_is_refused(
     assert told in capsys.readouterr().err
 
 
+def test_labels_of_another_id_space_are_noticed(
+    clouds: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    xyz = np.random.default_rng(1).uniform(-5, 5, (200, 3)).astype(np.float32)
+    label = np.full(200, 40, np.uint16)  # road of SemanticKITTI; street8 ends at 7
+    label[:9] = 1
+    write_cloud("kitti/a.npz", PointCloud(xyz, {"label": label}))
+    assert evaluate(["street", "--data", "folder:kitti"]) == 0
+    assert "only 9 of 200 points have a label of the label set; check label_source" in caplog.text
+
+
 def test_seeds_are_numbers(clouds: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(["objects", "--data", "sim:objects", "--seeds", "x"]) == 1
     assert "--seeds must be whole numbers" in capsys.readouterr().err

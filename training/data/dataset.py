@@ -81,6 +81,14 @@ def warn_once(text: str) -> None:
     _log.warning("%s", text)
 
 
+def warn_of_few_labels(n_labelled: int, n_all: int, what: str) -> None:
+    """Warn, once, where fewer than a tenth of ``what`` have a label: their ids are likely another set's."""
+    if n_labelled < n_all / 10:
+        warn_once(
+            f"only {n_labelled:,} of {n_all:,} {what} have a label of the label set; check label_source"
+        )
+
+
 def as_label_set(target: LabelSet | str) -> LabelSet:
     """Return a label set that may be given by its name or file.
 

@@ -19,7 +19,7 @@ from pc_perception.inference.model_file import read_model_file
 from pc_perception.inference.segmenter import Segmenter
 from pc_perception.inference.windows import WindowedSegmenter, Windows
 from pc_perception.metrics import Confusion
-from training.data.dataset import CloudDataset, Joined, warn_once
+from training.data.dataset import CloudDataset, Joined, warn_of_few_labels, warn_once
 from training.data.specs import open_data
 from training.metrics import mean_std, n_points, pooled
 
@@ -40,18 +40,20 @@ def evaluate(model: Segmenter, data: CloudDataset, limit: int = 0, progress: boo
     from tqdm import tqdm
 
     n = len(data) if not limit else min(limit, len(data))
-    confusion = Confusion(len(model.label_set))
+    confusion, n_all = Confusion(len(model.label_set)), 0
     for i in tqdm(range(n), desc="evaluating", unit="cloud", disable=not progress):
         cloud, name = data[i * len(data) // n], data.name(i * len(data) // n)
         if "label" not in cloud.fields:
             raise ValueError(f"{name} has no labels to compare with")
         truth = np.asarray(cloud.fields["label"])
+        n_all += len(truth)
         if not (truth < len(model.label_set)).any():
             warn_once(f"{name}: no point has a label of the model's label set; it counts for nothing")
             continue
         confusion.add(truth, model(cloud).labels)
     if not n_points(confusion):
         raise ValueError("no point of the data has a label of the model's label set; check label_source")
+    warn_of_few_labels(n_points(confusion), n_all, "points")
     return confusion
 
 
