@@ -23,7 +23,8 @@ from pc_perception.labels import load_label_set
 from pc_perception.models.segmenters import SEGMENTERS
 
 from . import display, ending, hooks
-from .checkpoint import load_state
+from .checkpoint import EARLIER, load_state, set_aside
+from .checkpoint import NAME as CHECKPOINT
 from .data.dataset import Picker, Subset
 from .data.object_sets import JoinedObjects
 from .data.specs import open_data
@@ -147,6 +148,11 @@ def _runner(
         )
     if state is not None:
         torch.set_rng_state(state["rng"])
+    elif place()[0] == 0:
+        for file in set_aside(run.work_dir, (NAME, BEST, CHECKPOINT)):
+            runner.logger.warning(f"'{file}' of an earlier run in {run.work_dir} is now '{EARLIER}{file}'")
+        if run.resume:
+            runner.logger.warning(f"resume=true, but {run.work_dir} holds no checkpoint: beginning anew")
     return runner
 
 

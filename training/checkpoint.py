@@ -6,12 +6,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 NAME = "last.pth"
+EARLIER = "earlier-"
+"""What names begin with that a run found in its folder and did not go on from."""
 FORMAT = 1
 
 
@@ -22,6 +25,18 @@ def save_state(work_dir: str | Path, state: dict[str, Any]) -> Path:
     torch.save({"format": FORMAT, **state}, unfinished)
     unfinished.replace(path)
     return path
+
+
+def set_aside(work_dir: str | Path, names: Sequence[str]) -> list[str]:
+    """Rename files that an earlier run left where a new one begins, for nothing of it to be lost.
+
+    Returns:
+        The names of those that were there; one further back is replaced.
+    """
+    found = [name for name in names if (Path(work_dir) / name).is_file()]
+    for name in found:
+        (Path(work_dir) / name).replace(Path(work_dir) / f"{EARLIER}{name}")
+    return found
 
 
 def load_state(work_dir: str | Path) -> dict[str, Any] | None:

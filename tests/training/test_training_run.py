@@ -64,6 +64,22 @@ def test_resume_equals_an_uninterrupted_run(
     assert all(torch.equal(v, other["model"][k]) for k, v in one["model"].items())
 
 
+def test_a_new_run_keeps_what_an_earlier_one_left(make_run: MakeRun, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    first = make_run(max_steps=2, work_dir=str(folder))
+    train(first)
+    before = (folder / "model.safetensors").read_bytes()
+    train(replace(first, seed=1))
+    assert (folder / "earlier-model.safetensors").read_bytes() == before
+    assert (folder / "model.safetensors").read_bytes() != before
+    assert (folder / "earlier-last.pth").is_file()
+    log = "".join(path.read_text() for path in folder.glob("*/*.log"))
+    assert "'model.safetensors' of an earlier run in" in log
+    assert "is now 'earlier-model.safetensors'" in log
+    train(replace(first, work_dir=str(tmp_path / "new"), resume=True))
+    assert "beginning anew" in "".join(path.read_text() for path in tmp_path.glob("new/*/*.log"))
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_run_after_the_step_that_it_meets(make_run: MakeRun, number: signal.Signals) -> None:
     class Sender(Hook):
