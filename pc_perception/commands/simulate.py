@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 from tqdm import tqdm
 
+from pc_perception.io.whole_files import whole_file
 from pc_perception.refusals import refuse_unwritable
 
 T = TypeVar("T")
@@ -55,7 +56,7 @@ def _write_street(out: Path, form: str, count: int, seed: int, cameras: bool) ->
         return
     frames = _with_bar(simulate_drive(seed, count, cameras=ring), count)
     if form == "bag":
-        write_drive_bag(out, frames)
+        write_bag(out, lambda path: write_drive_bag(path, frames))
     else:
         write_folder(out, (frame.cloud for frame in frames))
 
@@ -69,9 +70,25 @@ def _write_room(out: Path, form: str, count: int, seed: int) -> None:
     if form == "scannet":
         write_scannet(out, _with_bar(range(seed, seed + count), count))
     elif form == "bag":
-        write_rgbd_bag(out, _with_bar(rgbd_frames(seed, count), count))
+        frames = _with_bar(rgbd_frames(seed, count), count)
+        write_bag(out, lambda path: write_rgbd_bag(path, frames))
     else:
         write_folder(out, (cloud for cloud, _ in _with_bar(rgbd_frames(seed, count), count)))
+
+
+def write_bag(out: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` make a recording; one in a single file appears when it is complete, or not at all.
+
+    Raises:
+        FileExistsError: ``out`` is there.
+    """
+    if out.suffix != ".mcap":
+        write(out)
+        return
+    if out.exists():
+        raise FileExistsError(f"'{out}' exists already; choose another name or remove it")
+    with whole_file(out) as path:
+        write(path)
 
 
 def _with_bar(items: Iterable[T], total: int) -> Iterator[T]:

@@ -102,3 +102,16 @@ def test_sigterm_leaves_a_complete_bag(tmp_path: Path, model_path: Path) -> None
     with BagReader(out) as reader:  # whole: nothing is raised at its end
         clouds = list(reader.clouds("/segmentation"))
     assert 0 < len(clouds) < 2000
+
+
+def test_an_interrupted_simulation_leaves_no_part_of_a_bag(tmp_path: Path) -> None:
+    path = tmp_path / "drive.mcap"
+    command = [sys.executable, "-m", "pc_perception.cli", "simulate", "street", str(path), "--count", "500"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait(lambda: any(part.stat().st_size > 100_000 for part in tmp_path.iterdir()), "a part of the bag")
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    assert process.returncode == 130
+    assert list(tmp_path.iterdir()) == []
+    path.touch()
+    assert main(["simulate", "street", str(path), "--count", "1"]) == 1
