@@ -325,7 +325,7 @@ def test_of_ten_thousand_clusters_the_nearest_are_kept(classifier: Classifier) -
 
 def test_unsure_is_unknown_and_the_own_vehicle_is_left_out(classifier: Classifier) -> None:
     cloud = scene(np.array([[5.0, 0.0], [8.0, 6.0]]))
-    unsure = SweepObjects(classifier, options=ObjectOptions(score_threshold=1.1))(cloud)
+    unsure = SweepObjects(classifier, options=ObjectOptions(score_threshold=1.0))(cloud)
     assert [unsure.name(row) for row in range(2)] == ["unknown"] * 2
     assert (unsure.labels == UNLABELED).all()
     sure = SweepObjects(classifier, options=ObjectOptions(score_threshold=0.0))(cloud)
