@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -182,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     write_known_keyframes(args.work_dir / "keyframes")
     results = list(jobs.run_stages(stages(), partial(work, call=call), args.workers))
     cost, minutes = costs(args.work_dir, args.scale), call.minutes_used
-    command = "python -m benchmarks.cmcr" + "".join(f" {a}" for a in (argv or sys.argv[1:]))
+    command = jobs.command("cmcr", argv)
     steps = {kind: max(round(n * args.scale), 2) for kind, n in STEPS.items()}
     missing = write(args.page, results, cost, steps, f"`{command}`, {minutes:.0f} minutes in the last call")
     print(f"{args.page} ({minutes:.0f} minutes in this call)")

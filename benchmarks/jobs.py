@@ -83,6 +83,11 @@ def parser(
     return out
 
 
+def command(name: str, argv: Sequence[str] | None) -> str:
+    """Return what was typed to run the script ``name``, for its page."""
+    return " ".join([f"python -m benchmarks.{name}", *(argv or sys.argv[1:])])
+
+
 def do(
     job: Any, kept: Path, call: Call, find: Callable[[], dict[str, Any]], current: bool = True
 ) -> dict[str, Any] | None:

@@ -9,7 +9,6 @@ scenes are held-out seeds of the simulator that no run trains on, and the last s
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -128,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     call = jobs.Call.of(args)
     results = list(jobs.run_stages(stages(), partial(work, call=call), args.workers))
-    command = "python -m benchmarks.pointcsp" + "".join(f" {a}" for a in (argv or sys.argv[1:]))
+    command = jobs.command("pointcsp", argv)
     write_page(args.page, args.work_dir, results, command, call.minutes_used)
     print(f"{args.page} ({call.minutes_used:.0f} minutes in this call)")
 

@@ -11,7 +11,6 @@ measured. Finished runs are kept in ``--work-dir``; an interrupted script goes o
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -167,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     call = jobs.Call.of(args)
     results = list(jobs.run_stages(stages(), partial(work, call=call), args.workers))
-    command = "python -m benchmarks.seeds" + "".join(f" {a}" for a in (argv or sys.argv[1:]))
+    command = jobs.command("seeds", argv)
     jobs.write_page(args.page, page(results, command, call.minutes_used, args.scale))
     print(f"{args.page} ({call.minutes_used:.0f} minutes in this call)")
 

@@ -33,14 +33,18 @@ def folder_beside(places: Iterable[Path]) -> Path | None:
     """Return a folder of this user alone in the temporary one; None where a place of ``places`` can be written.
 
     It is kept from run to run. numba unpickles what it finds there, so one that others could have filled is not used.
+    None also where nothing temporary can be written: numba then says so itself, when a kernel is needed.
     """
     if any(_can_be_written(place) for place in places):
         return None
-    folder = Path(tempfile.gettempdir()) / f"pc_perception-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    private = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
-    return folder if private else Path(tempfile.mkdtemp(prefix="pc_perception-"))
+    try:
+        folder = Path(tempfile.gettempdir()) / f"pc_perception-{os.getuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        private = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+        return folder if private else Path(tempfile.mkdtemp(prefix="pc_perception-"))
+    except OSError:
+        return None
 
 
 def _can_be_written(place: Path) -> bool:

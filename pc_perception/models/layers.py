@@ -111,18 +111,22 @@ class GatedDeltaNet(nn.Module):
         keys, values = n_heads * d_key, n_heads * d_value
         self.split = (2 * keys + values, values, n_heads, n_heads)
         self.project = Linear(width, sum(self.split), bias=False)
-        # On the device "meta", where the network of a model file is built, arithmetic goes through torch._dynamo:
-        # its import takes a second and 140 MB.
-        with torch.device("cpu"):
-            kernel = torch.randn(2 * keys + values, 1, conv) / conv**0.5
-            # exp(A) spread over 1..16 and a step of 1e-3..1e-1, as Mamba-2 and Gated DeltaNet start.
-            log_A = torch.linspace(1, 16, n_heads).log()
-            step = torch.logspace(-3, -1, n_heads)
-            step_bias = step + torch.log(-torch.expm1(-step))
-        self.kernel = nn.Parameter(kernel)
-        self.log_A, self.step_bias = nn.Parameter(log_A), nn.Parameter(step_bias)
+        self.kernel = nn.Parameter(torch.empty(2 * keys + values, 1, conv))
+        self.log_A, self.step_bias = (nn.Parameter(torch.empty(n_heads)) for _ in range(2))
+        # On "meta", where the network of a model file is built, there is nothing to fill, and arithmetic would import
+        # torch._dynamo: a second and 140 MB.
+        if not self.kernel.is_meta:
+            self._begin()
         self.norm_weight = nn.Parameter(torch.ones(d_value))
         self.out = Linear(values, width, bias=False)
+
+    @torch.no_grad()
+    def _begin(self) -> None:
+        """Draw the convolution; exp(A) over 1..16 and a step of 1e-3..1e-1, as Mamba-2 and Gated DeltaNet start."""
+        self.kernel.copy_(torch.randn(self.kernel.shape) / self.conv**0.5)
+        self.log_A.copy_(torch.linspace(1, 16, self.n_heads).log())
+        step = torch.logspace(-3, -1, self.n_heads)
+        self.step_bias.copy_(step + torch.log(-torch.expm1(-step)))
 
     def forward(self, x: Tensor, offsets: Sequence[int]) -> Tensor:
         """Mix (T, C) tokens along sequences.

@@ -83,8 +83,11 @@ def weighted_sum(features: Tensor, index: Tensor, weight: Tensor, backend: str |
 
 
 class _WeightedSum(torch.autograd.Function):
+    """The Numba sum with its gradient, float32 or float64 on the CPU; shapes as in ``weighted_sum``."""
+
     @staticmethod
     def forward(ctx: Any, features: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+        """Return the (Q, C) sums of (N, C) features and remember where they came from."""
         ctx.save_for_backward(index, weight)
         ctx.n_rows = len(features)
         values, rows = features.detach().contiguous().numpy(), index.contiguous().numpy()
@@ -96,6 +99,7 @@ class _WeightedSum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        """Spread (Q, C) gradients over the rows that were summed: (N, C) for the features alone."""
         index, weight = ctx.saved_tensors
         grad = grads[0].contiguous().numpy()
         out = np.zeros((ctx.n_rows, grad.shape[1]), grad.dtype)

@@ -32,9 +32,8 @@ def search(  # type: ignore[no-untyped-def]
 ) -> None:
     """Write the neighbours of the queries ``which`` to their rows.
 
-    Queries that lie together are taken together: the one in the middle walks down the tree, and how far its
-    neighbours are bounds how far those of the others can be. The tree is then asked once which buckets are that near
-    to any of them, and each of the others looks at those.
+    Of queries that lie together the middle one walks down the tree; how far its neighbours are bounds how far those of
+    the others can be. The tree is asked once which buckets are that near to any of them, and each looks at those.
 
     Args:
         tree: ``bucket_tree.build`` of the points.
@@ -45,8 +44,7 @@ def search(  # type: ignore[no-untyped-def]
     """
     order, xyz, box, lowest = tree
     px, py, pz = xyz[0], xyz[1], xyz[2]
-    n_buckets = len(box) // 2
-    k = index.shape[1]
+    n_buckets, k = len(box) // 2, index.shape[1]
     keys = np.empty(k + 1, np.int64)  # descending, with a sentinel after the smallest
     room = np.empty(BUCKET, np.int64)
     nodes, bounds = np.empty(DEEPEST, np.int64), np.empty(max(DEEPEST, MOST_NEAR), np.int64)
@@ -81,8 +79,7 @@ def search(  # type: ignore[no-untyped-def]
                 else:
                     node = near[depth]
                 if node >= n_buckets:
-                    begin = (node - n_buckets) * len(order) // n_buckets
-                    end = (node - n_buckets + 1) * len(order) // n_buckets
+                    begin, end = _places(node - n_buckets, n_buckets, len(order))
                     _bucket_keys(px, py, pz, order, x, y, z, reach, by_index, begin, end, room)
                     _insert_some(room, end - begin, keys)
             write_keys(keys, by_index, base, index, distance, row)
@@ -90,6 +87,12 @@ def search(  # type: ignore[no-untyped-def]
                 reach = _bound(keys, _around(queries, batch, row, around), limit, by_index)
                 n_near = buckets_near(box, around, reach, nodes, near)
                 _gather(box, lowest, near, n_near, near_box, near_lowest)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _places(bucket, n_buckets, n_points):  # type: ignore[no-untyped-def]
+    """Places of a bucket's first point and behind its last one, as ``bucket_tree.build`` cuts them."""
+    return bucket * n_points // n_buckets, (bucket + 1) * n_points // n_buckets
 
 
 @njit(cache=True, nogil=True, inline="always")
