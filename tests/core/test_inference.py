@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pc_perception.cloud import PointCloud
 from pc_perception.geometry import R_BODY_OPTICAL, pose, rotation_y
 from pc_perception.inference.contract import InputContract
+from pc_perception.inference.loading import load_segmenter
 from pc_perception.inference.segmenter import Segmenter
 from pc_perception.inference.sensor_check import describe, mismatches, pool
 from pc_perception.inference.stream import SweepOptions, SweepSegmenter, Timing
@@ -227,3 +229,11 @@ def test_sensor_check_speaks_in_numbers(cloud: PointCloud) -> None:
     assert any("check axes" in sentence for sentence in mismatches(swapped, seen))
     assert any("no intensity" in sentence for sentence in mismatches(PointCloud(cloud.xyz), seen))
     assert mismatches(PointCloud(np.zeros((0, 3), np.float32)), {}) == []
+
+
+def test_loading_leaves_random_numbers_alone() -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    load_segmenter("street", "cpu")
+    assert torch.equal(torch.rand(3), expected)
