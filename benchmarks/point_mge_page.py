@@ -22,16 +22,17 @@ COMPLETIONS = (
 )
 
 
-def write_page(page: Path, model: Path, results: Results, machine: str, scale: float) -> None:
-    """Write the page from what was measured."""
+def write_page(page: Path, model: Path, results: Results, how: str, scale: float) -> None:
+    """Write the page from what was measured; ``how`` tells command and machine."""
     jobs.write_page(
         page,
         [
-            _head(model, machine, scale),
+            _head(model, how),
             *_fields(_one(results, "fields")),
+            *_training(results, scale),
             *_generation(results),
             *_completion(results),
-            *_ratio(results),
+            *_ratio(results, scale),
             *_time(_one(results, "time")),
         ],
     )
@@ -43,23 +44,17 @@ def _one(results: Results, kind: str, arm: str = "") -> dict[str, Any]:
 
 
 def _over_seeds(results: Results, kind: str, arm: str, *keys: str) -> str:
-    values = []
-    for r in results:
-        if (r["kind"], r["arm"]) == (kind, arm):
-            value = r["figures"]
-            for key in keys:
-                value = value[key]
-            values.append(float(value))
-    return jobs.spread(values)
+    found = [r["figures"] for r in results if (r["kind"], r["arm"]) == (kind, arm)]
+    return jobs.spread(_values(found, keys))
 
 
-def _head(model: Path, machine: str, scale: float) -> str:
+def _head(model: Path, how: str) -> str:
     header, tensors = read_model_file(model)
     story, n = header.provenance, sum(t.numel() for t in tensors.values())
     one = story.get("tokenizer_run", {})
     return f"""# Point-MGE on procedural shapes
 
-Written by `python -m benchmarks.point_mge{"" if scale == 1 else f" --scale {scale:g}"}`; {machine}.
+Command: {how}.
 
 The `shapes` model: {n / 1e6:.2f} million parameters, {model.stat().st_size / 1e6:.1f} MB, classes
 {", ".join(header.labels.classes) if header.labels else "none"}. Stage 1: {one.get("steps", "?")} steps in
@@ -84,6 +79,61 @@ def _fields(f: dict[str, Any]) -> list[str]:
         f"\nTwo samplings of one shape have {f['same_shape']:.0%} of their codes in common at nearest centres, two"
         f" shapes {f['other_shape']:.0%}.\n",
     ]
+
+
+_FIGURES: dict[str, tuple[str, ...]] = {
+    "IoU": ("iou",),
+    "IoU near the surface": ("iou_near",),
+    "Chamfer L1": ("chamfer_l1",),
+    "F-score at 0.02": ("f_score",),
+    "SVM on the extractor's features": ("svm",),
+    "5 neighbours on them": ("knn",),
+    "new shapes, MMD": ("mmd",),
+    "new shapes, COV": ("cov",),
+    "new shapes, 1-NNA": ("one_nna",),
+    "completion, depth camera": ("views", "depth camera", "cube found"),
+    "with the class told": ("views", "depth camera", "cube found, class told"),
+    "nearest training shape, cube told": ("views", "depth camera", "nearest training shape, cube told"),
+    "completion, LiDAR": ("views", "LiDAR", "cube found"),
+    "with the class told, LiDAR": ("views", "LiDAR", "cube found, class told"),
+    "nearest training shape, cube told, LiDAR": ("views", "LiDAR", "nearest training shape, cube told"),
+}
+"""Where the figures of a training are."""
+
+
+def _training(results: Results, scale: float) -> list[str]:
+    """Return the table of both stages over seeds, beside the shipped model's."""
+    from benchmarks.point_mge import N_SETS, N_TEST, N_TRAIN, STEPS
+    from benchmarks.point_mge_measure import VIEWS
+
+    trained = [r["figures"] for r in results if r["kind"] == "training"]
+    shipped = _one(results, "fields") | _one(results, "features")
+    shipped |= _one(results, "generation", "by class").get("generated", {})
+    shipped["views"] = {view: _one(results, "completion", view) for view in VIEWS}
+    rows = [
+        [caption, jobs.spread(_values(trained, keys)), _shipped(shipped, keys)]
+        for caption, keys in _FIGURES.items()
+    ]
+    steps = round(STEPS * scale)
+    return [
+        "## Both stages over seeds\n",
+        f"Trained from random weights on {N_TRAIN} shapes, {steps} steps of 16 in either stage, classes told for nine "
+        f"shapes of ten; beside it the shipped model. Fields and probes are of {N_TEST} unseen shapes, new shapes "
+        f"(class told, Chamfer distance) and completions of {N_SETS}.\n",
+        jobs.table(["", f"seeds, {steps} steps", "shipped"], rows),
+        "",
+    ]
+
+
+def _shipped(figures: dict[str, Any], keys: Sequence[str]) -> str:
+    return next((f"{value:.3f}" for value in _values([figures], keys)), jobs.MISSING)
+
+
+def _values(each: Sequence[Any], keys: Sequence[str]) -> list[float]:
+    """Return what is found under nested keys, of those that have it."""
+    for key in keys:
+        each = [figures[key] for figures in each if key in figures]
+    return [float(value) for value in each]
 
 
 def _generation(results: Results) -> list[str]:
@@ -125,16 +175,16 @@ def _completion(results: Results) -> list[str]:
     ]
 
 
-def _ratio(results: Results) -> list[str]:
-    from benchmarks.point_mge import RATIOS
+def _ratio(results: Results, scale: float) -> list[str]:
+    from benchmarks.point_mge import N_SETS, N_TEST, RATIOS, STEPS
 
     rows = [
         [arm, *(_over_seeds(results, "ratio", arm, k) for k in ("svm", "knn", *_SCORES))] for arm in RATIOS
     ]
     return [
         "\n## Sliding or constant masking ratio\n",
-        "Stage 2 alone, 600 steps times the scale, no labels: accuracy of probes on the extractor's features, and new"
-        " shapes of any class.\n",
+        f"Stage 2 alone, {round(STEPS * scale)} steps of 16, no labels: accuracy of probes on the extractor's features "
+        f"of {N_TEST} unseen shapes, and as many new shapes of any class as {N_SETS} of them.\n",
         jobs.table(["ratio", "SVM", "5 neighbours", "MMD", "COV", "1-NNA"], rows),
     ]
 

@@ -83,6 +83,10 @@ def test_an_unknown_row_is_an_error():
         main(["ops", "--rows", "Z9"])
 
 
+FIELDS = {"iou": 0.875, "iou_near": 0.75, "chamfer_l1": 0.01, "f_score": 0.5, "empty": 0, "n": 28}
+FIELDS |= {"iou_by_class": {"chair": 0.875}, "same_shape": 0.25, "other_shape": 0.01}
+
+
 def test_the_page_of_point_mge_says_what_is_missing(tmp_path: Path) -> None:
     planned = [job for stage in point_mge.stages() for job in stage]
     assert len({job.name for job in planned}) == len(planned)
@@ -92,14 +96,20 @@ def test_the_page_of_point_mge_says_what_is_missing(tmp_path: Path) -> None:
     sets = {name: scores | {"emd": {k: v / 5 for k, v in scores.items()}} for name in point_mge_page.SETS}
     results = [{"kind": "time", "arm": "", "seed": 0, "figures": done}]
     results += [{"kind": "generation", "arm": "any", "seed": seed, "figures": sets} for seed in range(3)]
-    point_mge_page.write_page(page, shipped_models()["shapes"], results, "a machine", 0.5)
+    trained = {"iou": 0.75, "views": {"LiDAR": {"cube found": 0.125}}}
+    results += [{"kind": "training", "arm": "", "seed": seed, "figures": trained} for seed in range(3)]
+    results += [{"kind": "fields", "arm": "", "seed": 0, "figures": FIELDS}]
+    point_mge_page.write_page(page, shipped_models()["shapes"], results, "`a command`, on a machine", 0.5)
     text = page.read_text()
     assert "Sixteen shapes meshed at 64^3: 9.0 s; one completion: 0.70 s" in text
-    assert "--scale 0.5" in text
+    assert "Command: `a command`, on a machine." in text
+    assert "| IoU | 0.750 ± 0.000 | 0.875 |" in text
+    assert "| completion, LiDAR | 0.125 ± 0.000 | not measured |" in text
+    assert "500 steps of 16" in text
     assert text.count("Not measured yet.") == 2
     means = " | ".join(f"{value:.3f} ± 0.000" for value in (0.5, 0.25, 0.75, 0.1, 0.05, 0.15))
     assert f"| generated, any class | {means} |" in text
-    assert "not measured" in text.split("## Stage 1")[1].split("## New")[0]
+    assert "28 shapes: IoU 0.875" in text
 
 
 def test_a_job_is_done_once_and_in_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
