@@ -2,9 +2,9 @@
 """What pre-training gives on real objects: ``python -m benchmarks.objects --page docs/results/objects.md``.
 
 Pre-trains every arm with three seeds on the training parts, without labels, of all real sets and on simulated shapes;
-then probes, and fine-tunes with few and with all labels. All splits are by instance. Finished runs and
-measurements are kept in ``--work-dir``; an interrupted script goes on where it was, the most telling runs come
-first, and the page says what is missing.
+then probes, and fine-tunes with few and with all labels; parts are of simulated shapes. All splits are by instance.
+Finished runs and measurements are kept in ``--work-dir``; an interrupted script goes on where it was, the most telling
+runs come first, and the page says what is missing.
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ MAIN = (RANDOM, *list(ARMS)[:4])
 CONTROLS = tuple(list(ARMS)[4:])
 PRETRAIN_STEPS, PRETRAIN_BATCH = 250, 32
 """Steps at ``--scale 1`` of each of a config's cycles: PointACL and its control have two."""
+PART_SHAPES, PART_TESTS, PART_STEPS, PART_POINTS = 65, 130, 60, 512
+"""Simulated shapes whose parts are learned, five of each class, unseen ones, steps of half ``TUNE_BATCH``, points."""
 AS_IS, WORSE = "as they are", 2
 """Which of ``robustness.LEVELS`` objects are made worse by: the middle one of five."""
 TUNE_STEPS, TUNE_BATCH = {1: 100, 5: 100, 20: 120, 0: 200}, 16
@@ -65,7 +67,7 @@ class Job:
 
     Attributes:
         kind: ``pretrain``, ``svm`` (a probe, with all numbers of labels), ``linear``, ``mlp3``, ``full``, ``few``
-            (few-shot folds), or ``worse``: what ``full`` left, on objects made worse.
+            (few-shot folds), ``parts`` (part segmentation), or ``worse``: what ``full`` left, on objects made worse.
         arm: ``RANDOM`` or a name of ``ARMS``.
         data: a name of ``SETS``; empty for a pre-training.
         labels: instances of each class; 0 for all.
@@ -110,7 +112,8 @@ def stages() -> list[list[Job]]:
     return [
         main[0],
         *tuned,
-        jobs(["worse"], MAIN) + [Job("few", arm, seed) for seed in SEEDS for arm in MAIN],
+        jobs(["worse"], MAIN)
+        + [Job(kind, arm, seed) for kind in ("few", "parts") for seed in SEEDS for arm in MAIN],
         jobs(["svm"], CONTROLS) + jobs(["full"], CONTROLS, (5,)),
         jobs(["full"], MAIN, (1, 20)),
         jobs(["linear", "mlp3"], MAIN, (0, 5, 20, 1)),

@@ -19,6 +19,10 @@ from benchmarks.objects import (
     FEW_SHAPES,
     FIELDS,
     LABELS,
+    PART_POINTS,
+    PART_SHAPES,
+    PART_STEPS,
+    PART_TESTS,
     PRETRAIN_BATCH,
     PRETRAIN_STEPS,
     RANDOM,
@@ -32,6 +36,7 @@ from benchmarks.objects import (
     Job,
 )
 from pc_perception.inference.loading import load_classifier, load_object_encoder
+from pc_perception.inference.object_contract import ObjectContract
 from pc_perception.models.object_encoder import SIZES, ObjectEncoder
 from training.data.few_shot_folds import Fold, draw_folds
 from training.data.object_files import open_object_files
@@ -39,15 +44,19 @@ from training.data.object_sets import in_label_set
 from training.data.object_specs import open_all_objects
 from training.data.object_splits import split_by_instance
 from training.data.simulated_objects import open_simulated_objects
+from training.data.simulated_parts import CATEGORIES, LABEL_SET, open_simulated_parts
 from training.data.simulation import HELD_OUT
 from training.data.specs import DataOptions
 from training.evaluate.classification import evaluate, files_of
 from training.evaluate.features import Described, describe_all
 from training.evaluate.few_shot import run_folds
 from training.evaluate.objects import ProbeSettings, probe_features
+from training.evaluate.part_models import load_part_segmenter
+from training.evaluate.parts import evaluate_parts
 from training.evaluate.probes import Probe, run_probe
 from training.evaluate.robustness import LEVELS, Worsened
 from training.methods.classification import Classification
+from training.object_views import SHAPENETPART
 from training.settings import read_config
 
 
@@ -115,7 +124,7 @@ def tune(job: Job, root: Path, work_dir: Path, scale: float) -> dict[str, Any]:
     steps = TUNE_STEPS[job.labels] // (1 if job.kind == "full" else 2)
     run = replace(
         read_config("classify_tiny"), method=Classification(job.kind),
-        encoder=read_config(ARMS[job.arm][0]).encoder if job.arm in ARMS else SIZES["tiny"],
+        encoder=_encoder(job),
         data=f"objects:{root / SETS[job.data]}", split="train", split_seed=job.seed, per_class=job.labels, y_up=Y_UP,
         seed=job.seed, max_steps=steps, batch_size=TUNE_BATCH,
         validate_steps=steps // 4 if job.kind == "full" else 0, threads=1, progress=False,
@@ -130,6 +139,27 @@ def tune(job: Job, root: Path, work_dir: Path, scale: float) -> dict[str, Any]:
         found = evaluate(model, in_label_set(test, model.label_set))
         out[name] = {"accuracy": found.accuracy, "mean": found.mean_recall, "correct": found.correct.tolist()}
     return out
+
+
+def _encoder(job: Job) -> dict[str, Any]:
+    return read_config(ARMS[job.arm][0]).encoder if job.arm in ARMS else SIZES["tiny"]
+
+
+def parts(job: Job, root: Path, work_dir: Path, scale: float) -> dict[str, Any]:
+    """Fine-tune for the parts of simulated shapes, five of each class; return both mIoUs on unseen ones."""
+    file = weights(job, work_dir)
+    run = read_config("parts_tiny", [f"label_set={LABEL_SET}", f"method.n_categories={len(CATEGORIES)}"])
+    run = replace(
+        run, encoder=_encoder(job), data=f"sim:parts:{PART_SHAPES}", seed=job.seed, data_seed=job.seed * PART_SHAPES,
+        contract=ObjectContract(PART_POINTS), max_steps=PART_STEPS, batch_size=TUNE_BATCH // 2, lr=1e-3,
+        threads=1, progress=False, log_steps=20,
+        init=str(file) if file else "", work_dir=str(work_dir), checkpoint_minutes=0.0,
+    )  # fmt: skip
+    segment, _ = load_part_segmenter(jobs.train_to_end(run.validate()), "cpu")
+    (work_dir / "last.pth").unlink(missing_ok=True)
+    view = replace(SHAPENETPART, n_points=PART_POINTS)
+    _, found = evaluate_parts(segment, open_simulated_parts(PART_TESTS, HELD_OUT), view)
+    return {"accuracy": {"shapes": found["instance_miou"], "classes": found["class_miou"]}}
 
 
 def few_shot(job: Job, root: Path, work_dir: Path, scale: float) -> dict[str, Any]:
@@ -165,5 +195,5 @@ def measure_worse(job: Job, root: Path, work_dir: Path, scale: float) -> dict[st
 
 WORK = {
     "pretrain": pretrain, "svm": probe, "linear": tune, "mlp3": tune, "full": tune, "few": few_shot,
-    "worse": measure_worse,
+    "parts": parts, "worse": measure_worse,
 }  # fmt: skip

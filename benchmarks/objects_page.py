@@ -25,7 +25,18 @@ LAST, BEST = "last epoch", "best epoch on validation"
 
 def write_objects_page(page: Path, results: Results, planned: Sequence[Any], scale: float) -> None:
     """Write the page from what was measured; what was planned and not run is told."""
-    from benchmarks.objects import CONTROLS, FEW_SHAPES, LABELS, MAIN, RANDOM
+    from benchmarks.objects import (
+        CONTROLS,
+        FEW_SHAPES,
+        LABELS,
+        MAIN,
+        PART_POINTS,
+        PART_SHAPES,
+        PART_STEPS,
+        PART_TESTS,
+        RANDOM,
+        TUNE_BATCH,
+    )
 
     arms = [RANDOM, *[a for a in MAIN if a != RANDOM]]
     blocks = [_head(scale, [r["figures"]["seconds"] / 60 for r in results])]
@@ -50,7 +61,12 @@ def write_objects_page(page: Path, results: Results, planned: Sequence[Any], sca
         "\n## Few shots\n",
         f"Linear SVM (C = 0.075) on frozen features of {FEW_SHAPES} simulated shapes that no training saw: mean "
         "of ten folds, drawn anew for each seed.\n",
-        _by_column([r for r in results if r["kind"] == "few"], arms, lambda pairs: [v for _, v in pairs]),
+        _by_column([r for r in results if r["kind"] == "few"], arms, _each_seed),
+        "\n## Parts\n",
+        f"Part segmentation of simulated shapes, {PART_POINTS} points each, all weights: {PART_STEPS} steps of "
+        f"{TUNE_BATCH // 2} from {PART_SHAPES} labelled ones, five of each class and others for each seed; mIoU over "
+        f"{PART_TESTS} unseen shapes, and over their classes.\n",
+        _by_column([r for r in results if r["kind"] == "parts"], arms, _each_seed),
         "\n## Objects made worse\n",
         "Accuracy of full fine-tuning with all labels, mean of the three sets, on test objects with noise, turned "
         "about any axis, stretched, thinned, and thinned on one side (`training/evaluate/robustness.py`, the third of "
@@ -116,6 +132,10 @@ def _over_sets(results: Results, way: str, arm: str, labels: int, which: str = L
     """Return the mean over sets of each seed that was measured on all of them."""
     found = _found(results, way, arm, labels)
     return _mean_of_sets([(r["seed"], _score(r, labels, which)) for r in found])
+
+
+def _each_seed(scores: Sequence[tuple[int, float]]) -> list[float]:
+    return [score for _, score in scores]
 
 
 def _mean_of_sets(scores: Sequence[tuple[int, float]]) -> list[float]:

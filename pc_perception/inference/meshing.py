@@ -154,8 +154,8 @@ def sample_surface(
 
 def sample_triangles(
     mesh: Mesh | tuple[NDArray, NDArray], n: int, seed: int | Generator
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Like ``sample_surface``: points (n, 3) and the unit normals of their triangles (n, 3), float64."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Like ``sample_surface``: points (n, 3) and, of their triangles, unit normals (n, 3) and rows (n,)."""
     rng = np.random.default_rng(seed)
     vertices = np.asarray(mesh[0], np.float64)
     a, b, c = (vertices[mesh[1][:, k]] for k in range(3))
@@ -169,4 +169,4 @@ def sample_triangles(
     flip = u + v > 1
     u, v = np.where(flip, 1 - u, u), np.where(flip, 1 - v, v)
     points = a[rows] + u * (b[rows] - a[rows]) + v * (c[rows] - a[rows])
-    return points, normal[rows] / area[rows, None]
+    return points, normal[rows] / area[rows, None], rows

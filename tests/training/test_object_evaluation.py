@@ -17,6 +17,7 @@ from training.data.few_shot_folds import draw_folds
 from training.data.object_sets import JoinedObjects, ObjectSubset, Relabeled
 from training.data.object_splits import bootstrap, few_labels, split_by_instance
 from training.data.objects import LabeledObject, StoredObjects, class_counts, labels_of, y_up
+from training.data.shapenet_part import CATEGORIES, PARTS
 from training.evaluate.accuracy import measure, measure_classifier
 from training.evaluate.features import Described, describe_all, on_published_axes, shape_statistics
 from training.evaluate.few_shot import FewShotResult, probe_folds, run_folds
@@ -362,6 +363,7 @@ def test_joined_and_relabelled() -> None:
 
 # ShapeNetPart, by hand: a cap has parts 6 and 7, a bag 4 and 5, a mug 36 and 37.
 CAP, BAG = 2, 1
+NAMES = tuple(name for name, _, _ in CATEGORIES)
 
 
 def scores_of(parts: list[int]) -> np.ndarray:
@@ -376,7 +378,7 @@ def test_shape_iou_by_hand() -> None:
 
 
 def test_instance_and_class_miou_by_hand() -> None:
-    scores = PartScores()
+    scores = PartScores(NAMES, PARTS)
     scores.add(CAP, np.array([6, 6, 7, 7]), scores_of([6, 6, 7, 7]))  # 1
     scores.add(CAP, np.array([6, 6, 7, 7]), scores_of([6, 6, 6, 6]))  # (1/2 + 0) / 2
     scores.add(BAG, np.array([4, 5]), scores_of([4, 5]))  # 1
@@ -386,7 +388,7 @@ def test_instance_and_class_miou_by_hand() -> None:
 
 
 def test_only_parts_of_the_own_category_can_be_predicted() -> None:
-    scores = PartScores()
+    scores = PartScores(NAMES, PARTS)
     loud = scores_of([6, 7]) + 9 * scores_of([30, 30])
     scores.add(CAP, np.array([6, 7]), loud)
     assert scores.instance_miou == 1.0
@@ -396,16 +398,17 @@ def test_only_parts_of_the_own_category_can_be_predicted() -> None:
         scores.add(CAP, np.array([6, 7]), loud[:, :49])
 
 
+class Halves(StoredObjects):
+    part_ids = PARTS
+
+
 def test_parts_are_evaluated_on_the_sampled_points() -> None:
     """A segmenter that knows the rule (part 7 lies above) is perfect, points being matched to their own labels."""
     rng = np.random.default_rng(0)
     xyz = rng.uniform(-1, 1, (2 * 300, 3)).astype(np.float32)
     part = np.where(xyz[:, 2] > 0, 7, 6).astype(np.uint16)
     cloud = PointCloud(xyz, {"label": part})
-    from training.data.shapenet_part import CATEGORIES
-
-    names = tuple(name for name, _, _ in CATEGORIES)
-    data = StoredObjects(cloud, np.array([0, 300, 600]), np.array([CAP, CAP]), names, ["x", "y"])
+    data = Halves(cloud, np.array([0, 300, 600]), np.array([CAP, CAP]), NAMES, ["x", "y"])
     seen = []
 
     def segment(points: Tensor, category: Tensor) -> Tensor:

@@ -107,7 +107,7 @@ def outer_surface(mesh: Mesh, rng: Generator) -> Callable[[int], NDArray[np.floa
     def draw(n: int) -> NDArray[np.float64]:
         found = np.zeros((0, 3))
         for _ in range(MAX_TRIES):
-            points, normals = sample_triangles(mesh, 2 * n, rng)
+            points, normals, _ = sample_triangles(mesh, 2 * n, rng)
             found = np.concatenate([found, points[~solid.contains(points + SKIN * normals)]])
             if len(found) >= n:
                 return found[:n]

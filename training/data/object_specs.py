@@ -32,6 +32,14 @@ def open_objects(kind: str, where: str, options: DataOptions) -> ObjectDataset:
     if kind == "fold":
         fold = open_fold(where, options)
         return fold.test if options.split == "test" else fold.train
+    if (kind, where) == ("sim", "parts"):
+        from .simulated_parts import open_simulated_parts
+
+        if options.split:
+            raise ValueError(
+                f"sim:parts has no split '{options.split}'; unseen shapes have another data_seed"
+            )
+        return open_simulated_parts(options.n_scenes, options.seed, options.cache_dir)
     if kind in ("sim", "instances", "objects"):
         if not options.split or where.partition(":")[0] in WITH_SPLIT:
             return _open_without_split(kind, where, options)

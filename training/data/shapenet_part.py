@@ -48,7 +48,7 @@ class ShapeNetPart:
     """
 
     classes = tuple(name for name, _, _ in CATEGORIES)
-    has_parts = True
+    part_ids = PARTS
 
     def __init__(self, root: str | Path, split: str = "") -> None:
         if split not in SPLITS:

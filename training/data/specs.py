@@ -12,7 +12,8 @@ from .dataset import CloudDataset, Target, as_label_set
 from .plain_files import cache_root
 
 KINDS = {
-    "sim": "simulated clouds: sim:street, sim:drive or sim:room; single objects: sim:objects; of 300: sim:room:300",
+    "sim": "simulated clouds: sim:street, sim:drive or sim:room; single objects: sim:objects, with parts: sim:parts; "
+    "of 300: sim:room:300",
     "bag": "point clouds of a recording: bag:drive.mcap",
     "folder": "cloud files, labelled or not: folder:DIR",
     "nuscenes": "a nuScenes-format data set with lidarseg: nuscenes:DIR",
@@ -35,7 +36,8 @@ KINDS = {
 FIELDS = ("shapes", "analytic", "meshes", "occupancy")
 """Kinds whose clouds are whole shapes and come with occupancy."""
 OBJECTS = ("objects", "instances", "modelnet40", "scanobjectnn", "shapenet55", "shapenetpart", "fold")
-"""Kinds whose clouds are single objects, as is ``sim:objects``."""
+"""Kinds whose clouds are single objects, as are those of ``SIM_OBJECTS``."""
+SIM_OBJECTS = ("objects", "parts")
 
 
 def kinds() -> str:
@@ -68,7 +70,7 @@ class DataOptions:
         instances: give the ids of objects, where nuScenes-format data has panoptic labels.
         boxes: give the boxes of nuScenes-format data instead of labels of points.
         n_scenes, per_scene, seed, cache_dir: see ``simulation.SimulatedClouds``; for ``sim:objects`` shapes and
-            views of each; for ``shapes`` how many. ``sim:room:300`` has its own number of scenes.
+            views of each; for ``sim:parts`` and ``shapes`` how many. ``sim:room:300`` has its own number of scenes.
         variant: of ScanObjectNN: ``bg``, ``only`` or ``hardest``.
         y_up: names of object files, or of folders of meshes or occupancy, in which y is up (``modelnet40_*`` works).
     """
@@ -100,7 +102,7 @@ def open_data(specs: str, options: DataOptions) -> list[CloudDataset]:
     """Open the data sets that a comma-separated text names; several of objects get the same classes.
 
     With a label set, these are its, and objects of no class of it are left out; of a set with labelled parts
-    (``has_parts``), the label set is that of the parts.
+    (``part_ids``), the label set is that of the parts.
 
     Raises:
         FileNotFoundError, ValueError: one of them is not there or cannot be used.
@@ -116,7 +118,7 @@ def open_data(specs: str, options: DataOptions) -> list[CloudDataset]:
     if options.label_set is None:
         return with_same_classes(objects) if len(parts) > 1 else parts  # type: ignore[return-value]
     wanted = as_label_set(options.label_set)
-    named = [bool(part.classes) and not getattr(part, "has_parts", False) for part in objects]
+    named = [bool(part.classes) and not hasattr(part, "part_ids") for part in objects]
     return [in_label_set(p, wanted) if n else p for p, n in zip(objects, named, strict=True)]
 
 
@@ -146,7 +148,7 @@ def open_one(spec: str, options: DataOptions) -> CloudDataset:
             progress=True,
             y_up=any(fnmatch(Path(where).name, name) for name in options.y_up),
         )
-    if kind in OBJECTS or (kind, where) == ("sim", "objects"):
+    if kind in OBJECTS or (kind == "sim" and where in SIM_OBJECTS):
         from .object_specs import open_objects
 
         return open_objects(kind, where, options)

@@ -79,8 +79,10 @@ def _measure(segment: Callable[[Tensor, Tensor], Tensor], labels: LabelSet, data
         by = {name: value for name, value in figures["iou"].items() if value is not None}
         kept = {"miou": figures["miou"], "accuracy": figures["accuracy"]}
         return kept | {"by": by, "rule": RULE, "shapes": len(data) - len(bad), "bad": bad}
-    if not getattr(data, "has_parts", False):
-        raise ValueError("these objects have no labelled parts; give shapenetpart:DIR or s3dis-blocks:DIR")
+    if not hasattr(data, "part_ids"):
+        raise ValueError(
+            "these objects have no labelled parts; give shapenetpart:DIR, sim:parts or s3dis-blocks:DIR"
+        )
     _, found = evaluate_parts(segment, data)
     kept = {key: found[key] for key in ("instance_miou", "class_miou", "shapes", "bad")}
     rule = f"IoU over 2,048 sampled points of a shape, restricted to its category's parts, {found['views']}"

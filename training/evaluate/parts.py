@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Part segmentation on ShapeNetPart: instance mIoU and class mIoU."""
+"""Part segmentation as on ShapeNetPart: instance mIoU and class mIoU."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,13 +12,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.data.objects import ObjectDataset, check_share
-from training.data.shapenet_part import CATEGORIES, N_PARTS, PARTS
 from training.object_views import SHAPENETPART, ObjectView, scaled_and_shifted
 
 from .voting import label
 
 Segment = Callable[[Tensor, Tensor], Tensor]
-"""(B, N, 3) float32 points and (B,) int64 categories to (B, N, 50) scores."""
+"""(B, N, 3) float32 points and (B,) int64 categories to (B, N, P) scores."""
+
+
+class PartDataset(ObjectDataset, Protocol):
+    """Objects whose field ``label`` holds part ids.
+
+    Attributes:
+        part_ids: of each class, 0 .. P-1; they run on from class to class.
+    """
+
+    part_ids: tuple[tuple[int, ...], ...]
 
 
 def shape_iou(truth: NDArray, predicted: NDArray, parts: Sequence[int]) -> float:
@@ -38,30 +48,38 @@ def shape_iou(truth: NDArray, predicted: NDArray, parts: Sequence[int]) -> float
 class PartScores:
     """Shape IoUs by category.
 
+    Args:
+        categories: C names.
+        part_ids: of each category.
+
     Attributes:
-        shapes: for each of the 16 categories the IoUs of its shapes.
+        shapes: for each category the IoUs of its shapes.
     """
 
-    def __init__(self) -> None:
-        self.shapes: list[list[float]] = [[] for _ in CATEGORIES]
+    def __init__(self, categories: Sequence[str], part_ids: Sequence[Sequence[int]]) -> None:
+        self.categories, self.part_ids = categories, part_ids
+        self.shapes: list[list[float]] = [[] for _ in categories]
 
     def add(self, category: int, truth: NDArray, scores: NDArray) -> None:
         """Count one shape; the prediction is the best of its own category's parts.
 
         Args:
-            category: 0 .. 15.
+            category: 0 .. C-1.
             truth: (N,) part ids.
-            scores: (N, 50), larger is likelier.
+            scores: (N, P), larger is likelier.
 
         Raises:
             ValueError: shapes differ, or a true part is not the category's.
         """
-        if scores.shape != (len(truth), N_PARTS):
-            raise ValueError(f"scores must be ({len(truth)}, {N_PARTS}), they are {scores.shape}")
-        parts = np.array(PARTS[category])
+        n_parts = self.part_ids[-1][-1] + 1
+        if scores.shape != (len(truth), n_parts):
+            raise ValueError(f"scores must be ({len(truth)}, {n_parts}), they are {scores.shape}")
+        parts = np.array(self.part_ids[category])
         if not np.isin(truth, parts).all():
-            raise ValueError(f"parts {sorted(set(truth.tolist()))} are not all of {CATEGORIES[category][0]}")
-        self.shapes[category].append(shape_iou(truth, parts[scores[:, parts].argmax(1)], PARTS[category]))
+            raise ValueError(
+                f"parts {sorted(set(truth.tolist()))} are not all of {self.categories[category]}"
+            )
+        self.shapes[category].append(shape_iou(truth, parts[scores[:, parts].argmax(1)], parts.tolist()))
 
     @property
     def instance_miou(self) -> float:
@@ -76,12 +94,11 @@ class PartScores:
     @property
     def by_category(self) -> dict[str, float]:
         """Mean of the shapes of each category that has any."""
-        names = (name for name, _, _ in CATEGORIES)
-        return {n: float(np.mean(s)) for n, s in zip(names, self.shapes, strict=True) if s}
+        return {n: float(np.mean(s)) for n, s in zip(self.categories, self.shapes, strict=True) if s}
 
 
 def evaluate_parts(
-    segment: Segment, data: ObjectDataset, view: ObjectView = SHAPENETPART, votes: int = 0, seed: int = 0
+    segment: Segment, data: PartDataset, view: ObjectView = SHAPENETPART, votes: int = 0, seed: int = 0
 ) -> tuple[PartScores, dict[str, object]]:
     """Segment each shape's sampled points (2,048, as published) and score them.
 
@@ -95,7 +112,7 @@ def evaluate_parts(
     Raises:
         ValueError: more than 1 % of the shapes cannot be used.
     """
-    scores, bad = PartScores(), []
+    scores, bad = PartScores(data.classes, data.part_ids), []
     for i in range(len(data)):
         try:
             cloud = data[i]
