@@ -9,7 +9,8 @@ Command:    pc-train parts_tiny data=shapenetpart:DIR init=work_dirs/point_mae_p
             label_set=simulation_parts method.n_categories=13, then pc-evaluate MODEL --data sim:parts
             with SPD around it: method=Spd(host=PartSegmentation(), geo=0.0) in a config of your own
 Hardware:   one CPU core, about 5 s a step (six hours); with contract.n_points=512 batch_size=8 half a second.
-Expected:   ShapeNetPart not measured by us, simulated parts in docs/results/objects.md; published with encoder="card": instance mIoU 86.1 (Point-MAE).
+Expected:   simulated parts in docs/results/objects.md; ShapeNetPart not measured by us, published with encoder="card":
+            instance mIoU 86.1 (Point-MAE).
 """
 
 from pc_perception.inference.object_contract import ObjectContract
