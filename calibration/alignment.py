@@ -110,9 +110,13 @@ class Alignment:
         thinning: int = 1,
     ) -> Alignment:
         """Blur the images by ``blur_px`` and keep the points that may be seen about the extrinsic ``T``,
-        every ``thinning``-th."""
+        every ``thinning``-th.
+
+        Images are kept as small as the blur allows: they then fit into the processor's cache.
+        """
         from scipy.ndimage import gaussian_filter
 
+        shrink = max(int(blur_px / 1.7), 1)
         blurred = []
         for f in frames:
             points = _in_view(f.points, camera, T)[: _MAX_POINTS // thinning]
@@ -122,12 +126,12 @@ class Alignment:
                     f.points[points],
                     f.intensity_bin[points],
                     DepthEdges(f.edges.xyz[seen], f.edges.upright[seen]),
-                    gaussian_filter(f.grey, blur_px / 2),
-                    _contrast(f.across, blur_px),
-                    _contrast(f.down, blur_px),
+                    gaussian_filter(shrunk(f.grey, shrink), blur_px / 2 / shrink),
+                    _contrast(shrunk(f.across, shrink), blur_px / shrink),
+                    _contrast(shrunk(f.down, shrink), blur_px / shrink),
                 )
             )
-        return cls(blurred, camera_values(camera))
+        return cls(blurred, camera_values(camera, shrink))
 
     def __call__(self, T: NDArray) -> float:
         return _INFORMATION_WEIGHT * self.information_distance(T) - self.edge_score(T)
@@ -160,6 +164,13 @@ def _in_view(points: NDArray, camera: CameraModel, T: NDArray, margin: float = 0
     uv = camera.project(points @ T[:3, :3].T + T[:3, 3])
     with np.errstate(invalid="ignore"):
         return np.flatnonzero(((uv > -margin * size) & (uv < (1 + margin) * size)).all(1))
+
+
+def shrunk(image: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    """Means of ``factor`` x ``factor`` pixels; rows and columns left over are cut off."""
+    height, width = (n // factor for n in image.shape)
+    blocks = image[: height * factor, : width * factor].reshape(height, factor, width, factor)
+    return blocks.mean((1, 3), dtype=np.float32)
 
 
 def _contrast(strength: NDArray, blur_px: float) -> NDArray[np.float32]:

@@ -10,13 +10,17 @@ from numpy.typing import NDArray
 from calibration.camera import CameraModel
 
 
-def camera_values(camera: CameraModel) -> NDArray[np.float64]:
-    """(22,) what ``_project`` needs: K, whether it is a fisheye, its largest angle, size, and 12 coefficients."""
-    K = camera.K
+def camera_values(camera: CameraModel, shrink: int = 1) -> NDArray[np.float64]:
+    """(22,) what ``_project`` needs: K, whether it is a fisheye, its largest angle, size, and 12 coefficients.
+
+    Of pictures in which ``shrink`` x ``shrink`` pixels have become one.
+    """
+    K = camera.K.copy()
+    K[:2, 2] -= (shrink - 1) / 2  # the middle of the first block
+    K[:2] /= shrink
     head = [K[0, 0], K[1, 1], K[0, 2], K[1, 2], K[0, 1], camera.is_fisheye, camera.max_angle_rad]
-    return np.r_[head, camera.width, camera.height, np.pad(camera.D, (0, 13 - len(camera.D)))].astype(
-        np.float64
-    )
+    size = [camera.width // shrink, camera.height // shrink]
+    return np.r_[head, size, np.pad(camera.D, (0, 13 - len(camera.D)))].astype(np.float64)
 
 
 @njit(cache=True, nogil=True)

@@ -34,7 +34,7 @@ class Drift:
         verdict: ``good``; ``drifted``: the optimum is past a limit and further off than its own uncertainty;
             ``unclear``: the scenes have no clear optimum, so that nothing can be said.
         drift_deg, drift_mm: from the calibration to the optimum.
-        spread_deg, spread_mm: standard deviation of the optimum over groups of frames.
+        spread_deg, spread_mm: standard deviation of the optimum over parts of the surroundings.
         share_worse: of the calibration moved by 0.7 degrees or 0.15 m along each axis, both ways, how many score
             worse, 0 .. 1.
         optimum_worse: the same about the optimum.
@@ -74,10 +74,10 @@ def check_calibration(
     T, camera = extrinsics.T_camera_lidar, calibration.camera
     prepared = prepare_frames(frames, camera, T, np.random.default_rng(seed))
     T_best = T
-    for stage in range(1, N_STAGES):
+    for stage in range(N_STAGES):
         T_best = descend(score_of(prepared, camera, T_best, stage), T_best, stage)
     finest = score_of(prepared, camera, T_best, N_STAGES - 1)
-    spread = spread_of(jackknife(finest, T_best, min(4, len(prepared))))
+    spread = spread_of(jackknife(finest, T_best))
     score = score_of(prepared, camera, T, N_STAGES - 1)
     drift = difference(T_best, T)
     here, there = _share_worse(score, T), _share_worse(score, T_best)

@@ -99,8 +99,8 @@ def without_target(a: argparse.Namespace) -> int:
     q = found.quality
     return _judge(
         (
-            ("spread over frames", q.spread_deg, a.max_deg, "deg"),
-            ("spread over frames", q.spread_mm, a.max_mm, "mm"),
+            ("spread over the surroundings", q.spread_deg, a.max_deg, "deg"),
+            ("spread over the surroundings", q.spread_mm, a.max_mm, "mm"),
         )
     )
 

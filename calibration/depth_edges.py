@@ -31,7 +31,8 @@ def depth_edges(lines: ScanLines, max_range_m: float = 60.0) -> DepthEdges:
     """Find the outlines in a sweep after Levinson and Thrun, "Automatic online calibration of cameras and
     lasers", 2013, section III: the nearer side of every jump in range, along rings and across them.
 
-    No return beside a thing counts as far away (sky) along a ring, where the gap is one to three rays wide.
+    No return beside a thing counts as far away (sky) along a ring, where the gap is one to three rays wide. Where the
+    surface goes on as it came, as a road does from ring to ring in leaps of metres, there is no outline.
     """
     image, elevation = _range_image(lines)
     azimuth = -np.pi + (np.arange(image.shape[1]) + 0.5) * lines.spacing_rad
@@ -45,7 +46,8 @@ def depth_edges(lines: ScanLines, max_range_m: float = 60.0) -> DepthEdges:
             around = np.isfinite(np.roll(image, way, axis)) & np.isfinite(np.roll(image, 2 * way, axis))
             beside = np.where(np.isfinite(beside) | ~around, beside, _SKY_M)
         with np.errstate(invalid="ignore"):
-            jump = (beside - image > np.maximum(_JUMP_M, _JUMP_SHARE * image)) & (image < max_range_m)
+            leap = beside - np.fmax(image, _continued(image, elevation, axis, way))
+            jump = (leap > np.maximum(_JUMP_M, _JUMP_SHARE * image)) & (image < max_range_m)
         row, column = np.nonzero(jump)
         a, e = azimuth[column], elevation[row]
         if axis == 1:
@@ -56,6 +58,22 @@ def depth_edges(lines: ScanLines, max_range_m: float = 60.0) -> DepthEdges:
         points.append(np.stack([r * np.cos(e) * np.cos(a), r * np.cos(e) * np.sin(a), r * np.sin(e)], 1))
         upright.append(np.full(len(row), axis == 1))
     return DepthEdges(np.concatenate(points), np.concatenate(upright))
+
+
+def _continued(image: NDArray, elevation: NDArray, axis: int, way: int) -> NDArray[np.float64]:
+    """Range that a plane through each point and the one before it has beside it, inf beyond its horizon.
+
+    Along an arc of rays the inverse range of a plane is, over so short a way, linear in the angle.
+    """
+    before = np.roll(image, way, axis)
+    stretch: NDArray | float = 1.0
+    if axis == 0:
+        before[0 if way == 1 else -1] = np.nan
+        steps = np.abs(np.roll(elevation, -way) - elevation), np.abs(elevation - np.roll(elevation, way))
+        stretch = (steps[0] / np.maximum(steps[1], 1e-6))[:, None]
+    with np.errstate(divide="ignore"):
+        inverse = 1 / image + (1 / image - 1 / before) * stretch
+        return np.where(inverse <= 0, np.inf, 1 / inverse)
 
 
 def _range_image(lines: ScanLines) -> tuple[NDArray, NDArray]:

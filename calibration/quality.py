@@ -74,8 +74,10 @@ def bootstrap_spread(
     return float(np.degrees(np.sqrt(variance[:3].sum()))), 1e3 * float(np.sqrt(variance[3:].sum()))
 
 
-def weak_directions(covariance: NDArray) -> list[str]:
-    """Return a sentence for each axis that the poses leave uncertain, from the covariance's eigenvectors.
+def weak_directions(
+    covariance: NDArray, seen: str = "poses", wanted: str = "poses with other tilts and places"
+) -> list[str]:
+    """Return a sentence for each axis that what was ``seen`` leaves uncertain, from the covariance's eigenvectors.
 
     The eigenvalues of the covariance's blocks are the inverse ones of the information on that direction with all
     other unknowns free.
@@ -89,7 +91,7 @@ def weak_directions(covariance: NDArray) -> list[str]:
             if value > limit:
                 axis = axis * np.sign(axis[np.abs(axis).argmax()])
                 warnings.append(
-                    f"the poses do not constrain {what} ({axis[0]:.2f}, {axis[1]:.2f}, {axis[2]:.2f}) of the "
-                    f"camera: +-{value:.1f} {unit}; add poses with other tilts and places"
+                    f"the {seen} do not constrain {what} ({axis[0]:.2f}, {axis[1]:.2f}, {axis[2]:.2f}) of the "
+                    f"camera: +-{value:.1f} {unit}; add {wanted}"
                 )
     return warnings

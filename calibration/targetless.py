@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,19 +11,23 @@ from numpy.typing import NDArray
 
 from calibration.alignment import Alignment, PreparedFrame, prepare
 from calibration.camera import CameraModel
+from calibration.depth_edges import DepthEdges
 from calibration.frames import Frame
+from calibration.quality import weak_directions
 from calibration.result import Extrinsics, Quality
 from calibration.twist import difference, move_between, moved
 
-_STAGES = ((12.0, 2.0, 0.12, 3), (6.0, 0.8, 0.08, 3), (3.0, 0.3, 0.05, 2), (1.5, 0.12, 0.03, 1))
+_STAGES = ((6.0, 0.8, 0.08, 3), (3.0, 0.3, 0.05, 2), (1.5, 0.12, 0.03, 1))
 """Blur in pixels of a 1000 pixel wide image, first steps in degrees and metres, thinning."""
 N_STAGES = len(_STAGES)
-_GROUPS = 4
-_TURNING = 2
+_PARTS, _SECTOR_DEG = 6, 5.0
+"""The surroundings are cut into sectors, which are dealt out to so many parts."""
+_TURNING = 1
 """So many of the stages change the rotation alone."""
-_ASIDE_DEG = 2.5
-"""The first stages begin at the guess, and turned by so much either way about each axis."""
-_FAR_DEG, _FAR_MM = 2 * _ASIDE_DEG, 300.0
+_REACH_DEG, _MESH_DEG = 4.0, 0.8
+"""Turns about the guess that are tried, and from one to the next: about the first stage's blur."""
+_VALLEYS = 6
+_FAR_DEG, _FAR_MM = 5.0, 300.0
 """A result further from its guess is doubted."""
 
 
@@ -45,7 +49,7 @@ def calibrate_without_target(
 ) -> TargetlessResult:
     """Refine a guess by sliding clouds over images, coarse to fine (Nelder and Mead, 1965).
 
-    The spread is a jackknife's over groups of frames; the covariance is made of it.
+    The spread is a jackknife's over parts of the surroundings; the covariance is made of it.
 
     Raises:
         ValueError: there is no frame, sizes differ from the camera's, or the clouds are not in the pictures.
@@ -56,37 +60,33 @@ def calibrate_without_target(
     for stage in range(_TURNING, N_STAGES):
         T = descend(score_of(prepared, camera, T, stage), T, stage)
     finest = score_of(prepared, camera, T, N_STAGES - 1)
-    covariance = np.zeros((6, 6))
-    spread: tuple[float | None, float | None] = (None, None)
-    n_groups = min(_GROUPS, len(prepared))
-    if n_groups >= 2:
-        covariance = jackknife(finest, T, n_groups)
-        spread = spread_of(covariance)
+    covariance = jackknife(finest, T)
+    spread_deg, spread_mm = spread_of(covariance)
     quality = Quality(
         "no target: depth edges and information distance",
         len(prepared),
         len(frames),
-        spread_deg=spread[0],
-        spread_mm=spread[1],
-        warnings=doubts(T, T_guess, n_groups),
+        spread_deg=spread_deg,
+        spread_mm=spread_mm,
+        warnings=(
+            *doubts(T, T_guess),
+            *weak_directions(covariance, "surroundings", "frames of other places"),
+        ),
     )
     frame = frames[0]
     extrinsics = Extrinsics(T, covariance, frame.camera_frame or "camera", frame.cloud.frame or "lidar")
     return TargetlessResult(extrinsics, quality, finest(T_guess) - finest(T))
 
 
-def doubts(T: NDArray, T_guess: NDArray, n_groups: int) -> tuple[str, ...]:
+def doubts(T: NDArray, T_guess: NDArray) -> tuple[str, ...]:
     """Return what speaks against a result, in sentences."""
-    found = []
-    if n_groups < 2:
-        found.append("one frame gives no spread; use several with different surroundings")
     moved_deg, moved_mm = difference(T, T_guess)
-    if moved_deg > _FAR_DEG or moved_mm > _FAR_MM:
-        found.append(
-            f"the result is {moved_deg:.1f} deg and {moved_mm:.0f} mm from the guess, further than the search can be "
-            "trusted: look at the pictures, give a better guess or frames of other places"
-        )
-    return tuple(found)
+    if moved_deg <= _FAR_DEG and moved_mm <= _FAR_MM:
+        return ()
+    return (
+        f"the result is {moved_deg:.1f} deg and {moved_mm:.0f} mm from the guess, further than the search can be "
+        "trusted: look at the pictures, give a better guess or frames of other places",
+    )
 
 
 def prepare_frames(
@@ -127,17 +127,29 @@ def score_of(frames: Sequence[PreparedFrame], camera: CameraModel, T: NDArray, s
 
 
 def turned(frames: Sequence[PreparedFrame], camera: CameraModel, T_guess: NDArray) -> NDArray[np.float64]:
-    """Return the guess, turned by the first stages to where images and clouds agree best.
+    """Return the guess, turned to where images and clouds agree best.
 
-    In images as blurred as the first stage's a wrong valley may be the deepest one. So several are searched, and the
-    next stage's images, in which the right one is deeper, choose among them.
+    The score has many valleys, and a search that slides down from a few places misses the right one. So all turns
+    within reach are tried, the deepest valleys are gone down, and the next stage's images choose among them: in
+    blurred ones a wrong valley may be the deepest.
     """
-    aside = np.radians(_ASIDE_DEG) * np.vstack([np.zeros(3), np.eye(3), -np.eye(3)])
-    found = [moved(T_guess, np.pad(turn, (0, 3))) for turn in aside]
-    for stage in range(_TURNING):
-        score = score_of(frames, camera, T_guess, stage)
-        found = [descend(score, T, stage) for T in found]
-    return min(found, key=score_of(frames, camera, T_guess, _TURNING))
+    score = score_of(frames, camera, T_guess, 0)
+    found = [descend(score, moved(T_guess, np.pad(turn, (0, 3))), 0) for turn in valleys(score, T_guess)]
+    return min(found, key=score_of(frames, camera, T_guess, 1))
+
+
+def valleys(score: Callable[[NDArray], float], T_guess: NDArray) -> NDArray[np.float64]:
+    """(N, 3) rotation vectors of the deepest local minima on a mesh of turns of the guess, rad, deepest first."""
+    from scipy.ndimage import minimum_filter
+
+    n = int(_REACH_DEG / _MESH_DEG)
+    axis = np.radians(_MESH_DEG) * np.arange(-n, n + 1)
+    turns = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1)
+    within = np.linalg.norm(turns, axis=-1) < np.radians(_REACH_DEG) + 1e-9
+    depth = np.full(within.shape, np.inf)
+    depth[within] = [score(moved(T_guess, np.pad(turn, (0, 3)))) for turn in turns[within]]
+    lowest = within & (depth == minimum_filter(depth, 3, mode="nearest"))
+    return turns[lowest][np.argsort(depth[lowest])][:_VALLEYS]
 
 
 def descend(score: Alignment, T: NDArray, stage: int, n_evaluations: int = 300) -> NDArray[np.float64]:
@@ -171,14 +183,34 @@ def descend(score: Alignment, T: NDArray, stage: int, n_evaluations: int = 300) 
     return at(fit.x)
 
 
-def jackknife(score: Alignment, T: NDArray, n_groups: int) -> NDArray[np.float64]:
-    """(6, 6) covariance of ``moved``'s twist: each group of frames left out in turn, the last stage run again."""
+def jackknife(score: Alignment, T: NDArray) -> NDArray[np.float64]:
+    """(6, 6) covariance of ``moved``'s twist: each part of the surroundings left out in turn, the last stage run again.
+
+    Parts are sectors about the LiDAR, in all frames alike: frames of one place see the same things and err alike, so
+    that leaving out frames would only show the sensors' noise.
+    """
     twists = []
-    for k in range(n_groups):
-        rest = replace(score, frames=[f for i, f in enumerate(score.frames) if i % n_groups != k])
+    for k in range(_PARTS):
+        rest = replace(score, frames=[_without_part(f, k) for f in score.frames])
         twists.append(move_between(descend(rest, T, N_STAGES - 1, 200), T))
     away = np.array(twists) - np.mean(twists, 0)
-    return (n_groups - 1) / n_groups * away.T @ away
+    return (_PARTS - 1) / _PARTS * away.T @ away
+
+
+def _without_part(frame: PreparedFrame, part: int) -> PreparedFrame:
+    points, edges = (_part(xyz) != part for xyz in (frame.points, frame.edges.xyz))
+    return replace(
+        frame,
+        points=frame.points[points],
+        intensity_bin=frame.intensity_bin[points],
+        edges=DepthEdges(frame.edges.xyz[edges], frame.edges.upright[edges]),
+    )
+
+
+def _part(xyz: NDArray) -> NDArray[np.int64]:
+    """Number of the part in which each point lies: sectors side by side belong to different parts."""
+    sector = np.floor(np.degrees(np.arctan2(xyz[:, 1], xyz[:, 0])) / _SECTOR_DEG)
+    return sector.astype(np.int64) % _PARTS
 
 
 def spread_of(covariance: NDArray) -> tuple[float, float]:
