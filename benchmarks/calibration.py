@@ -28,7 +28,7 @@ from calibration.frames import Frame
 from calibration.nuscenes_format import from_nuscenes
 from calibration.simulated import FISHEYE, PINHOLE, Rig, disturbed, simulate_shots, simulate_street_frames
 from calibration.target import calibrate_with_target
-from calibration.targetless import calibrate_without_target
+from calibration.targetless import TargetlessResult, calibrate_without_target
 from calibration.twist import difference
 
 CAMERAS = tuple(
@@ -54,7 +54,7 @@ def run(kind: str, seed: int, drive: Path) -> dict:
         return {"kind": kind, "seed": seed, "refused": str(error)}
     deg, mm = difference(found.extrinsics.T_camera_lidar, truth)
     q = found.quality
-    return {
+    row = {
         "kind": kind,
         "seed": seed,
         "deg": deg,
@@ -62,10 +62,15 @@ def run(kind: str, seed: int, drive: Path) -> dict:
         "spread_deg": q.spread_deg,
         "spread_mm": q.spread_mm,
         "held_out_px": q.held_out_reprojection_px,
+        "warnings": q.warnings,
         "used": q.n_used,
         "offered": q.n_offered,
         "cpu_s": time.process_time() - start,
     }
+    if isinstance(found, TargetlessResult):  # how well outlines lie on image edges, in standard deviations
+        row["edges"] = found.score.edge_score(found.extrinsics.T_camera_lidar)
+        row["edges_at_truth"] = found.score.edge_score(truth)
+    return row
 
 
 def real_frames(drive: Path, seed: int) -> tuple[Sequence[Frame], CameraModel, np.ndarray]:

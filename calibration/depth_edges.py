@@ -68,7 +68,7 @@ def _continued(image: NDArray, elevation: NDArray, axis: int, way: int) -> NDArr
     before = np.roll(image, way, axis)
     stretch: NDArray | float = 1.0
     if axis == 0:
-        before[0 if way == 1 else -1] = np.nan
+        before[0 if way == 1 else -1] = 0.0  # how the surface comes to the first ring is not seen: no outline
         steps = np.abs(np.roll(elevation, -way) - elevation), np.abs(elevation - np.roll(elevation, way))
         stretch = (steps[0] / np.maximum(steps[1], 1e-6))[:, None]
     with np.errstate(divide="ignore"):

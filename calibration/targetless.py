@@ -11,17 +11,15 @@ from numpy.typing import NDArray
 
 from calibration.alignment import Alignment, PreparedFrame, prepare
 from calibration.camera import CameraModel
-from calibration.depth_edges import DepthEdges
 from calibration.frames import Frame
 from calibration.quality import weak_directions
 from calibration.result import Extrinsics, Quality
+from calibration.surroundings import N_PARTS, without_part
 from calibration.twist import difference, move_between, moved
 
 _STAGES = ((6.0, 0.8, 0.08, 3), (3.0, 0.3, 0.05, 2), (1.5, 0.12, 0.03, 1))
 """Blur in pixels of a 1000 pixel wide image, first steps in degrees and metres, thinning."""
 N_STAGES = len(_STAGES)
-_PARTS, _SECTOR_DEG = 6, 5.0
-"""The surroundings are cut into sectors, which are dealt out to so many parts."""
 _TURNING = 1
 """So many of the stages change the rotation alone."""
 _REACH_DEG, _MESH_DEG = 4.0, 0.8
@@ -33,15 +31,15 @@ _FAR_DEG, _FAR_MM = 5.0, 300.0
 
 @dataclass(frozen=True)
 class TargetlessResult:
-    """The extrinsic, its quality, and how far it is from the guess.
+    """The extrinsic, its quality, and what it makes small.
 
     Attributes:
-        gain: score at the guess minus score at the result on the finest level; positive is better.
+        score: of the last stage, for any extrinsic near the result.
     """
 
     extrinsics: Extrinsics
     quality: Quality
-    gain: float
+    score: Alignment
 
 
 def calibrate_without_target(
@@ -75,7 +73,7 @@ def calibrate_without_target(
     )
     frame = frames[0]
     extrinsics = Extrinsics(T, covariance, frame.camera_frame or "camera", frame.cloud.frame or "lidar")
-    return TargetlessResult(extrinsics, quality, finest(T_guess) - finest(T))
+    return TargetlessResult(extrinsics, quality, finest)
 
 
 def doubts(T: NDArray, T_guess: NDArray) -> tuple[str, ...]:
@@ -184,33 +182,13 @@ def descend(score: Alignment, T: NDArray, stage: int, n_evaluations: int = 300) 
 
 
 def jackknife(score: Alignment, T: NDArray) -> NDArray[np.float64]:
-    """(6, 6) covariance of ``moved``'s twist: each part of the surroundings left out in turn, the last stage run again.
-
-    Parts are sectors about the LiDAR, in all frames alike: frames of one place see the same things and err alike, so
-    that leaving out frames would only show the sensors' noise.
-    """
+    """(6, 6) covariance of ``moved``'s twist: each part of the surroundings left out, the last stage run again."""
     twists = []
-    for k in range(_PARTS):
-        rest = replace(score, frames=[_without_part(f, k) for f in score.frames])
+    for part in range(N_PARTS):
+        rest = replace(score, frames=[without_part(f, part) for f in score.frames])
         twists.append(move_between(descend(rest, T, N_STAGES - 1, 200), T))
     away = np.array(twists) - np.mean(twists, 0)
-    return (_PARTS - 1) / _PARTS * away.T @ away
-
-
-def _without_part(frame: PreparedFrame, part: int) -> PreparedFrame:
-    points, edges = (_part(xyz) != part for xyz in (frame.points, frame.edges.xyz))
-    return replace(
-        frame,
-        points=frame.points[points],
-        intensity_bin=frame.intensity_bin[points],
-        edges=DepthEdges(frame.edges.xyz[edges], frame.edges.upright[edges]),
-    )
-
-
-def _part(xyz: NDArray) -> NDArray[np.int64]:
-    """Number of the part in which each point lies: sectors side by side belong to different parts."""
-    sector = np.floor(np.degrees(np.arctan2(xyz[:, 1], xyz[:, 0])) / _SECTOR_DEG)
-    return sector.astype(np.int64) % _PARTS
+    return (N_PARTS - 1) / N_PARTS * away.T @ away
 
 
 def spread_of(covariance: NDArray) -> tuple[float, float]:

@@ -96,7 +96,7 @@ def test_of_two_valleys_the_finer_images_choose(street: tuple) -> None:
     score = score_of(prepared, camera, guess, 1)
     best = turned(prepared, camera, guess)
     direct = descend(score_of(prepared, camera, guess, 0), guess, 0)
-    assert score(best) <= score(direct)
+    assert score(best) <= score(direct) + 0.01  # searches of one valley end at different places of its floor
     assert difference(best, T)[0] < 1.0
 
 
@@ -130,11 +130,12 @@ def test_small_images_are_read_where_large_ones_are() -> None:
 @pytest.mark.slow
 def test_recovers_two_degrees_and_a_decimetre(street: tuple) -> None:
     frames, camera, T = street
-    found = calibrate_without_target(frames, camera, disturbed(T, np.random.default_rng(0)))
+    guess = disturbed(T, np.random.default_rng(0))
+    found = calibrate_without_target(frames, camera, guess)
     angle_deg, distance_mm = difference(found.extrinsics.T_camera_lidar, T)
     assert angle_deg <= 0.3  # three scenes; benchmarks/calibration.py measures eight
     assert distance_mm <= 60
-    assert found.gain > 0.05
+    assert found.score(guess) > found.score(found.extrinsics.T_camera_lidar) + 0.05
     assert found.quality.spread_deg is not None
     assert 0 < found.quality.spread_deg < 1
 
