@@ -15,7 +15,7 @@ ARGUMENTS = {
     "nodes": Argument(
         f"Which nodes, separated by commas, out of {', '.join(NODES)}.", "segment,rgbd,classify,fuse"
     ),
-    "points": Argument("PointCloud2 topic of the LiDAR. Without it, a simulated one is started."),
+    "input": Argument("PointCloud2 topic of the LiDAR. Without it, a simulated one is started."),
     "depth": Argument("Depth image topic of an RGB-D camera. Without it, a simulated one is started."),
     "rgb": Argument("Its colour image topic."),
     "camera_info": Argument("Its CameraInfo topic."),
@@ -36,9 +36,10 @@ def compose(session: Session) -> list[LaunchDescriptionEntity]:
         raise ValueError(
             f"there is no node '{unknown[0].removesuffix('_node')}'; there are {', '.join(NODES)}"
         )
-    inputs = {name: session.said(name) for name in ("points", "depth", "rgb", "camera_info")}
+    topic = session.said("input")
+    inputs = {"points": topic, **{name: session.said(name) for name in ("depth", "rgb", "camera_info")}}
     remapped = {node: {**inputs, **_outputs(node)} for node in nodes}
-    lidar = not inputs["points"] and nodes != ["rgbd_node"]
+    lidar = not topic and nodes != ["rgbd_node"]
     depth = not inputs["depth"] and "rgbd_node" in nodes
     values: dict[str, object] = {"decimation": 2} if depth else {"use_rgb": bool(inputs["rgb"])}
     if lidar and "fuse_node" in nodes and not session.said("cameras"):
@@ -49,7 +50,7 @@ def compose(session: Session) -> list[LaunchDescriptionEntity]:
         actions += session.simulated("simulated_sensor_node", cameras=cameras, rate_hz=5.0)
     if depth:
         actions += session.simulated("simulated_rgbd_node", rate_hz=5.0, width=400)
-    return actions + session.rviz("perception.rviz", "base_link", {"points": inputs["points"]})
+    return actions + session.rviz("perception.rviz", "base_link", {"points": topic})
 
 
 def _outputs(node: str) -> dict[str, str]:

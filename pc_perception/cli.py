@@ -47,10 +47,12 @@ def _sentence(error: BaseException) -> str:
 def _segment_many(a: argparse.Namespace) -> None:
     from pc_perception.commands import fleet
     from pc_perception.commands.fleet_plan import Plan
+    from pc_perception.inference.windows import Windows
 
     for name in ("columns", "picture", "html", "view"):
         if getattr(a, name) is not None:
             raise ValueError(f"--{name} shows or reads single clouds; it does not go with --jobs")
+    Windows.asked(a.window, a.overlap)  # refused here, not by every job
     plan = Plan(a.model, a.device, a.topic, a.confidence_threshold, a.window, a.overlap)
     fleet.run(a.path, a.out, plan, 1 if a.jobs is None else a.jobs, a.cluster, a.as_json)
 
@@ -78,7 +80,7 @@ def _segment(a: argparse.Namespace) -> None:
         html=a.html,
         as_json=a.as_json,
         options=SweepOptions(confidence_threshold=a.confidence_threshold),
-        windows=Windows(a.window, a.overlap) if a.window else None,
+        windows=Windows.asked(a.window, a.overlap),
         view=a.view,
     )
 

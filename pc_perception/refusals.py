@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import argparse
+import math
 import os
 from pathlib import Path
 
@@ -23,6 +25,21 @@ def sentence(error: BaseException) -> str:
         form = _OF_FILES.get(type(error), f"'{{}}': {error.strerror}")
         return form.format(os.fsdecode(error.filename))
     return str(error) or type(error).__name__
+
+
+def finite(text: str) -> float:
+    """Read a number of a command line (a ``type`` for argparse); ``nan`` and ``inf`` are none.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"'{text}' is no finite number")
+    return value
 
 
 def refuse_unwritable(path: Path, is_folder: bool = False) -> None:

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 from launch.actions import (
     DeclareLaunchArgument,
     ExecuteProcess,
+    IncludeLaunchDescription,
     LogInfo,
     OpaqueFunction,
     RegisterEventHandler,
@@ -25,6 +27,8 @@ from launch_ros.substitutions import FindPackageShare
 PACKAGE = "pc_perception"
 SHARE = FindPackageShare(PACKAGE)
 SWITCH = ["true", "false"]
+OF_LAUNCH = ("launch-prefix", "launch-prefix-filter")
+"""Arguments that every launch file takes."""
 
 
 class Argument(NamedTuple):
@@ -208,7 +212,41 @@ def describe(
         DeclareLaunchArgument(name, default_value=a.default, choices=a.choices, description=a.text)
         for name, a in arguments.items()
     ]
-    return LaunchDescription([*declared, OpaqueFunction(function=lambda context: compose(Session(context)))])
+
+    def compose_known(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+        refuse_unknown(_given(context, description), arguments)
+        return compose(Session(context))
+
+    description = LaunchDescription([*declared, OpaqueFunction(function=compose_known)])
+    return description
+
+
+def _given(context: LaunchContext, description: LaunchDescription) -> list[str]:
+    """Return the names of the arguments that ``ros2 launch`` starts ``description`` with.
+
+    All launch files of one launch share their arguments' values: where another file includes this one, what was
+    given may be that file's, and nothing is returned.
+    """
+    started = getattr(getattr(context.locals, "event", None), "launch_description", None)
+    return [
+        name
+        for action in (started.entities if started else ())
+        if isinstance(action, IncludeLaunchDescription) and description in action.get_sub_entities()
+        for name, _ in action.launch_arguments
+        if isinstance(name, str)
+    ]
+
+
+def refuse_unknown(given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse arguments that a launch file does not have; ``ros2 launch`` itself would ignore them.
+
+    Raises:
+        ValueError: there is one; the sentence names the nearest known.
+    """
+    for name in sorted({*given} - {*known, *OF_LAUNCH}):
+        near = get_close_matches(name, known, 1)
+        meant = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known)}"
+        raise ValueError(f"there is no argument '{name}'; {meant}")
 
 
 def positive(name: str, text: str) -> float:

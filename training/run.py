@@ -8,16 +8,35 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import indent, wrap
+from typing import TYPE_CHECKING
 
 from pc_perception.interrupts import interruptible
 from pc_perception.refusals import refuse_unwritable, sentence
 
-from .data.specs import kinds
-from .settings import RunSettings, config_names, read_config
+if TYPE_CHECKING:
+    from .settings import RunSettings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``pc-train``; problems are told in one line."""
+    try:
+        with interruptible():  # what takes its time to import, torch, is imported in here
+            run = _settings(argv)
+            model = train(run)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"pc-train: {sentence(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("pc-train: interrupted; what was saved is kept, resume=true goes on from it", file=sys.stderr)
+        return 130
+    print("data is ready" if run.prepare_only else f"model: {model}")
+    return 0
+
+
+def _settings(argv: Sequence[str] | None) -> RunSettings:
+    from .data.specs import kinds
+    from .settings import config_names, read_config
+
     names = "\n".join(wrap(", ".join(config_names()), 76))
     parser = argparse.ArgumentParser(
         prog="pc-train",
@@ -32,18 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "overrides", nargs="*", metavar="key=value", help="settings, e.g. data=folder:DIR max_minutes=30"
     )
     args = parser.parse_args(argv)
-    try:
-        with interruptible():
-            run = read_config(args.config, args.overrides)
-            model = train(run)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"pc-train: {sentence(error)}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("pc-train: interrupted; what was saved is kept, resume=true goes on from it", file=sys.stderr)
-        return 130
-    print("data is ready" if run.prepare_only else f"model: {model}")
-    return 0
+    return read_config(args.config, args.overrides)
 
 
 def train(run: RunSettings) -> Path:

@@ -7,6 +7,8 @@ import argparse
 import os
 from pathlib import Path
 
+from pc_perception.refusals import finite
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser; what it parses names the subcommand as ``command``."""
@@ -41,7 +43,7 @@ def _add_model(parser: argparse.ArgumentParser, default: str = "street") -> None
 def _add_threshold(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--confidence-threshold",
-        type=float,
+        type=finite,
         default=0.0,
         metavar="C",
         help="points less sure than this, 0 .. 1, stay unlabeled (default: 0)",
@@ -101,10 +103,10 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", dest="as_json", help="last line: one JSON object")
     _add_threshold(parser)
     parser.add_argument(
-        "--window", type=float, default=0.0, metavar="M", help="cut large scenes into squares of M metres"
+        "--window", type=finite, default=0.0, metavar="M", help="cut large scenes into squares of M metres"
     )
     parser.add_argument(
-        "--overlap", type=float, default=2.0, metavar="M", help="metres that windows share (default: 2)"
+        "--overlap", type=finite, metavar="M", help="metres that --window's squares share (default: 2)"
     )
     many = parser.add_argument_group("many bags", "label all below a folder; finished ones are skipped")
     many.add_argument("--jobs", type=int, metavar="N", help="bags at a time, each in a process of its own")
@@ -142,7 +144,7 @@ def _add_classify(parser: argparse.ArgumentParser) -> None:
     scene.add_argument("--fixed-frame", metavar="FRAME", help="to track in (default: the root of a bag's tf)")
     scene.add_argument("--out", type=Path, help=".mcap for a bag, else a cloud file or folder")
     scene.add_argument(
-        "--score-threshold", type=float, metavar="S", help="less sure objects are unknown (default: 0.4)"
+        "--score-threshold", type=finite, metavar="S", help="less sure objects are unknown (default: 0.4)"
     )
 
 
@@ -161,7 +163,7 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", type=int, default=16, help="how many (default: 16)")
     parser.add_argument("--out", type=Path, required=True, help="folder for meshes and a picture of them")
     parser.add_argument(
-        "--guidance", type=float, default=1.0, help="pull of the class, 0 or more (default: 1)"
+        "--guidance", type=finite, default=1.0, help="pull of the class, 0 or more (default: 1)"
     )
 
 
@@ -189,7 +191,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--max-rate",
-        type=float,
+        type=finite,
         default=0.0,
         metavar="HZ",
         help="clouds a second at most (default: 0, all)",
@@ -198,7 +200,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     _add_view(parser)
     parser.add_argument(
         "--period",
-        type=float,
+        type=finite,
         default=5.0,
         metavar="S",
         help="seconds between two lines of figures (default: 5)",

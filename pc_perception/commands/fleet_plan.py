@@ -30,7 +30,7 @@ class Plan:
     topic: str | None = None
     confidence_threshold: float = 0.0
     window: float = 0.0
-    overlap: float = 2.0
+    overlap: float | None = None
 
     def arguments(self) -> tuple[str, ...]:
         """Return them as the command line has them; a model's file by its full path."""

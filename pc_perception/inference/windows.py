@@ -36,6 +36,21 @@ class Windows:
                 f"{self.overlap_m:g} m"
             )
 
+    @classmethod
+    def asked(cls, size_m: float, overlap_m: float | None) -> Windows | None:
+        """Return what a command's ``--window`` and ``--overlap`` ask for; without a window (0) None.
+
+        Raises:
+            ValueError: an overlap of no windows, or one that does not fit them.
+        """
+        if not size_m and overlap_m is not None:
+            raise ValueError(
+                f"--overlap {overlap_m:g} is that of windows; say --window, too, or leave it out"
+            )
+        if not size_m:
+            return None
+        return cls(size_m) if overlap_m is None else cls(size_m, overlap_m)
+
     def along(self, low: float, high: float) -> Row:
         """Return the fewest windows from ``low`` to ``high`` (metres) along one axis, evenly spread."""
         n = np.ceil((high - low - self.overlap_m) / (self.size_m - self.overlap_m))

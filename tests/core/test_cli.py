@@ -111,6 +111,21 @@ def test_pictures_are_written(
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        ["generate", "--out", "chairs", "--guidance", "nan"],
+        ["serve", "--max-rate", "inf"],
+        ["segment", "sweep.pcd", "--window", "inf"],
+        ["classify", "sweep.pcd", "--scene", "--score-threshold", "half"],
+    ],
+)
+def test_numbers_are_finite(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert f"'{arguments[-1]}' is no finite number" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["segment", "absent.pcd"], "not there"),
@@ -133,6 +148,8 @@ def test_pictures_are_written(
         (["segment", "sweep.pcd", "--model", "MODEL", "--picture", "p"], "ending in .png"),
         (["segment", "sweep.pcd", "--model", "MODEL", "--html", "empty"], "'empty' is a folder"),
         (["segment", "sweep.pcd", "--model", "MODEL", "--window", "9", "--overlap", "-1"], "not be negative"),
+        (["segment", "sweep.pcd", "--model", "MODEL", "--overlap", "1"], "say --window"),
+        (["segment", "empty", "--out", "x", "--jobs", "1", "--overlap", "1"], "say --window"),
         (["segment", "both/a.npy", "--model", "MODEL", "--columns", "a,b,c"], "x, y and z"),
         (["classify", "sweep.pcd", "--segmenter", "none"], "--segmenter belongs to --scene"),
         (["classify", "sweep.pcd", "--scene", "--fixed-frame", "odom"], "transforms of a bag"),

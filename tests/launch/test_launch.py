@@ -86,6 +86,7 @@ def test_the_arguments_are_documented(workspace: Workspace) -> None:
         ("rviz:=maybe", "maybe"),
         ("threads:=two", "threads"),
         ("bag_rate:=0", "bag_rate"),
+        ("inputt:=/points", "there is no argument 'inputt'; did you mean 'input'?"),
     ],
 )
 def test_a_wrong_argument_ends_with_one_sentence(workspace: Workspace, argument: str, said: str) -> None:
@@ -93,6 +94,24 @@ def test_a_wrong_argument_ends_with_one_sentence(workspace: Workspace, argument:
     assert done.returncode != 0
     assert said in done.stdout
     assert "Traceback" not in done.stdout
+
+
+ROBOT = """
+from launch import LaunchDescription
+from launch.actions import IncludeLaunchDescription
+from launch_ros.substitutions import FindPackageShare
+
+def generate_launch_description():
+    file = [FindPackageShare("pc_perception"), "/launch/segment.launch.py"]
+    return LaunchDescription([IncludeLaunchDescription(file, launch_arguments=[("bag", "nowhere")])])
+"""
+
+
+def test_a_launch_file_that_includes_ours_has_its_own_arguments(workspace: Workspace, tmp_path: Path) -> None:
+    robot = tmp_path / "robot.launch.py"
+    robot.write_text(ROBOT, encoding="utf-8")
+    done = workspace.run("ros2", "launch", str(robot), "robot:=r2")
+    assert "no bag 'nowhere'" in done.stdout
 
 
 def test_a_wrong_parameter_ends_ros2_run(workspace: Workspace) -> None:

@@ -80,6 +80,7 @@ def test_the_arguments_are_documented(workspace: Workspace, file: str) -> None:
         ("rgbd.launch.py", "depth:=/depth", "camera_info:="),
         ("fuse.launch.py", "bag:=nowhere", "no bag 'nowhere'"),
         ("perception.launch.py", "nodes:=segment,radar", "there is no node 'radar'"),
+        ("perception.launch.py", "points:=/points", "there is no argument 'points'; there are nodes, input"),
     ],
 )
 def test_a_wrong_argument_ends_with_one_sentence(

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -47,8 +49,9 @@ def test_training_is_refused(
     [
         (["--threads", "-1"], "--threads"),
         (["--limit", "-1"], "--limit"),
-        (["--out", "figures.json"], "--out is for models that classify"),
-        (["--seeds", "0,1"], "--seeds is for models that classify"),
+        (["--out", "figures.json"], "--out is for models of classification"),
+        (["--seeds", "0,1"], "--seeds is for models of classification"),
+        (["--overlap", "1"], "say --window"),
     ],
 )
 def test_measuring_is_refused(
@@ -74,13 +77,19 @@ def test_seeds_are_numbers(clouds: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "--seeds must be whole numbers" in capsys.readouterr().err
 
 
+def test_what_takes_long_to_import_is_imported_where_an_interrupt_is_told() -> None:
+    code = "import sys, training.run, training.evaluate; print({'numpy', 'torch'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 def test_an_interrupt_is_no_traceback(
     clouds: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("training.run.read_config", interrupted)
-    monkeypatch.setattr("training.evaluate.command.read_model_file", interrupted)
+    monkeypatch.setattr("training.settings.read_config", interrupted)
+    monkeypatch.setattr("pc_perception.inference.model_file.read_model_file", interrupted)
     assert train(["street_sim"]) == evaluate(["street", "--data", "folder:clouds"]) == 130
     assert "interrupted" in capsys.readouterr().err

@@ -140,7 +140,7 @@ def test_one_file_on_all_its_data(
 @pytest.mark.parametrize(
     ("more", "problem"),
     [
-        (["--window", "5"], "for models that label points"),
+        (["--window", "5"], "--window is for models of segmentation"),
         (["--split", "val"], "no official split"),
         (["street"], "for classification and segmentation"),
         (["nowhere"], "no model 'nowhere'"),

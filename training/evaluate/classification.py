@@ -74,8 +74,6 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         FileNotFoundError, ValueError: models or data cannot be used.
     """
-    if args.six_fold or args.window:
-        raise ValueError("--six-fold and --window are for models that label points; leave them out")
     if args.seeds and not args.split:
         args.split = "test"
     tests: dict[int, tuple[ObjectDataset, int]] = {}

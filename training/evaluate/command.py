@@ -5,37 +5,29 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib import import_module
 
-from pc_perception.inference.model_file import read_model_file
 from pc_perception.interrupts import interruptible
-from pc_perception.refusals import sentence
-from training.data.simulation import HELD_OUT
-from training.data.specs import kinds
+from pc_perception.refusals import finite, sentence
 
-from . import classification, part_models, segmentation
-
-RUNS: dict[str, Callable[[argparse.Namespace], None]] = {
-    "segmentation": segmentation.run,
-    "classification": classification.run,
-    "parts": part_models.run,
-}
-"""What measures models, by their task."""
+RUNS = {"segmentation": "segmentation", "classification": "classification", "parts": "part_models"}
+"""Modules whose ``run`` measures models, by their task."""
 INSTEAD = {
     "detection": "measure its boxes by python -m training.evaluate.boxes",
     "encoder": "probe one of objects by python -m training.evaluate.objects",
     "shapes": "measure its shapes by python -m benchmarks.point_mge",
 }
 """What to do with those of other tasks."""
-OF_CLASSIFIERS = ("among", "out", "seeds")
+ONLY_FOR = {"classification": ("among", "out", "seeds"), "segmentation": ("window", "overlap", "six_fold")}
+"""Options of one task."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``pc-evaluate``; problems are told in one line, missing files in one each."""
-    args = build_parser().parse_args(argv)
     try:
-        with interruptible():
-            _run(args)
+        with interruptible():  # what takes its time to import, torch, is imported in here
+            _run(build_parser().parse_args(argv))
     except (ValueError, OSError, ImportError) as error:
         print(f"pc-evaluate: {sentence(error)}", file=sys.stderr)
         return 1
@@ -48,30 +40,36 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> None:
     import torch
 
+    from pc_perception.inference.model_file import read_model_file
+
+    from .classification import files_of
+
     for name in ("threads", "limit"):
         if getattr(args, name) < 0:
             raise ValueError(f"--{name} must be 0 (no limit) or more, got {getattr(args, name)}")
     if args.threads:
         torch.set_num_threads(args.threads)
-    tasks = {read_model_file(next(iter(classification.files_of(m))))[0].task for m in args.models}
+    tasks = {read_model_file(next(iter(files_of(m))))[0].task for m in args.models}
     if len(tasks) > 1:
         raise ValueError(f"the models are for {' and '.join(sorted(tasks))}; evaluate them one by one")
     task = tasks.pop()
     if task not in RUNS:
         hint = INSTEAD.get(task, f"models for {', '.join(RUNS)} do")
         raise ValueError(f"a model for '{task}' gives no labels; {hint}")
-    ignored = [name for name in OF_CLASSIFIERS if getattr(args, name) and task != "classification"]
-    if ignored:
-        raise ValueError(
-            f"--{ignored[0]} is for models that classify objects, these are for {task}; leave it out"
-        )
+    for other, names in ONLY_FOR.items():
+        ignored = [name.replace("_", "-") for name in names if getattr(args, name) and task != other]
+        if ignored:
+            raise ValueError(f"--{ignored[0]} is for models of {other}, these are for {task}; leave it out")
     if task != "classification":  # of which a run's folder may hold two
-        args.models = [str(next(iter(classification.files_of(m)))) for m in args.models]
-    RUNS[task](args)
+        args.models = [str(next(iter(files_of(m)))) for m in args.models]
+    import_module(f"training.evaluate.{RUNS[task]}").run(args)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of ``pc-evaluate``; which options count, the models' task decides."""
+    from training.data.simulation import HELD_OUT
+    from training.data.specs import kinds
+
     parser = argparse.ArgumentParser(
         prog="pc-evaluate",
         description="Measure models: of segmentation the IoU over points, of single objects their accuracy.",
@@ -104,8 +102,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=HELD_OUT, help="first simulated scene; training uses those from 0")
     add("--cache-dir", default="", help="folder for simulated clouds, clouds of bags and parsed rooms")
     add("--limit", type=int, default=0, help="use only this many clouds (of each area)")
-    add("--window", type=float, default=0.0, help="cut scenes into squares of this many metres; 0: whole")
-    add("--overlap", type=float, default=2.0, help="metres that windows share")
+    add("--window", type=finite, default=0.0, help="cut scenes into squares of this many metres; 0: whole")
+    add("--overlap", type=finite, help="metres that --window's squares share (default: 2)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N")
     add("--threads", type=int, default=0, help="threads of torch")
     add("--json", action="store_true", help="print one JSON object")

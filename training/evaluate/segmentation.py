@@ -109,16 +109,14 @@ def _tell(args: argparse.Namespace, each: list[dict], whole: list[dict], n_cloud
 
 
 def _load(args: argparse.Namespace) -> list[Segmenter]:
+    windows = Windows.asked(args.window, args.overlap)
     models = [load_segmenter(m, args.device) for m in args.models]
     other = [
         m for m, loaded in zip(args.models, models, strict=True) if loaded.label_set != models[0].label_set
     ]
     if other:
         raise ValueError(f"'{other[0]}' has other classes than '{args.models[0]}'; evaluate them one by one")
-    if not args.window:
-        return models
-    windows = Windows(args.window, args.overlap)
-    return [WindowedSegmenter(model, windows) for model in models]
+    return [WindowedSegmenter(model, windows) for model in models] if windows else models
 
 
 def _described(args: argparse.Namespace, number: int, n_clouds: int) -> str:
