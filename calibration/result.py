@@ -63,7 +63,7 @@ class Quality:
         held_out_reprojection_px: rms over what it did not see (each pose or image left out in turn).
         held_out_plane_mm: rms distance of a left-out board's LiDAR points from its plane in the image.
         spread_deg, spread_mm: standard deviation over bootstrap resamples of the poses, or over parts of the
-            surroundings.
+            surroundings and frames.
         warnings: sentences; what the data does not constrain is among them.
     """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The surroundings of a LiDAR in parts that err by themselves, for a jackknife.
 
-Frames are no such parts: those of one place see the same things, and err alike.
+Frames alone are no such parts: those of one place see the same things, and err alike.
 """
 
 from __future__ import annotations

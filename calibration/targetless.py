@@ -20,6 +20,8 @@ from calibration.twist import difference, move_between, moved
 _STAGES = ((6.0, 0.8, 0.08, 3), (3.0, 0.3, 0.05, 2), (1.5, 0.12, 0.03, 1))
 """Blur in pixels of a 1000 pixel wide image, first steps in degrees and metres, thinning."""
 N_STAGES = len(_STAGES)
+_GROUPS = 4
+"""Frames are left out in so many groups."""
 _TURNING = 1
 """So many of the stages change the rotation alone."""
 _REACH_DEG, _MESH_DEG = 4.0, 0.8
@@ -47,7 +49,7 @@ def calibrate_without_target(
 ) -> TargetlessResult:
     """Refine a guess by sliding clouds over images, coarse to fine (Nelder and Mead, 1965).
 
-    The spread is a jackknife's over parts of the surroundings; the covariance is made of it.
+    The spread is a jackknife's over parts of the surroundings and over frames; the covariance is made of it.
 
     Raises:
         ValueError: there is no frame, sizes differ from the camera's, or the clouds are not in the pictures.
@@ -182,13 +184,24 @@ def descend(score: Alignment, T: NDArray, stage: int, n_evaluations: int = 300) 
 
 
 def jackknife(score: Alignment, T: NDArray) -> NDArray[np.float64]:
-    """(6, 6) covariance of ``moved``'s twist: each part of the surroundings left out, the last stage run again."""
-    twists = []
-    for part in range(N_PARTS):
-        rest = replace(score, frames=[without_part(f, part) for f in score.frames])
-        twists.append(move_between(descend(rest, T, N_STAGES - 1, 200), T))
+    """(6, 6) covariance of ``moved``'s twist: some of the data left out in turn, the last stage run again.
+
+    The sum of two: parts of the surroundings left out, as frames of one place err alike; and groups of frames, as
+    places differ. Where both see the same error it counts twice, which errs on the safe side.
+    """
+    frames, n_groups = score.frames, min(_GROUPS, len(score.frames))
+    by_part = [[without_part(f, part) for f in frames] for part in range(N_PARTS)]
+    by_group = [[f for i, f in enumerate(frames) if i % n_groups != k] for k in range(n_groups)]
+    return sum(
+        (_left_out(score, T, kept) for kept in (by_part, by_group) if all(kept)), start=np.zeros((6, 6))
+    )
+
+
+def _left_out(score: Alignment, T: NDArray, kept: Sequence[Sequence[PreparedFrame]]) -> NDArray[np.float64]:
+    rests = [replace(score, frames=frames) for frames in kept]
+    twists = [move_between(descend(rest, T, N_STAGES - 1, 200), T) for rest in rests]
     away = np.array(twists) - np.mean(twists, 0)
-    return (N_PARTS - 1) / N_PARTS * away.T @ away
+    return (len(kept) - 1) / len(kept) * away.T @ away
 
 
 def spread_of(covariance: NDArray) -> tuple[float, float]:
