@@ -10,38 +10,18 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from pc_perception.commands.arguments import build_parser
-from pc_perception.interrupts import interruptible
-from pc_perception.refusals import sentence
+from pc_perception.refusals import run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; return the exit code (0 done, 1 refused with one sentence, 130 interrupted)."""
     arguments = build_parser().parse_args(argv)
-    try:
-        with interruptible():
-            RUNS[arguments.command](arguments)
-    except BrokenPipeError:
-        # The reader of our output (head, less) is gone; Python would complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except (ValueError, OSError, MemoryError, ImportError) as error:
-        print(f"pc-perception: {_sentence(error)}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("pc-perception: interrupted; what was finished is kept", file=sys.stderr)
-        return 130
-    return 0
-
-
-def _sentence(error: BaseException) -> str:
-    if isinstance(error, MemoryError):
-        return f"the cloud does not fit into memory ({error or 'out of memory'}); crop or thin it first"
-    return " ".join(sentence(error).split())
+    run = RUNS[arguments.command]
+    return run_command("pc-perception", lambda: run(arguments), "interrupted; what was finished is kept")
 
 
 def _segment_many(a: argparse.Namespace) -> None:

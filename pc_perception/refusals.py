@@ -6,7 +6,11 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
+
+from .interrupts import interruptible
 
 _OF_FILES: dict[type[OSError], str] = {
     FileNotFoundError: "there is no '{}'",
@@ -17,8 +21,40 @@ _OF_FILES: dict[type[OSError], str] = {
 }
 
 
+def run_command(
+    program: str, work: Callable[[], int | None], interrupted: str = "interrupted", lines: bool = False
+) -> int:
+    """Do a command's work and return its exit code, whatever ends it.
+
+    Args:
+        program: begins what is told.
+        work: imports what takes its time, so that an interrupt is told from the beginning.
+        interrupted: what to say then.
+        lines: keep the line breaks of errors, for those that list files.
+
+    Returns:
+        What ``work`` does (None: 0), 1 where it is refused, with a sentence on stderr, 130 where it is interrupted.
+    """
+    try:
+        with interruptible():
+            return work() or 0
+    except BrokenPipeError:
+        # The reader of our output (head, less) is gone; Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ValueError, OSError, MemoryError, ImportError) as error:
+        told = sentence(error)
+        print(f"{program}: {told if lines else ' '.join(told.split())}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{program}: {interrupted}", file=sys.stderr)
+        return 130
+
+
 def sentence(error: BaseException) -> str:
     """Return what an error says, and of the system's errors what they mean for the user."""
+    if isinstance(error, MemoryError):
+        return f"the clouds do not fit into memory ({error or 'out of memory'}); crop or thin them first"
     if isinstance(error, OSError) and error.strerror:
         if error.filename is None:
             return error.strerror

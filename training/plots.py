@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pc_perception.refusals import run_command
+
 Curve = tuple[NDArray[np.int64], NDArray[np.float64]]
 """Steps and values."""
 
@@ -31,19 +33,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, help="default: curves.svg in work_dir")
     args = parser.parse_args(argv)
-    try:
-        curves = read_curves(args.work_dir)
-        wanted = [part for part in args.names.split(",") if part]
-        chosen = {k: v for k, v in curves.items() if not wanted or any(part in k for part in wanted)}
-        if not chosen:
-            raise ValueError(f"none of {', '.join(sorted(curves))} contains one of '{args.names}'")
-        out = args.out or args.work_dir / "curves.svg"
-        out.write_text(draw(chosen), encoding="utf-8")
-    except (ValueError, OSError) as error:
-        print(f"training.plots: {error}", file=sys.stderr)
-        return 1
+    return run_command("training.plots", lambda: _plot(args))
+
+
+def _plot(args: argparse.Namespace) -> None:
+    curves = read_curves(args.work_dir)
+    wanted = [part for part in args.names.split(",") if part]
+    chosen = {k: v for k, v in curves.items() if not wanted or any(part in k for part in wanted)}
+    if not chosen:
+        raise ValueError(f"none of {', '.join(sorted(curves))} contains one of '{args.names}'")
+    out = args.out or args.work_dir / "curves.svg"
+    out.write_text(draw(chosen), encoding="utf-8")
     print(out)
-    return 0
 
 
 def read_curves(work_dir: Path) -> dict[str, Curve]:

@@ -10,8 +10,7 @@ from pathlib import Path
 from textwrap import indent, wrap
 from typing import TYPE_CHECKING
 
-from pc_perception.interrupts import interruptible
-from pc_perception.refusals import refuse_unwritable, sentence
+from pc_perception.refusals import refuse_unwritable, run_command
 
 if TYPE_CHECKING:
     from .settings import RunSettings
@@ -19,18 +18,14 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``pc-train``; problems are told in one line."""
-    try:
-        with interruptible():  # what takes its time to import, torch, is imported in here
-            run = _settings(argv)
-            model = train(run)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"pc-train: {sentence(error)}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("pc-train: interrupted; what was saved is kept, resume=true goes on from it", file=sys.stderr)
-        return 130
+    kept = "interrupted; what was saved is kept, resume=true goes on from it"
+    return run_command("pc-train", lambda: _train(argv), kept, lines=True)
+
+
+def _train(argv: Sequence[str] | None) -> None:
+    run = _settings(argv)
+    model = train(run)
     print("data is ready" if run.prepare_only else f"model: {model}")
-    return 0
 
 
 def _settings(argv: Sequence[str] | None) -> RunSettings:

@@ -27,6 +27,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pc_perception.refusals import run_command
+
 from .field_arrays import Sizes
 from .field_files import file_shapes
 from .field_sources import made_shapes
@@ -184,21 +186,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--picture", type=Path, help=f"draw the first {DRAWN} shapes to this file")
     parser.add_argument("--cache", default="", help="folder (default: the user's cache)")
     args = parser.parse_args(argv)
-    try:
-        data = open_fields(
-            args.spec,
-            args.split,
-            args.n,
-            cache_dir=args.cache,
-            workers=args.workers,
-            progress=True,
-            y_up=args.y_up,
-        )
-        if args.picture:
-            draw_shapes(data).save(args.picture)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"training.data.fields: {error}", file=sys.stderr)
-        return 1
+    return run_command("training.data.fields", lambda: _make(args), lines=True)
+
+
+def _make(args: argparse.Namespace) -> None:
+    data = open_fields(
+        args.spec,
+        args.split,
+        args.n,
+        cache_dir=args.cache,
+        workers=args.workers,
+        progress=True,
+        y_up=args.y_up,
+    )
+    if args.picture:
+        draw_shapes(data).save(args.picture)
     for name, note in data.repaired.items():
         print(f"{name}: {note}")
     for note in data.refused.values():
@@ -207,7 +209,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{len(data)} shapes of {len(data.classes)} classes, {len(data.repaired)} with a note, "
         f"{len(data.refused)} refused"
     )
-    return 0
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pc_perception.geometry import pose, rotation_to_quaternion, rotation_z
 from pc_perception.inference.detector import DetectionResult, Detector
 from pc_perception.inference.loading import load_detector
+from pc_perception.refusals import run_command
 from training.data.boxes import BoxCloud
 from training.data.nuscenes import NuScenesClouds
 from training.data.nuscenes_results import write_detections
@@ -131,23 +132,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--results", default="results_nusc.json", help="result file of the official form")
     add("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args(argv)
-    try:
-        model = load_detector(args.model)
-        kind, _, root = args.data.partition(":")
-        if kind != "nuscenes":
-            raise ValueError(f"boxes are measured on nuscenes:DIR, not on '{args.data}'")
-        data = NuScenesClouds(root, model.label_set, args.version, split=args.split, boxes=True)
-        found = evaluate(model, data, Path(args.results), progress=not args.json)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"training.evaluate.boxes: {error}", file=sys.stderr)
-        return 1
+    return run_command("training.evaluate.boxes", lambda: _measure(args), lines=True)
+
+
+def _measure(args: argparse.Namespace) -> None:
+    model = load_detector(args.model)
+    kind, _, root = args.data.partition(":")
+    if kind != "nuscenes":
+        raise ValueError(f"boxes are measured on nuscenes:DIR, not on '{args.data}'")
+    data = NuScenesClouds(root, model.label_set, args.version, split=args.split, boxes=True)
+    found = evaluate(model, data, Path(args.results), progress=not args.json)
     if args.json:
         print(json.dumps(found))
-        return 0
+        return
     print(f"{found['samples']} samples: mAP {found['mAP']:.4f}, NDS {found['NDS']:.4f}")
     print("errors: " + ", ".join(f"{name} {value:.3f}" for name, value in found["errors"].items()))
     print("AP: " + ", ".join(f"{name} {value:.3f}" for name, value in found["present"].items()))
-    return 0
 
 
 if __name__ == "__main__":

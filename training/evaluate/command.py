@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from pc_perception.interrupts import interruptible
-from pc_perception.refusals import finite, sentence
+from pc_perception.refusals import finite, run_command
 
 RUNS = {"segmentation": "segmentation", "classification": "classification", "parts": "part_models"}
 """Modules whose ``run`` measures models, by their task."""
@@ -25,16 +23,7 @@ ONLY_FOR = {"classification": ("among", "out", "seeds"), "segmentation": ("windo
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``pc-evaluate``; problems are told in one line, missing files in one each."""
-    try:
-        with interruptible():  # what takes its time to import, torch, is imported in here
-            _run(build_parser().parse_args(argv))
-    except (ValueError, OSError, ImportError) as error:
-        print(f"pc-evaluate: {sentence(error)}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("pc-evaluate: interrupted", file=sys.stderr)
-        return 130
-    return 0
+    return run_command("pc-evaluate", lambda: _run(build_parser().parse_args(argv)), lines=True)
 
 
 def _run(args: argparse.Namespace) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pc_perception.inference.loading import load_classifier, load_object_encoder
+from pc_perception.refusals import run_command
 from training.data.few_shot_folds import N_FOLDS, Fold
 from training.data.object_sets import in_label_set
 from training.data.object_specs import open_fold
@@ -29,6 +30,7 @@ from training.settings import RunSettings, read_config
 
 from .classification import evaluate
 from .features import Describe, View, describe_all, shape_statistics
+from .options import words
 from .probes import SVM_C, Probe, run_probe
 from .results import LAST, SeedRun, about, write_result
 
@@ -126,12 +128,7 @@ def fine_tune_folds(folds: Sequence[Fold], specs: Sequence[str], run: RunSetting
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; problems are told in one line."""
     args = _parser().parse_args(argv)
-    try:
-        _evaluate(args)
-    except (ValueError, OSError) as error:
-        print(f"few_shot: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_command("training.evaluate.few_shot", lambda: _evaluate(args), lines=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -156,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    options = DataOptions(None, split_seed=args.seed, y_up=tuple(w for w in args.y_up.split(",") if w))
+    options = DataOptions(None, split_seed=args.seed, y_up=words(args.y_up))
     places = [f"{args.way}x{args.shot}x{k}:{args.data}" for k in range(args.folds)]
     folds = [open_fold(place, options) for place in places]
     if args.mode in PROBES:

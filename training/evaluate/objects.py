@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pc_perception.inference.loading import load_object_encoder
+from pc_perception.refusals import run_command
 from training.data.object_specs import open_all_objects
 from training.data.object_splits import SHARES, few_labels, split_by_instance
 from training.data.objects import ObjectDataset
@@ -19,6 +20,7 @@ from training.export import without_places
 from training.object_views import MODELNET40, ObjectView
 
 from .features import Describe, Described, describe_all, shape_statistics
+from .options import words
 from .probes import CHOICES, SVM_C, Probe, ProbeResult, run_probe
 from .results import SeedRun, about, table, write_result
 
@@ -116,12 +118,7 @@ def _figures(found: ProbeResult) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; problems are told in one line."""
     args = _parser().parse_args(argv)
-    try:
-        _evaluate(args)
-    except (ValueError, OSError) as error:
-        print(f"objects: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_command("training.evaluate.objects", lambda: _evaluate(args), lines=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -158,7 +155,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         label_set=args.label_set or None,
         label_source=args.label_source,
         variant=args.variant,
-        y_up=_words(args.y_up),
+        y_up=words(args.y_up),
         n_scenes=args.n_scenes,
         per_scene=args.per_scene,
         cache_dir=args.cache_dir,
@@ -166,11 +163,11 @@ def _evaluate(args: argparse.Namespace) -> None:
     settings = ProbeSettings(
         data=without_places(args.data),
         model=Path(args.model).name or ProbeSettings.model,
-        probes=_words(args.probes),
+        probes=words(args.probes),
         per_class=args.per_class,
         standardise=args.standardise,
         view=ObjectView(args.points, unit_sphere=not args.metric),
-        seeds=tuple(int(s) for s in _words(args.seeds)),
+        seeds=tuple(int(s) for s in words(args.seeds)),
     )
     if args.test_split:
         data = open_all_objects(args.data, replace(options, split="train"))
@@ -186,10 +183,6 @@ def _evaluate(args: argparse.Namespace) -> None:
     print(table(runs))
     if args.out:
         write_result(args.out, "probe", settings, roles, runs)
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 if __name__ == "__main__":

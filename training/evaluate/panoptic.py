@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pc_perception.inference.instances import find_instances, things_of
 from pc_perception.inference.loading import load_segmenter
 from pc_perception.inference.segmenter import Segmenter
+from pc_perception.refusals import run_command
 from training.data.dataset import CloudDataset, Joined
 from training.data.nuscenes import NuScenesClouds
 from training.data.nuscenes_results import LabelResults, official_ids
@@ -122,26 +123,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--cluster", action="store_true", help="objects by distances between points, for any segmenter")
     add("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args(argv)
-    try:
-        model = load_segmenter(args.model)
-        options = DataOptions(model.label_set, version=args.version, split=args.split, instances=True)
-        if args.results and model.label_set.name != "nuscenes16":
-            raise ValueError(
-                f"results of the official form need the classes nuscenes16, not {model.label_set.name}"
-            )
-        results = LabelResults(args.results, args.split or "all", "panoptic") if args.results else None
-        data = Joined(open_data(args.data, options))
-        found = evaluate(model, data, args.limit, results, args.cluster, progress=not args.json)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"training.evaluate.panoptic: {error}", file=sys.stderr)
-        return 1
+    return run_command("training.evaluate.panoptic", lambda: _measure(args), lines=True)
+
+
+def _measure(args: argparse.Namespace) -> None:
+    model = load_segmenter(args.model)
+    options = DataOptions(model.label_set, version=args.version, split=args.split, instances=True)
+    if args.results and model.label_set.name != "nuscenes16":
+        raise ValueError(
+            f"results of the official form need the classes nuscenes16, not {model.label_set.name}"
+        )
+    results = LabelResults(args.results, args.split or "all", "panoptic") if args.results else None
+    data = Joined(open_data(args.data, options))
+    found = evaluate(model, data, args.limit, results, args.cluster, progress=not args.json)
     if args.json:
         print(json.dumps(found))
-        return 0
+        return
     print(f"{'class':<22}" + "".join(f"{name:>8}" for name in found["all"]))
     for name, figures in found.items():
         print(f"{name:<22}" + "".join(f"{100 * v:8.1f}" for v in figures.values()))
-    return 0
 
 
 if __name__ == "__main__":
