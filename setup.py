@@ -111,7 +111,6 @@ setup(
         "test": test,
         "lint": lint,
         "ros-test": ros_test,
-        "demo": open3d,
         "dev": [
             *open3d,
             *las,

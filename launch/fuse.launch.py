@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from launch import LaunchDescription, LaunchDescriptionEntity
 from ros2_nodes.bag_topics import cloud_topic
-from ros2_nodes.launching import BAG_RATE, CAMERAS, Argument, Session, common, describe
+from ros2_nodes.launching import BAG_OF_CLOUDS, CAMERAS, Argument, Session, common, describe
 
 SIMULATED = ["cam_front", "cam_front_left", "cam_back_left", "cam_back", "cam_back_right", "cam_front_right"]
 ARGUMENTS = {
@@ -13,10 +13,7 @@ ARGUMENTS = {
         "PointCloud2 topic, e.g. /velodyne_points. Without it and without bag, a simulated rig is started."
     ),
     **CAMERAS,
-    "bag": Argument(
-        "rosbag2 bag (folder, .mcap or .db3) to play with its own clock; input says which of its cloud topics."
-    ),
-    "bag_rate": BAG_RATE,
+    **BAG_OF_CLOUDS,
     **common("fuse.yaml"),
 }
 

@@ -22,7 +22,7 @@ ARGUMENTS = {
     **CAMERAS,
     "device": Argument("auto, cpu, cuda or cuda:N, of all models; empty: what params_file says (auto)."),
     "threads": Argument(
-        "CPU threads to compute with, 0 lets torch choose; empty: what params_file says (0)."
+        "CPU threads to compute with, 0 lets torch choose; empty: what params_file says (1 each)."
     ),
     **common("perception.yaml"),
 }

@@ -5,18 +5,14 @@ from __future__ import annotations
 
 from launch import LaunchDescription, LaunchDescriptionEntity
 from ros2_nodes.bag_topics import cloud_topic
-from ros2_nodes.launching import BAG_RATE, Argument, Session, common, describe, model
+from ros2_nodes.launching import BAG_OF_CLOUDS, Argument, Session, common, describe, model
 
 ARGUMENTS = {
     "input": Argument(
         "PointCloud2 topic to label, e.g. /velodyne_points. Without it and without bag, a simulated sensor "
         "is started."
     ),
-    "bag": Argument(
-        "rosbag2 bag (folder, .mcap or .db3) to play with its own clock; input says which of its topics, "
-        "without it the cloud topic with most messages is taken."
-    ),
-    "bag_rate": BAG_RATE,
+    **BAG_OF_CLOUDS,
     **model(),
     **common("segment.yaml"),
 }

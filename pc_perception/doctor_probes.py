@@ -61,9 +61,30 @@ PACKAGES = (
     Package("laspy", ("laspy",), "las and laz files", 'pip install "laspy[lazrs]"'),
     Package("skimage", ("scikit-image",), "meshes (complete, generate)", "pip install scikit-image"),
     Package(
+        "cv2",
+        ("opencv-python-headless", "opencv-python"),
+        "pc-calibrate",
+        "pip install opencv-python-headless",
+    ),
+    Package(
+        "cyclonedds",
+        ("cyclonedds",),
+        "serve: live topics without ROS",
+        'pip install "cyclonedds>=11.0.1,<12"',
+    ),
+    Package("distributed", ("distributed",), "segment --cluster", "pip install distributed"),
+    Package(
         "mmengine", ("mmengine-lite", "mmengine"), "training", 'pip install mmengine-lite "setuptools<81"'
     ),
     Package("tensorboard", ("tensorboard",), "training curves", "pip install tensorboard"),
+    Package("h5py", ("h5py",), "objects in h5 files", "pip install h5py"),
+    Package("sklearn", ("scikit-learn",), "probes of features", "pip install scikit-learn"),
+    Package(
+        "transformers",
+        ("transformers",),
+        "large picture trunks (CMCR)",
+        'pip install "transformers>=5.23,<6"',
+    ),
     Package("nuscenes", ("nuscenes-devkit",), "the nuScenes data set", "pip install nuscenes-devkit"),
     Package("mcap", ("mcap",), "nothing more: rosbags reads mcap", ""),
     Package("onnxruntime", ("onnxruntime", "onnxruntime-gpu"), "nothing yet: models run in torch", ""),
@@ -232,12 +253,11 @@ def ros() -> Iterator[Finding]:
     rmw = os.environ.get("RMW_IMPLEMENTATION", "the distribution's default")
     cyclone = "CYCLONEDDS_URI is set" if os.environ.get("CYCLONEDDS_URI") else ""
     yield Finding("middleware", "ok", rmw, cyclone)
-    for module, why in (("vision_msgs", "label_info"), ("diagnostic_updater", "diagnostics")):
-        if find_spec(module) is None:
-            line = f"sudo apt-get install -y ros-{distribution}-{module.replace('_', '-')}"
-            yield Finding(module, "missing", "not installed", f"{why} (optional)", line)
-        else:
-            yield Finding(module, "ok", "found", why)
+    if find_spec("vision_msgs") is None:
+        line = f"sudo apt-get install -y ros-{distribution}-vision-msgs"
+        yield Finding("vision_msgs", "missing", "not installed", "label_info, objects (optional)", line)
+    else:
+        yield Finding("vision_msgs", "ok", "found", "label_info, objects")
     yield _run_interpreter()
 
 

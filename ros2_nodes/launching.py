@@ -51,6 +51,13 @@ CAMERAS = {
 BAG_RATE = Argument(
     "Speed at which the bag plays: 0.5 is half, for a model that is slower than the sensor was.", "1.0"
 )
+BAG_OF_CLOUDS = {
+    "bag": Argument(
+        "rosbag2 bag (folder, .mcap or .db3) to play with its own clock; input says which of its topics, "
+        "without it the cloud topic with most messages is taken."
+    ),
+    "bag_rate": BAG_RATE,
+}
 
 
 def model(shipped: str = "street, room") -> dict[str, Argument]:

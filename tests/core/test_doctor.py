@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,18 @@ def test_everything_is_looked_for_once(findings: list[Finding]) -> None:
     asked = {"python", "torch", "CUDA", "numba", "triton", "spconv", "pointnet2_ops", "open3d", "ROS 2"}
     assert asked <= set(names)
     assert {"mmengine-lite", "nuscenes-devkit", "laspy", "rosbags", "mcap", "tensorboard"} <= set(names)
+
+
+def test_what_an_extra_needs_is_looked_for(findings: list[Finding]) -> None:
+    extras = ("calibration", "cluster", "dds", "image", "las", "nuscenes", "open3d", "shapes", "train")
+    lines = [
+        line
+        for line in metadata.requires("pc_perception") or []
+        if line.endswith(tuple(f'"{e}"' for e in extras))
+    ]
+    needed = {re.split(r"[^\w-]", line)[0].removesuffix("-cpu") for line in lines}
+    assert {"open3d", "cyclonedds", "mmengine-lite"} <= needed
+    assert needed - {f.name for f in findings} == {"lazrs", "setuptools"}  # of laspy's and mmengine's lines
 
 
 def test_what_the_tests_run_on_is_found(findings: list[Finding]) -> None:

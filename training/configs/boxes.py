@@ -5,7 +5,7 @@ Reproduces: no published figure; a small CenterPoint head on one sweep (training
 Command:    pc-train boxes data=nuscenes:DIR [split=train] [init=work_dirs/cmcr_pretrain/model.safetensors]
             python -m training.evaluate.boxes work_dirs/boxes/model.safetensors --data nuscenes:DIR --split val
 Hardware:   any; one CPU core takes about two seconds for a step.
-Expected:   not measured.
+Expected:   docs/results/cmcr.md, eight minutes on simulated drives measured by us, one seed.
 """
 
 from dataclasses import replace

@@ -4,7 +4,7 @@
 Reproduces: nothing published; it stands in for MoCo-v2's ResNet-50 where a CPU is to do.
 Command:    pc-train cmcr_image_trunk data=nuscenes:DIR, e.g. of `pc-perception simulate street DIR --format nuscenes`
 Hardware:   any; one CPU core takes about a second for a step.
-Expected:   not measured.
+Expected:   docs/results/cmcr.md, short runs measured by us, three seeds.
 """
 
 from training.configs.cmcr_pretrain import run as pretrain

@@ -8,7 +8,7 @@ Command:    pc-train cmcr_image_trunk data=nuscenes:DIR, then
             pc-train cmcr_pretrain data=nuscenes:DIR method.image_weights=work_dirs/cmcr_image_trunk/model.safetensors
             then pc-train cmcr_finetune data=nuscenes:DIR init=work_dirs/cmcr_pretrain/model.safetensors
 Hardware:   any; one CPU core takes about a second for a step (one sweep, six pictures of 224x416).
-Expected:   not measured.
+Expected:   docs/results/cmcr.md, short runs measured by us, three seeds.
 """
 
 from pc_perception.inference.contract import InputContract

@@ -6,7 +6,8 @@ streets put in between; a fifth out of scans and depth pictures of rooms; the re
 
 Reproduces: nothing published; weights/objects.safetensors.
 Command:    pc-train objects threads=1 (from random weights)
-Hardware:   one CPU core, about eighteen minutes of it, and five for the simulation before.
+Hardware:   one CPU core, about eighteen minutes of it (the shipped file's took 40 by the clock), and five for the
+            simulation before.
 Expected:   docs/objects.md, measured by us, one seed.
 """
 

@@ -5,7 +5,7 @@ Reproduces: no published figure; loss and clustering are in training/methods/pan
 Command:    pc-train panoptic data=nuscenes:DIR [split=train] [init=work_dirs/cmcr_pretrain/model.safetensors]
             python -m training.evaluate.panoptic work_dirs/panoptic/model.safetensors --data nuscenes:DIR --split val
 Hardware:   any; one CPU core takes about a second for a step.
-Expected:   not measured.
+Expected:   docs/results/cmcr.md, eight minutes on simulated drives measured by us, one seed.
 """
 
 from dataclasses import replace
