@@ -7,7 +7,8 @@ import tempfile
 from pathlib import Path
 
 from launch import LaunchDescription, LaunchDescriptionEntity
-from ros2_nodes.launching import CAMERAS, Argument, Session, common, describe
+from ros2_nodes.launch_arguments import CAMERAS, Argument, common
+from ros2_nodes.launching import Session, describe
 from ros2_nodes.simulated_rig import write_calibrations
 
 IMAGE_WIDTH = 640

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from launch import LaunchDescription, LaunchDescriptionEntity
 from ros2_nodes.bag_topics import cloud_topic
-from ros2_nodes.launching import BAG_OF_CLOUDS, Argument, Session, common, describe, model
+from ros2_nodes.launch_arguments import BAG_OF_CLOUDS, Argument, common, model
+from ros2_nodes.launching import Session, describe
 
 ARGUMENTS = {
     "input": Argument(

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from launch import LaunchDescription, LaunchDescriptionEntity
 from ros2_nodes.bag_topics import cloud_topic
-from ros2_nodes.launching import BAG_OF_CLOUDS, CAMERAS, Argument, Session, common, describe
+from ros2_nodes.launch_arguments import BAG_OF_CLOUDS, CAMERAS, Argument, common
+from ros2_nodes.launching import Session, describe
 
 SIMULATED = ["cam_front", "cam_front_left", "cam_back_left", "cam_back", "cam_back_right", "cam_front_right"]
 ARGUMENTS = {

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from launch import LaunchDescription, LaunchDescriptionEntity
-from ros2_nodes.launching import CAMERAS, Argument, Session, common, describe
+from ros2_nodes.launch_arguments import CAMERAS, Argument, common
+from ros2_nodes.launching import Session, describe
 from ros2_nodes.perception import NODES
 
 SIMULATED = ["cam_0", "cam_1"]

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from launch import LaunchDescription, LaunchDescriptionEntity
-from ros2_nodes.launching import BAG_RATE, Argument, Session, common, describe, model
+from ros2_nodes.launch_arguments import BAG_RATE, Argument, common, model
+from ros2_nodes.launching import Session, describe
 
 INPUTS = ("depth", "rgb", "camera_info", "rgb_camera_info")
 # A small picture, for the machine has to simulate it, too; with decimation 2 as many points as the model knows.

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the launch files share: arguments, our nodes, a bag played once they are ready, RViz."""
+"""What the launch files share: our nodes, a bag played once they are ready, RViz."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 from launch.actions import (
@@ -22,74 +21,8 @@ from launch.launch_description_entity import LaunchDescriptionEntity
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode, Node
 from launch_ros.event_handlers import OnStateTransition
-from launch_ros.substitutions import FindPackageShare
 
-PACKAGE = "pc_perception"
-SHARE = FindPackageShare(PACKAGE)
-SWITCH = ["true", "false"]
-OF_LAUNCH = ("launch-prefix", "launch-prefix-filter")
-"""Arguments that every launch file takes."""
-
-
-class Argument(NamedTuple):
-    """One argument of a launch file; what is not said is left to params_file where it is a parameter."""
-
-    text: str
-    default: object = ""
-    choices: list[str] | None = None
-
-
-CAMERAS = {
-    "cameras": Argument(
-        "Names of the cameras, separated by commas; each has the topics NAME/image_raw and NAME/camera_info. "
-        "Empty: what params_file says."
-    ),
-    "calibrations": Argument(
-        "Result files of pc-calibrate, one for each camera, separated by commas; empty: what params_file says."
-    ),
-}
-BAG_RATE = Argument(
-    "Speed at which the bag plays: 0.5 is half, for a model that is slower than the sensor was.", "1.0"
-)
-BAG_OF_CLOUDS = {
-    "bag": Argument(
-        "rosbag2 bag (folder, .mcap or .db3) to play with its own clock; input says which of its topics, "
-        "without it the cloud topic with most messages is taken."
-    ),
-    "bag_rate": BAG_RATE,
-}
-
-
-def model(shipped: str = "street, room") -> dict[str, Argument]:
-    """Return the arguments of a node that runs a model file; ``shipped`` names those that suit it."""
-    return {
-        "model": Argument(
-            f"Shipped model ({shipped}) or path of a .safetensors model file; empty: what params_file says."
-        ),
-        "device": Argument("auto, cpu, cuda or cuda:N; empty: what params_file says (auto)."),
-        "threads": Argument(
-            "CPU threads to compute with, 0 lets torch choose; empty: what params_file says (0)."
-        ),
-    }
-
-
-def common(config: str) -> dict[str, Argument]:
-    """Return the arguments that every launch file has; ``config`` is its parameter file's name."""
-    return {
-        "namespace": Argument("Namespace of the nodes and topics."),
-        "params_file": Argument(
-            "YAML file with the parameters of the nodes.", PathJoinSubstitution([SHARE, "config", config])
-        ),
-        "use_sim_time": Argument("Take the time from /clock; always so with bag.", "false", SWITCH),
-        "autostart": Argument(
-            "Configure and activate at start; false leaves that to a manager.", "true", SWITCH
-        ),
-        "rviz": Argument("Open RViz where it is installed.", "true", SWITCH),
-        "rviz_frame": Argument("Fixed frame of RViz; empty: one that fits the input."),
-        "log_level": Argument(
-            "Least severe messages that the nodes print.", "info", ["debug", "info", "warn", "error", "fatal"]
-        ),
-    }
+from .launch_arguments import PACKAGE, SHARE, Argument, positive, refuse_unknown
 
 
 class Session:
@@ -242,33 +175,6 @@ def _given(context: LaunchContext, description: LaunchDescription) -> list[str]:
         for name, _ in action.launch_arguments
         if isinstance(name, str)
     ]
-
-
-def refuse_unknown(given: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse arguments that a launch file does not have; ``ros2 launch`` itself would ignore them.
-
-    Raises:
-        ValueError: there is one; the sentence names the nearest known.
-    """
-    for name in sorted({*given} - {*known, *OF_LAUNCH}):
-        near = get_close_matches(name, known, 1)
-        meant = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known)}"
-        raise ValueError(f"there is no argument '{name}'; {meant}")
-
-
-def positive(name: str, text: str) -> float:
-    """Read a number above zero.
-
-    Raises:
-        ValueError: it is none.
-    """
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1e6:
-        raise ValueError(f"{name} must be a number above 0, got '{text}'")
-    return value
 
 
 def _remappings(names: Mapping[str, str]) -> list[tuple[str, str]]:
