@@ -123,8 +123,7 @@ def wrong_arrow(edge: Import) -> str | None:
 def ros_modules() -> set[str]:
     package = ElementTree.parse(ROOT / "package.xml").getroot()
     named = {node.text for tag in ("exec_depend", "test_depend") for node in package.iter(tag) if node.text}
-    named = {name for name in named if not name.startswith("python3-")}
-    return named | {"rosbag2_py", "ament_index_python", "rcl_interfaces", "tf2_py", "diagnostic_updater"}
+    return {name for name in named if not name.startswith("python3-")}
 
 
 def ros_free_modules(files: list[Path]) -> list[str]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from importlib import resources
 from pathlib import Path
@@ -79,6 +80,21 @@ def test_package_xml_and_setup_agree() -> None:
     assert package.findtext("license") == ast.literal_eval(keywords["license"])
     assert package.findtext("export/build_type") == "ament_python"
     assert (ROOT / "resource" / "pc_perception").read_bytes() == b""
+
+
+def test_what_nodes_import_is_in_package_xml() -> None:
+    root = ElementTree.parse(ROOT / "package.xml").getroot()
+    told = {str(e.text).removeprefix("python3-") for e in root.iter("exec_depend")}
+    imported = set()
+    for file in (*(ROOT / "ros2_nodes").glob("*.py"), *(ROOT / "launch").glob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                imported.add(node.module.split(".")[0])
+    assert "rclpy" in imported
+    ours = {"pc_perception", "ros2_nodes", "calibration"}
+    assert imported - told - ours - sys.stdlib_module_names == set()
 
 
 def test_only_the_four_packages_are_installed() -> None:
