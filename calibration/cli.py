@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from calibration.board import Board
-from pc_perception.interrupts import interruptible
-from pc_perception.refusals import refuse_unwritable, sentence
+from pc_perception.refusals import finite, refuse_unwritable, run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,17 +21,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     logging.basicConfig(level=logging.WARNING, format="pc-calibrate: %(message)s", stream=sys.stderr)
     arguments = build_parser().parse_args(argv)
-    try:
+
+    def run() -> int:
         if "out" in arguments:
             refuse_unwritable(arguments.out)
-        with interruptible():
-            return arguments.run(arguments)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"pc-calibrate: {' '.join(sentence(error).split())}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("pc-calibrate: interrupted", file=sys.stderr)
-        return 130
+        return arguments.run(arguments)
+
+    return run_command("pc-calibrate", run)
 
 
 def parse_board(text: str) -> Board:
@@ -91,7 +86,11 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
         help="with --fixed-frame: the driver has put the motion within a turn right already",
     )
     parser.add_argument(
-        "--every", type=float, default=0.5, metavar="S", help="seconds between frames of a bag (default: 0.5)"
+        "--every",
+        type=finite,
+        default=0.5,
+        metavar="S",
+        help="seconds between frames of a bag (default: 0.5)",
     )
     parser.add_argument("--nuscenes", type=Path, help="folder of nuScenes-format data (with a v1.0-* folder)")
     parser.add_argument("--camera-name", default="CAM_FRONT", help="of --nuscenes (default: CAM_FRONT)")
@@ -103,7 +102,7 @@ def _add_intrinsics(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bag", type=Path, help="recording with an image topic")
     parser.add_argument("--image-topic", help="of the bag (default: its only one)")
     parser.add_argument(
-        "--every", type=float, default=1.0, metavar="S", help="seconds between images of a bag (default: 1)"
+        "--every", type=finite, default=1.0, metavar="S", help="seconds between images of a bag (default: 1)"
     )
     parser.add_argument(
         "--board", required=True, help="inner corners and square, as 7x5:0.095 or charuco:7x5:0.1:0.075"
@@ -119,7 +118,7 @@ def _add_intrinsics(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--pictures", type=Path, help="folder for the coverage map")
     parser.add_argument(
-        "--max-px", type=float, default=0.5, help="limit of the held-out error in pixels (default: 0.5)"
+        "--max-px", type=finite, default=0.5, help="limit of the held-out error in pixels (default: 0.5)"
     )
     parser.set_defaults(run=_intrinsics)
 
@@ -135,13 +134,13 @@ def _add_lidar_camera(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--pictures", type=Path, help="folder for overlays")
     parser.add_argument(
-        "--max-px", type=float, default=8.0, help="limit of the held-out error in pixels (default: 8)"
+        "--max-px", type=finite, default=8.0, help="limit of the held-out error in pixels (default: 8)"
     )
     parser.add_argument(
-        "--max-deg", type=float, default=0.3, help="limit of the spread in degrees (default: 0.3)"
+        "--max-deg", type=finite, default=0.3, help="limit of the spread in degrees (default: 0.3)"
     )
     parser.add_argument(
-        "--max-mm", type=float, default=30.0, help="limit of the spread in millimetres (default: 30)"
+        "--max-mm", type=finite, default=30.0, help="limit of the spread in millimetres (default: 30)"
     )
     parser.set_defaults(run=_lidar_camera)
 
@@ -150,9 +149,9 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("calibration", type=Path, help="result file")
     _add_sources(parser)
     parser.add_argument("--pictures", type=Path, help="folder for overlays")
-    parser.add_argument("--max-deg", type=float, default=0.5, help="largest drift in degrees (default: 0.5)")
+    parser.add_argument("--max-deg", type=finite, default=0.5, help="largest drift in degrees (default: 0.5)")
     parser.add_argument(
-        "--max-mm", type=float, default=150.0, help="largest drift in millimetres (default: 150)"
+        "--max-mm", type=finite, default=150.0, help="largest drift in millimetres (default: 150)"
     )
     parser.set_defaults(run=_check)
 

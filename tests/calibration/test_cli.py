@@ -196,3 +196,9 @@ def test_check_of_a_recorded_stream_tells_drift(tmp_path: Path, capsys: pytest.C
     assert codes == {"true": 0, "off": 2}, said
     assert "verdict: good" in said
     assert "verdict: drifted" in said
+
+
+def test_limits_are_finite_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["check", "found.yaml", "--bag", "drive.mcap", "--max-deg", "nan"])
+    assert "'nan' is no finite number" in capsys.readouterr().err
