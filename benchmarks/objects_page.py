@@ -65,7 +65,7 @@ def write_objects_page(page: Path, results: Results, planned: Sequence[Any], sca
         "\n## Parts\n",
         f"Part segmentation of simulated shapes, {PART_POINTS} points each, all weights: {PART_STEPS} steps of "
         f"{TUNE_BATCH // 2} from {PART_SHAPES} labelled ones, five of each class and others for each seed; mIoU over "
-        f"{PART_TESTS} unseen shapes, and over their classes.\n",
+        f"{PART_TESTS} unseen shapes, ten of each class.\n",
         _by_column([r for r in results if r["kind"] == "parts"], arms, _each_seed),
         "\n## Objects made worse\n",
         "Accuracy of full fine-tuning with all labels, mean of the three sets, on test objects with noise, turned "
