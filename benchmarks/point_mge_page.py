@@ -108,10 +108,10 @@ def _training(results: Results, scale: float) -> list[str]:
 
     trained = [r["figures"] for r in results if r["kind"] == "training"]
     shipped = _one(results, "fields") | _one(results, "features")
-    shipped |= _one(results, "generation", "by class").get("generated", {})
     shipped["views"] = {view: _one(results, "completion", view) for view in VIEWS}
+    made = [r["figures"]["generated"] for r in results if (r["kind"], r["arm"]) == ("generation", "by class")]
     rows = [
-        [caption, jobs.spread(_values(trained, keys)), _shipped(shipped, keys)]
+        [caption, jobs.spread(_values(trained, keys)), _shipped(_values([shipped, *made], keys))]
         for caption, keys in _FIGURES.items()
     ]
     steps = round(STEPS * scale)
@@ -125,8 +125,9 @@ def _training(results: Results, scale: float) -> list[str]:
     ]
 
 
-def _shipped(figures: dict[str, Any], keys: Sequence[str]) -> str:
-    return next((f"{value:.3f}" for value in _values([figures], keys)), jobs.MISSING)
+def _shipped(values: Sequence[float]) -> str:
+    """Return the one figure of the shipped model, or its spread over seeds of sampling."""
+    return f"{values[0]:.3f}" if len(values) == 1 else jobs.spread(values)
 
 
 def _values(each: Sequence[Any], keys: Sequence[str]) -> list[float]:
