@@ -104,4 +104,5 @@ def test_from_simulated_parts_to_both_mious(tmp_path: Path, capsys: pytest.Captu
     printed = capsys.readouterr().out
     assert "instance_miou" in printed
     assert "pedestrian" in printed
+    assert "IoU over 128 sampled points" in printed  # as many as the model was trained on
     assert "13 of them, 0 left out" in printed

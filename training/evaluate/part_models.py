@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ import torch
 from torch import Tensor
 
 from pc_perception.inference.loading import choose_device
-from pc_perception.inference.model_file import build, read_model_file
-from pc_perception.labels import LabelSet
+from pc_perception.inference.model_file import ModelHeader, build, read_model_file
 from pc_perception.models.object_parts import ObjectPartSegmenter
 from training.data.s3dis_blocks import S3DISBlocks
 from training.data.specs import open_one
 from training.metrics import mean_std
+from training.object_views import SHAPENETPART
 
 from .blocks import RULE, evaluate_blocks
 from .options import data_options, described, record
@@ -28,8 +29,8 @@ from .report import report
 
 def load_part_segmenter(
     model: str | Path, device: str = "auto"
-) -> tuple[Callable[[Tensor, Tensor], Tensor], LabelSet]:
-    """Return a function from (B, N, 3) points and (B,) categories to (B, N, C) scores, and its classes.
+) -> tuple[Callable[[Tensor, Tensor], Tensor], ModelHeader]:
+    """Return a function from (B, N, 3) points and (B,) categories to (B, N, C) scores, and the model file's header.
 
     Raises:
         FileNotFoundError, ValueError: as ``read_model_file``, or the model is for another task.
@@ -41,7 +42,7 @@ def load_part_segmenter(
         raise ValueError(f"'{model}' holds a model for '{header.task}', this needs 'parts'")
     network.load_state_dict(tensors, assign=True)
     network = network.to(chosen).eval().requires_grad_(False)
-    return lambda points, category: network(points.to(chosen), category.to(chosen)).cpu(), header.labels
+    return lambda points, category: network(points.to(chosen), category.to(chosen)).cpu(), header
 
 
 def run(args: argparse.Namespace) -> None:
@@ -52,9 +53,9 @@ def run(args: argparse.Namespace) -> None:
     """
     each = []
     for model in args.models:
-        segment, labels = load_part_segmenter(model, args.device)
-        data: Any = open_one(args.data, data_options(args, labels))
-        each.append(_measure(segment, labels, data))
+        segment, header = load_part_segmenter(model, args.device)
+        data: Any = open_one(args.data, data_options(args, header.labels))
+        each.append(_measure(segment, header, data))
         if args.record:
             record(model, described(args), {k: v for k, v in each[-1].items() if k.endswith("miou")})
     if args.json:
@@ -70,12 +71,12 @@ def run(args: argparse.Namespace) -> None:
     print(f"Rule: {each[0]['rule']}; {each[0]['shapes']} of them, {len(each[0]['bad'])} left out.")
 
 
-def _measure(segment: Callable[[Tensor, Tensor], Tensor], labels: LabelSet, data: Any) -> dict[str, Any]:
-    """Return the figures of one model on shapes with parts, or on blocks."""
+def _measure(segment: Callable[[Tensor, Tensor], Tensor], header: ModelHeader, data: Any) -> dict[str, Any]:
+    """Return the figures of one model on shapes with parts, as many points of each as it knows, or on blocks."""
     if isinstance(data, S3DISBlocks):
         none = torch.zeros(0, dtype=torch.int64)
         confusion, bad = evaluate_blocks(lambda points: segment(points, none), data)
-        figures = report(confusion, labels.classes)
+        figures = report(confusion, header.labels.classes)
         by = {name: value for name, value in figures["iou"].items() if value is not None}
         kept = {"miou": figures["miou"], "accuracy": figures["accuracy"]}
         return kept | {"by": by, "rule": RULE, "shapes": len(data) - len(bad), "bad": bad}
@@ -83,7 +84,8 @@ def _measure(segment: Callable[[Tensor, Tensor], Tensor], labels: LabelSet, data
         raise ValueError(
             "these objects have no labelled parts; give shapenetpart:DIR, sim:parts or s3dis-blocks:DIR"
         )
-    _, found = evaluate_parts(segment, data)
+    view = replace(SHAPENETPART, n_points=header.contract.n_points)
+    _, found = evaluate_parts(segment, data, view)
     kept = {key: found[key] for key in ("instance_miou", "class_miou", "shapes", "bad")}
-    rule = f"IoU over 2,048 sampled points of a shape, restricted to its category's parts, {found['views']}"
+    rule = f"IoU over {view.n_points:,} sampled points of a shape, restricted to its category's parts, {found['views']}"
     return kept | {"by": found["by_category"], "rule": rule}

@@ -3,8 +3,8 @@
 
 The paper says that the ratio slides from one for representations to one for generation; the rules are
 [PROPOSED], or the public reproduction's. Over three seeds without labels both sliding rules make better shapes than
-constant ratios; ``sliding``, which ends at 1, costs features, ``beta-power``, which ends at 0.75, hardly does
-(docs/results/point_mge.md).
+constant ratios; ``sliding``, which ends at 1, costs features, ``beta-power``, which ends at 0.75, none beyond
+the spread of seeds (docs/results/point_mge.md).
 """
 
 from __future__ import annotations
