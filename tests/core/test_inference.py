@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from pc_perception.cloud import PointCloud
 from pc_perception.geometry import R_BODY_OPTICAL, pose, rotation_y
@@ -116,6 +117,13 @@ def test_contract_reader_never_crashes(data: object) -> None:
         InputContract.from_json(data)
 
 
+def looks_alike_unordered(optical: NDArray, level: NDArray) -> bool:
+    """Say whether points that a driver or a filter gives without their grid, in any order, are levelled alike."""
+    order = np.random.default_rng(1).permutation(len(optical))
+    unordered = upright(PointCloud(optical[order], frame="camera_optical_frame"))
+    return np.allclose(unordered, level[order], atol=0.01, equal_nan=True)
+
+
 @pytest.mark.parametrize("down_deg", [45, 50, 55])
 def test_upright_takes_no_wall_for_a_floor(down_deg: int) -> None:
     """A wall fills most of the picture; the floor before it is what lies level."""
@@ -135,6 +143,7 @@ def test_upright_takes_no_wall_for_a_floor(down_deg: int) -> None:
     level = upright(PointCloud(optical, frame="camera_optical_frame", grid_shape=(60, 80)))
     assert np.ptp(level[on_floor, 2]) < 0.02
     assert np.ptp(level[~on_floor, 2]) > 0.3
+    assert looks_alike_unordered(optical, level)
 
 
 def test_upright_levels_a_tilted_camera() -> None:
@@ -151,6 +160,7 @@ def test_upright_levels_a_tilted_camera() -> None:
     assert np.isnan(level[::97]).all()
     assert np.nanstd(level[:, 2]) < 0.02
     assert abs(np.nanmean(level[:, 2]) + 1.0) < 0.02
+    assert looks_alike_unordered(optical, level)
     lidar = PointCloud(optical, frame="lidar", grid_shape=(60, 80))
     assert upright(lidar) is lidar.xyz
 
