@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.hooks import IterTimerHook, LoggerHook, RuntimeInfoHook
+from mmengine.hooks import LoggerHook, RuntimeInfoHook
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.runner import Runner
 from mmengine.visualization import TensorboardVisBackend, Visualizer
@@ -126,7 +126,7 @@ def _runner(
         optim_wrapper=optim,
         default_hooks={
             "runtime_info": RuntimeInfoHook(),
-            "timer": IterTimerHook(),
+            "timer": display.Timer(progress),
             "sampler_seed": None,
             "logger": LoggerHook(interval=run.log_steps),
             "param_scheduler": None,
@@ -211,7 +211,8 @@ def _restore(state: dict[str, Any], optim: Any, average: Any, checks: Any) -> in
 
 
 def _optimizer(run: RunSettings, model: Any) -> Any:
-    optimizer = torch.optim.AdamW(groups(model, run.weight_decay), lr=run.lr, betas=run.betas)  # type: ignore[arg-type]
+    # Fused: one pass over the weights in place of ten, 3 ms instead of 10 for `room` on one core.
+    optimizer = torch.optim.AdamW(groups(model, run.weight_decay), lr=run.lr, betas=run.betas, fused=True)  # type: ignore[arg-type]
     wrapper = AmpOptimWrapper if run.amp else OptimWrapper
     more = {"dtype": "bfloat16"} if run.amp else {}
     clip = {"max_norm": run.clip} if run.clip else None

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from mmengine.dist import is_main_process
-from mmengine.hooks import Hook
+from mmengine.hooks import Hook, IterTimerHook
 
 from .distributed import bare
 from .progress import Progress
@@ -36,6 +36,22 @@ class Panels(Hook):
         batch = data_batch.to(next(model.parameters()).device)
         runner.visualizer.add_image("panel", model.panel(batch), batch_idx + 1)
         model.train()
+
+
+class Timer(IterTimerHook):
+    """Log the time that is left by whichever limit is nearer; mmengine's own counts steps alone."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()
+        self.progress = progress
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Measure the step, then tell what is left."""
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
+        if done := self.progress.fraction(batch_idx + 1):
+            runner.message_hub.update_info("eta", self.progress.elapsed_s * (1 - done) / done)
 
 
 class Bar(Hook):

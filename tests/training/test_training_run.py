@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.hooks import Hook
+from mmengine.logging import MessageHub
 
 from pc_perception.inference.loading import load_model
 from pc_perception.inference.model_file import read_model_file
@@ -159,6 +160,7 @@ def test_time_ends_a_run(make_run: MakeRun) -> None:
     run = make_run(max_steps=0, max_minutes=0.01)
     train(run)
     assert 0 < load_state(run.work_dir)["step"] < 400
+    assert MessageHub.get_current_instance().get_info("eta") < 1.0  # not that of a billion steps
 
 
 def test_schedule() -> None:
