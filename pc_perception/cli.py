@@ -131,6 +131,12 @@ def _simulate(a: argparse.Namespace) -> None:
     simulate.run(a.kind, a.out, form=a.format, count=a.count, seed=a.seed, cameras=a.cameras)
 
 
+def _pick(a: argparse.Namespace) -> None:
+    from pc_perception.commands import pick
+
+    pick.run(**_given(a))
+
+
 def _inspect(a: argparse.Namespace) -> None:
     from pc_perception.commands import inspect
 
@@ -156,6 +162,7 @@ RUNS: dict[str, Callable[[argparse.Namespace], None]] = {
     "serve": _serve,
     "demo": _demo,
     "simulate": _simulate,
+    "pick": _pick,
     "inspect": _inspect,
     "doctor": _doctor,
 }

@@ -32,6 +32,14 @@ MASSES = ("building", "vegetation", "manmade", "fence")
 """Classes whose objects only instance ids tell apart."""
 
 
+def whole_ids(values: NDArray) -> NDArray[np.int32]:
+    """Return ids, which files may hold as floats, as int32; NaN and Inf, a tool's sign for none, are ``UNLABELED``."""
+    values = np.asarray(values)
+    if values.dtype.kind == "f":
+        values = np.where(np.isfinite(values), values, UNLABELED)
+    return values.astype(np.int32)
+
+
 @dataclass(frozen=True)
 class LabelSet:
     """Names and colours of the classes 0 .. C-1.

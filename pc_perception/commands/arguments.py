@@ -23,6 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_serve(commands.add_parser("serve", help="label a robot's live clouds, with no ROS installed"))
     _add_demo(commands.add_parser("demo", help="simulate a short drive, label it, leave pictures"))
     _add_simulate(commands.add_parser("simulate", help="write simulated labelled data"))
+    _add_pick(commands.add_parser("pick", help="pick the clouds of a recording to label by hand"))
     inspect = commands.add_parser("inspect", help="print what a model file says about itself")
     inspect.add_argument("model", help="a model file or the name of a shipped model")
     form = inspect.add_mutually_exclusive_group()
@@ -226,3 +227,19 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=20, help="sweeps, views or rooms (default: 20)")
     parser.add_argument("--seed", type=int, default=0, help="which street or rooms (default: 0)")
     parser.add_argument("--cameras", action="store_true", help="add a ring of cameras (street)")
+
+
+def _add_pick(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", type=Path, help="bag or folder of clouds")
+    parser.add_argument("--out", type=Path, required=True, help="folder for them, and for the ids of classes")
+    parser.add_argument("-n", type=int, default=10, help="how many (default: 10)")
+    _add_model(parser, "by the look of the first cloud")
+    parser.add_argument(
+        "--format",
+        choices=("pcd", "ply", "npz"),
+        default="pcd",
+        dest="form",
+        help="of the files (default: pcd)",
+    )
+    parser.add_argument("--topic", help="PointCloud2 topic of a bag (default: its only one)")
+    _add_columns(parser)

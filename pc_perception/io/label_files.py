@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pc_perception.cloud import PointCloud
 from pc_perception.io.arrays import load_npy, load_npz
 from pc_perception.io.whole_files import whole_file
+from pc_perception.labels import whole_ids
 
 
 def read_labels(path: str | Path, n_points: int | None = None) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -68,7 +69,7 @@ def _read(path: Path) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         raise ValueError(f"one label a point is needed, it has shape {label.shape} and type {label.dtype}")
     if instance is None:
         instance = np.zeros(len(label), np.int32)
-    return label.astype(np.int32), np.asarray(instance).astype(np.int32)
+    return whole_ids(label), np.asarray(instance).astype(np.int32)
 
 
 def write_labels(path: str | Path, label: NDArray, instance: NDArray | None = None) -> Path:
@@ -125,6 +126,6 @@ def find_label_file(cloud_path: str | Path) -> Path | None:
 def labels_of(cloud: PointCloud, path: str | Path | None = None) -> NDArray[np.int32] | None:
     """Return the raw labels of a cloud: its own field ``label``, else its label file's, else None."""
     if "label" in cloud.fields:
-        return np.asarray(cloud.fields["label"]).astype(np.int32)
+        return whole_ids(cloud.fields["label"])
     file = find_label_file(path) if path is not None else None
     return read_labels(file, len(cloud))[0] if file else None

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pc_perception.cloud import PointCloud
-from pc_perception.labels import UNLABELED, LabelSet, label_map, load_label_set
+from pc_perception.labels import UNLABELED, LabelSet, label_map, load_label_set, whole_ids
 
 Target = LabelSet | str | None
 """Which labels a data set gives: a set, the name or file of one, or None for none."""
@@ -66,10 +66,11 @@ def with_labels(
     if raw is not None and table is not None:
         if len(raw) != len(cloud):
             raise ValueError(f"{name or 'a cloud'}: there are {len(raw)} labels for {len(cloud)} points")
-        index = np.asarray(raw).astype(np.int64) & 0xFFFF
+        raw = whole_ids(raw)
+        index = raw & 0xFFFF
         fields["label"] = table[index]
         if known is not None and not known[index].all():
-            strange, counts = np.unique(np.asarray(raw)[~known[index]], return_counts=True)
+            strange, counts = np.unique(raw[~known[index]], return_counts=True)
             ids = ", ".join(map(str, strange.tolist()[:20]))
             warn_once(f"{name}: unknown label ids {ids}; their {counts.sum()} points count as unlabelled")
     return PointCloud(cloud.xyz, fields, cloud.frame, cloud.stamp_ns, cloud.grid_shape)
