@@ -116,11 +116,11 @@ def project(K: NDArray, points_camera: NDArray) -> tuple[NDArray, NDArray]:
 def unproject(K: NDArray, depth: NDArray) -> NDArray:
     """Turn a depth image (H, W) in metres into (H*W, 3) float32 points, row-major, optical frame.
 
-    Pixels with no depth (zero, NaN) become NaN.
+    Pixels with no depth (zero, NaN, and Inf as REP-117 has it for too near and too far) become NaN.
     """
     height, width = depth.shape
     v, u = np.mgrid[0:height, 0:width]
-    z = np.where(depth > 0, depth, np.nan).astype(np.float32).ravel()
+    z = np.where((depth > 0) & (depth < np.inf), depth, np.nan).astype(np.float32).ravel()
     x = (u.ravel() - K[0, 2]) / K[0, 0] * z
     y = (v.ravel() - K[1, 2]) / K[1, 1] * z
     return np.stack([x, y, z], axis=1).astype(np.float32)

@@ -104,13 +104,13 @@ def _seen(xyz: NDArray, reach_m: NDArray, view: View) -> tuple[NDArray, NDArray,
 def beam_spacing(cloud: PointCloud) -> NDArray[np.float32]:
     """Return (N, 2) angles, radians, between neighbouring points as the sensor at the origin sees them.
 
-    With rings (field ``ring``, or the rows of an organised cloud) sideways and upwards apart, upwards for each
+    With ``rings`` sideways and upwards apart, upwards for each
     ring its own; without, both are the mean spacing of the directions that the cloud covers.
     """
     finite = np.flatnonzero(cloud.finite())
     x, y, z = cloud.xyz[finite].T
     azimuth, elevation = np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))
-    ring = _rings(cloud)
+    ring = rings(cloud)
     if not len(finite):
         return np.zeros((len(cloud), 2), np.float32)
     if ring is None:
@@ -124,12 +124,23 @@ def beam_spacing(cloud: PointCloud) -> NDArray[np.float32]:
     return out
 
 
-def _rings(cloud: PointCloud) -> NDArray[np.int64] | None:
+def rings(cloud: PointCloud) -> NDArray[np.int64] | None:
+    """Return (N,) the beam of each point: field ``ring``, or the rows or columns of an organised cloud; else None.
+
+    Some drivers (RoboSense's, Velodyne's) have a beam in each column: along a beam the elevation hardly changes.
+    """
     if "ring" in cloud.fields:
         return cloud.fields["ring"].astype(np.int64)
-    if cloud.grid_shape is not None and min(cloud.grid_shape) > 1:
-        return np.repeat(np.arange(cloud.grid_shape[0]), cloud.grid_shape[1])
-    return None
+    if cloud.grid_shape is None or min(cloud.grid_shape) < 2:
+        return None
+    x, y, z = cloud.xyz.T
+    elevation = np.where(cloud.finite(), np.arctan2(z, np.hypot(x, y)), np.nan).reshape(cloud.grid_shape)
+    steps = [np.abs(np.diff(elevation, axis=axis)) for axis in (0, 1)]
+    down, along = (
+        float(np.median(step[np.isfinite(step)])) if np.isfinite(step).any() else 0.0 for step in steps
+    )
+    row, column = np.indices(cloud.grid_shape)
+    return (row if along <= down else column).ravel()
 
 
 def _step_along(azimuth: NDArray, row: NDArray) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 from pc_perception.cloud import PointCloud
 
 PERCENTILES = (1.0, 5.0, 50.0, 95.0, 99.0)
+NO_INTENSITY = (0.0,) * len(PERCENTILES)
 
 
 def describe(cloud: PointCloud) -> dict[str, tuple[float, ...]]:
@@ -52,7 +53,7 @@ def mismatches(cloud: PointCloud, seen: Mapping[str, tuple[float, ...]]) -> list
 
     Args:
         seen: the ``seen`` of a model's contract (``pool``'s result); quantities absent are not compared.
-            Intensity is only checked for presence, since the contract makes it relative.
+            Of intensity only its presence is checked, since the contract makes it relative.
     """
     live = describe(cloud)
     found = []
@@ -73,6 +74,7 @@ def mismatches(cloud: PointCloud, seen: Mapping[str, tuple[float, ...]]) -> list
                 f"ranges reach {live['range_m'][3]:.1f} m (95 %), in training a median of {middle:.1f} m and "
                 f"{high:.1f} m (95 %): check the unit"
             )
-    if "intensity" in seen and "intensity" not in live and n_points:
-        found.append("the cloud has no intensity, the model was trained with it: expect lower accuracy")
+    if "intensity" in seen and n_points and not live.get("intensity", NO_INTENSITY)[3] > 0:
+        what = "intensity is zero" if "intensity" in live else "cloud has no intensity"
+        found.append(f"the {what}, the model was trained with it: expect lower accuracy")
     return found

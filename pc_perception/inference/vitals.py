@@ -17,6 +17,8 @@ OK, WARN, ERROR = 0, 1, 2
 SUSTAINED_PERIODS = 5
 SILENCE_S = 3.0
 FUTURE_MS = 100.0
+PAST_MS = 3_600_000.0
+"""What is older than this is not late: another clock stamped it."""
 
 
 @dataclass
@@ -169,7 +171,8 @@ class Vitals:
             self.counts["unstamped"] += 1
             return
         self.timing.add(age=age_ms)
-        self.counts["late"] += age_ms > max_age_ms
+        self.counts["late"] += max_age_ms < age_ms <= PAST_MS
+        self.counts["past"] += age_ms > PAST_MS
         self.counts["future"] += age_ms < -FUTURE_MS
 
     def report(self, dropped: int) -> Report:
@@ -195,6 +198,12 @@ class Vitals:
         if new.get("future"):
             ahead_s = -self.timing.last("age") / 1e3
             return WARN, f"stamps lie {ahead_s:.1f} s in the future: compare the clocks, and use_sim_time"
+        if new.get("past"):
+            behind_s = self.timing.last("age") / 1e3
+            return WARN, (
+                f"stamps lie {behind_s:.0f} s in the past: set the sensor's clock (PTP), let its driver stamp with "
+                "this machine's, or set use_sim_time for a bag"
+            )
         if new.get("late"):
             return WARN, f"{new['late']} output(s) too old"
         if new.get("dropped"):
@@ -211,7 +220,7 @@ class Vitals:
             "last_error": self.last_error,
         }
         counted = ("received", self._words.done, "dropped", "unheard", "limited", "failed")
-        for name in (*counted, "late", "future", "unstamped"):
+        for name in (*counted, "late", "past", "future", "unstamped"):
             values[name] = self.counts[name]
         for stage in tuple(self.timing.stages):
             values |= _summary(self.timing, stage)

@@ -229,14 +229,16 @@ def decode(layout: MessageLayout, columns: list[Column], out: NDArray, index_out
 def read_xyz(data, height, width, row_step, point_step, offset, out):
     """Copy three float32 that lie side by side, ``offset`` bytes into each point, to (N, 3) float32 ``out``.
 
-    NumPy copies such rows of three value by value, at seven times the time.
+    Three zeros become NaN. NumPy copies such rows of three value by value, at seven times the time.
     """
     flat, to = out.reshape(-1), 0
     for row in range(height):
         at = row * row_step + offset
         for _ in range(width):
-            for k in range(3):
-                flat[np.uint64(to + k)] = _load_f4(data, at + 4 * k)
+            x, y, z = _load_f4(data, at), _load_f4(data, at + 4), _load_f4(data, at + 8)
+            if x == 0 and y == 0 and z == 0:
+                x = y = z = np.float32(np.nan)
+            flat[np.uint64(to)], flat[np.uint64(to + 1)], flat[np.uint64(to + 2)] = x, y, z
             to += 3
             at += point_step
 

@@ -22,6 +22,7 @@ _TRIPLES = {
 # A sweep lasts well under this; anything above is a time since the epoch, in seconds or nanoseconds.
 _EPOCH_SECONDS = 1e8
 _EPOCH_NANOSECONDS = 1e16
+_SAME_SWEEP_S = 1.0
 
 
 def find_column(names: tuple[str, ...], wanted: str) -> str | None:
@@ -48,6 +49,13 @@ def standard_fields(columns: Mapping[str, NDArray], stamp_ns: int = 0) -> dict[s
         source = find_column(tuple(fields), name)
         if source is not None and fields[source].ndim == 1:
             fields[name] = _convert(name, fields.pop(source), stamp_ns)
+    if (
+        "reflectivity" in fields
+        and fields["reflectivity"].ndim == 1
+        and not np.any(fields.get("intensity", 1))
+    ):
+        # Ouster's low data profile has no signal: its driver fills intensity with zeros.
+        fields["intensity"] = _convert("intensity", fields["reflectivity"], stamp_ns)
     for name, spellings in _TRIPLES.items():
         for parts in spellings:
             if name not in fields and all(p in fields and fields[p].ndim == 1 for p in parts):
@@ -107,9 +115,16 @@ def _to_ring(values: NDArray) -> NDArray[np.uint16]:
     return np.clip(values, 0, 65535).astype(np.uint16)
 
 
-def _epoch_unit(values: NDArray) -> float:
-    """Return how many seconds one unit of absolute times is; 0 where the times are relative ones."""
-    top = float(np.max(values, where=np.isfinite(values), initial=0))
+def _absolute_unit(values: NDArray, stamp_ns: int = 0) -> float:
+    """Return how many seconds one unit of absolute times is; 0 where the times are relative ones.
+
+    Times about the stamp's are absolute too: a sensor whose clock nobody set counts from when it was switched on.
+    """
+    top, stamp_s = float(np.max(values, where=np.isfinite(values), initial=0)), stamp_ns * 1e-9
+    if values.dtype.kind == "f" and stamp_s > 2 * _SAME_SWEEP_S:
+        for unit in (1.0, 1e-9):
+            if abs(top * unit - stamp_s) < _SAME_SWEEP_S:
+                return unit
     if top > _EPOCH_NANOSECONDS:
         return 1e-9
     return 1.0 if top > _EPOCH_SECONDS and values.dtype.kind == "f" else 0.0
@@ -117,7 +132,7 @@ def _epoch_unit(values: NDArray) -> float:
 
 def earliest_stamp_ns(times: NDArray) -> int:
     """Return the first of absolute times in nanoseconds; 0 where they are relative or there are none."""
-    unit = _epoch_unit(times)
+    unit = _absolute_unit(times)
     usable = times[np.isfinite(times) & (times > 0)]
     if unit == 0.0 or len(usable) == 0:
         return 0
@@ -126,10 +141,10 @@ def earliest_stamp_ns(times: NDArray) -> int:
 
 
 def _to_time(values: NDArray, stamp_ns: int) -> NDArray[np.float32]:
-    """Return seconds after the stamp: integers are nanoseconds, floats seconds, unless since the epoch."""
+    """Return seconds after the stamp: integers are nanoseconds, floats seconds, unless they are absolute."""
     if values.dtype == np.float32:
         return values  # cannot hold a time since the epoch to better than a minute
-    unit = _epoch_unit(values)
+    unit = _absolute_unit(values, stamp_ns)
     with np.errstate(over="ignore", invalid="ignore"):
         if values.dtype.kind in "iu":
             relative = values.astype(np.int64) - (stamp_ns if unit else 0)

@@ -69,7 +69,8 @@ def cloud_from_msg(msg: Any) -> PointCloud:
     """Return the cloud of a PointCloud2 message; every point, in row-major order.
 
     Any field order and type, padding, byte order and organised grids are read. Fields get the names and
-    units that ``PointCloud`` fixes (``fields.standard_fields``); NaN and Inf are kept.
+    units that ``PointCloud`` fixes (``fields.standard_fields``); NaN and Inf are kept. A point at (0, 0, 0), as
+    drivers that know no NaN (Livox, SICK; RealSense and Orbbec with ``ordered_pc``) give a ray without return, is NaN.
 
     Args:
         msg: any object with the attributes of sensor_msgs/PointCloud2.
@@ -91,7 +92,7 @@ def decode_finite(
     out: NDArray[np.float32] | None = None,
     index_out: NDArray[np.int32] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Return the fields ``names`` of the points where all of them are finite.
+    """Return the fields ``names`` of the points where all of them are finite; points at (0, 0, 0) too.
 
     Args:
         msg: any object with the attributes of sensor_msgs/PointCloud2.
@@ -182,4 +183,5 @@ def _read_xyz(layout: MessageLayout) -> NDArray[np.float32]:
     with np.errstate(over="ignore", invalid="ignore"):
         for i, column in enumerate((x, y, z)):
             xyz[:, i] = layout.read(column)
+    xyz[(xyz == 0).all(1)] = np.nan
     return xyz

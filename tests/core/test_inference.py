@@ -161,7 +161,8 @@ def test_upright_levels_a_tilted_camera() -> None:
     assert np.nanstd(level[:, 2]) < 0.02
     assert abs(np.nanmean(level[:, 2]) + 1.0) < 0.02
     assert looks_alike_unordered(optical, level)
-    lidar = PointCloud(optical, frame="lidar", grid_shape=(60, 80))
+    all_around = (world * rng.choice([-1, 1], (len(world), 1))).astype(np.float32)
+    lidar = PointCloud(all_around, frame="lidar", grid_shape=(60, 80))
     assert upright(lidar) is lidar.xyz
 
 

@@ -12,6 +12,9 @@ import pytest
 
 from pc_perception.geometry import pose, rotation_x, rotation_z
 from pc_perception.io.bags import BagReader, BagWriter
+from pc_perception.io.image_messages import fill_camera_info, fill_image
+from pc_perception.io.message_types import new_message
+from pc_perception.io.rgbd import cloud_from_depth
 from pc_perception.io.tf_tree import TransformTree
 
 rosbags = pytest.importorskip("rosbags")
@@ -74,6 +77,22 @@ def test_depth_without_camera_info(tmp_path):
         bag.write_image("/depth", np.ones((3, 5), np.float32), "cam", SECOND)
     with BagReader(tmp_path / "a.mcap") as bag, pytest.raises(ValueError, match="no CameraInfo"):
         next(bag.clouds())
+
+
+def test_depth_too_near_and_too_far_is_infinite():
+    """REP-117, as Gazebo and ZED write it; with ZED's bgra8."""
+    depth = np.full((3, 5), 2.0, np.float32)
+    depth[0, 2], depth[1, 2], depth[2, 2] = np.inf, -np.inf, np.nan
+    picture = np.zeros((3, 5, 4), np.uint8)
+    picture[..., :3] = 30, 20, 10
+    info = fill_camera_info(new_message("sensor_msgs/msg/CameraInfo"), K, 5, 3, "left", 1)
+    images = [new_message("sensor_msgs/msg/Image") for _ in range(2)]
+    fill_image(images[0], depth, "left", 1)
+    fill_image(images[1], picture, "left", 1, "bgra8")
+    cloud = cloud_from_depth(images[0], info, images[1])
+    np.testing.assert_array_equal(np.isnan(cloud.xyz).any(1).reshape(3, 5), ~np.isfinite(depth))
+    assert not np.isinf(cloud.xyz).any()
+    assert (cloud.fields["rgb"] == [10, 20, 30]).all()
 
 
 def test_images_with_row_padding_and_big_endian():

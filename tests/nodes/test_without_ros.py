@@ -60,6 +60,17 @@ def test_one_late_output_warns_and_sustained_ones_are_an_error() -> None:
     assert levels == [OK, WARN, WARN, WARN, WARN, ERROR, OK]
 
 
+def test_a_sensor_with_a_clock_of_its_own_is_not_called_late() -> None:
+    """Ouster's, Hesai's and RoboSense's drivers stamp by the sensor's clock, which counts from its start if unset."""
+    vitals = Vitals()
+    for _ in range(7):
+        vitals.arrived()
+        vitals.sent(1.7e12, max_age_ms=500, total=1.0)
+        report = vitals.report(dropped=0)
+    assert report.level == WARN
+    assert "stamps lie 1700000000 s in the past: set the sensor's clock" in report.text
+
+
 def test_drops_and_failures_are_reported_once() -> None:
     vitals = Vitals()
     vitals.arrived()

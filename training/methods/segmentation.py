@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pc_perception.cloud import PointCloud
-from pc_perception.inference.upright import upright
+from pc_perception.inference.upright import UPRIGHT_FRAME, upright
 from pc_perception.models.segmenters import AnySegmenter
 from pc_perception.models.walks import Walk
 from training.batch import IGNORE, SceneBatch, SceneSample, collate, voxel_labels
@@ -84,7 +84,7 @@ def standing(cloud: PointCloud, task: Task) -> PointCloud:
     """Turn a camera's cloud upright before anything rotates it, where the contract would do so."""
     if not task.contract.level_camera:
         return cloud
-    return replace(cloud, xyz=upright(cloud), frame="upright", grid_shape=None)
+    return replace(cloud, xyz=upright(cloud), frame=UPRIGHT_FRAME, grid_shape=None)
 
 
 def class_weights(counts: NDArray[np.int64], cap: float) -> NDArray[np.float32]:
