@@ -19,7 +19,7 @@ from pc_perception.inference.model_choice import choose_model
 from pc_perception.inference.model_file import read_model_file
 from pc_perception.inference.scene_choice import SceneDescriber, choose
 from pc_perception.inference.segmenter import Segmenter
-from pc_perception.inference.upright import upright
+from pc_perception.inference.upright import UPRIGHT_FRAME, upright
 from pc_perception.io.arrays import Columns
 from pc_perception.io.files import write_cloud
 from pc_perception.io.whole_files import whole_file
@@ -96,7 +96,7 @@ def to_label(cloud: PointCloud, segmenter: Segmenter | None, level: bool) -> Poi
         result = segmenter(cloud)
         cloud = cloud.with_fields(label=result.labels, confidence=result.confidence)
     if level:
-        cloud = replace(cloud, xyz=upright(cloud), frame="upright")
+        cloud = replace(cloud, xyz=upright(cloud), frame=UPRIGHT_FRAME)
     return cloud.select(np.flatnonzero(cloud.finite()))
 
 

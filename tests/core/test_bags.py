@@ -144,7 +144,7 @@ def test_a_killed_writer_leaves_all_but_the_last_chunk(tmp_path):
         "from pc_perception.io.bags import BagWriter\n"
         "bag = BagWriter(sys.argv[1])\n"
         "for k in range(20):\n"
-        "    xyz = np.full((40000, 3), k, np.float32)\n"
+        "    xyz = np.full((40000, 3), k + 1, np.float32)\n"
         "    bag.write_cloud('/points', PointCloud(xyz, {}, 'lidar', k))\n"
         "print('written', flush=True)\n"
         "sys.stdin.read()\n"
@@ -163,7 +163,7 @@ def test_a_killed_writer_leaves_all_but_the_last_chunk(tmp_path):
     clouds, error = read_all(path)
     assert "cut off" in str(error)
     assert 18 <= len(clouds) <= 20
-    assert all((cloud.xyz == k).all() for k, cloud in enumerate(clouds))
+    assert all((cloud.xyz == k + 1).all() for k, cloud in enumerate(clouds))
 
 
 def read_all(path, topic=None):
