@@ -104,8 +104,8 @@ def _seen(xyz: NDArray, reach_m: NDArray, view: View) -> tuple[NDArray, NDArray,
 def beam_spacing(cloud: PointCloud) -> NDArray[np.float32]:
     """Return (N, 2) angles, radians, between neighbouring points as the sensor at the origin sees them.
 
-    With ``rings`` sideways and upwards apart, upwards for each
-    ring its own; without, both are the mean spacing of the directions that the cloud covers.
+    With ``rings`` sideways and upwards apart, upwards for each ring its own; without, both are the mean spacing
+    of the directions that the cloud covers.
     """
     finite = np.flatnonzero(cloud.finite())
     x, y, z = cloud.xyz[finite].T
