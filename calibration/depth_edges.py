@@ -32,7 +32,8 @@ def depth_edges(lines: ScanLines, max_range_m: float = 60.0) -> DepthEdges:
     lasers", 2013, section III: the nearer side of every jump in range, along rings and across them.
 
     No return beside a thing counts as far away (sky) along a ring, where the gap is one to three rays wide. Where the
-    surface goes on as it came, as a road does from ring to ring in leaps of metres, there is no outline.
+    surface goes on as it came, as a road does from ring to ring in leaps of metres, there is no outline; nor where the
+    farther surface, continued, comes to the nearer point, as a pavement does to its kerb: such an edge hides nothing.
     """
     image, elevation = _range_image(lines)
     azimuth = -np.pi + (np.arange(image.shape[1]) + 0.5) * lines.spacing_rad
@@ -46,8 +47,10 @@ def depth_edges(lines: ScanLines, max_range_m: float = 60.0) -> DepthEdges:
             around = np.isfinite(np.roll(image, way, axis)) & np.isfinite(np.roll(image, 2 * way, axis))
             beside = np.where(np.isfinite(beside) | ~around, beside, _SKY_M)
         with np.errstate(invalid="ignore"):
+            least = np.maximum(_JUMP_M, _JUMP_SHARE * image)
             leap = beside - np.fmax(image, _continued(image, elevation, axis, way))
-            jump = (leap > np.maximum(_JUMP_M, _JUMP_SHARE * image)) & (image < max_range_m)
+            back = np.roll(_continued(image, elevation, axis, -way), -way, axis)
+            jump = (leap > least) & (image < max_range_m) & ~(np.abs(back - image) <= least)
         row, column = np.nonzero(jump)
         a, e = azimuth[column], elevation[row]
         if axis == 1:
