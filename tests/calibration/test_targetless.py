@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from calibration.alignment import Alignment, shrunk
 from calibration.alignment_kernel import camera_values, sum_edges
 from calibration.camera import CameraModel
 from calibration.check import check_calibration
-from calibration.depth_edges import depth_edges
+from calibration.depth_edges import DepthEdges, depth_edges
 from calibration.result import Calibration, Extrinsics
 from calibration.scan_lines import scan_lines
 from calibration.simulated import disturbed, simulate_street_frames
@@ -169,15 +170,21 @@ def test_intrinsics_alone_cannot_be_checked(street: tuple) -> None:
         check_calibration(Calibration(camera), frames, 0.5, 150)
 
 
+AZIMUTH = np.arange(-np.pi, np.pi, 0.01)
+
+
+def outlines(elevation: np.ndarray, range_at: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> DepthEdges:
+    """Outlines in a sweep of rings at ``elevation``, whose ranges are a function of azimuth and elevation, rad."""
+    a, e = (g.ravel() for g in np.meshgrid(AZIMUTH, elevation))
+    r = range_at(a, e)
+    xyz = np.stack([r * np.cos(e) * np.cos(a), r * np.cos(e) * np.sin(a), r * np.sin(e)], 1)
+    ring = np.repeat(np.arange(len(elevation), dtype=np.uint16), len(AZIMUTH))
+    return depth_edges(scan_lines(PointCloud(xyz.astype(np.float32), {"ring": ring})))
+
+
 def test_outlines_are_where_a_box_ends() -> None:
     """A wall 10 m away and before it, 4 m away, a strip between azimuths -0.2 and 0.3 rad."""
-    azimuth = np.arange(-np.pi, np.pi, 0.01)
-    elevation = np.linspace(-0.1, 0.1, 5)
-    a, e = (g.ravel() for g in np.meshgrid(azimuth, elevation))
-    r = np.where((a > -0.2) & (a < 0.3), 4.0, 10.0)
-    xyz = np.stack([r * np.cos(e) * np.cos(a), r * np.cos(e) * np.sin(a), r * np.sin(e)], 1)
-    ring = np.repeat(np.arange(5, dtype=np.uint16), len(azimuth))
-    edges = depth_edges(scan_lines(PointCloud(xyz.astype(np.float32), {"ring": ring})))
+    edges = outlines(np.linspace(-0.1, 0.1, 5), lambda a, e: np.where((a > -0.2) & (a < 0.3), 4.0, 10.0))
     assert edges.upright.all()
     assert len(edges.xyz) == 10
     np.testing.assert_allclose(np.linalg.norm(edges.xyz, axis=1), 4.0, atol=1e-3)
@@ -188,15 +195,25 @@ def test_outlines_are_where_a_box_ends() -> None:
 
 def test_a_road_that_goes_on_has_no_outline() -> None:
     """From ring to ring a flat road leaps by metres; a wall's top 20 m away is an outline, its foot is none."""
-    azimuth = np.arange(-np.pi, np.pi, 0.01)
-    elevation = np.radians([-19, -14, *np.arange(-13, -5), *np.arange(-5.8, 4.0, 0.2)])
-    a, e = (g.ravel() for g in np.meshgrid(azimuth, elevation))
-    with np.errstate(divide="ignore"):
-        r = np.minimum(np.where(e < 0, -2.0 / np.sin(e), np.inf), 20.0 / np.cos(e))
-    r[20.0 * np.tan(e) > 0.5] = 50.0
-    xyz = np.stack([r * np.cos(e) * np.cos(a), r * np.cos(e) * np.sin(a), r * np.sin(e)], 1)
-    ring = np.repeat(np.arange(len(elevation), dtype=np.uint16), len(azimuth))
-    edges = depth_edges(scan_lines(PointCloud(xyz.astype(np.float32), {"ring": ring})))
+
+    def road_and_wall(a: np.ndarray, e: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore"):
+            r = np.minimum(np.where(e < 0, -2.0 / np.sin(e), np.inf), 20.0 / np.cos(e))
+        return np.where(20.0 * np.tan(e) > 0.5, 50.0, r)
+
+    edges = outlines(np.radians([-19, -14, *np.arange(-13, -5), *np.arange(-5.8, 4.0, 0.2)]), road_and_wall)
     assert not edges.upright.any()
     np.testing.assert_allclose(edges.xyz[:, 2], 0.5, atol=0.08)
-    assert len(edges.xyz) == pytest.approx(len(azimuth), abs=2)
+    assert len(edges.xyz) == pytest.approx(len(AZIMUTH), abs=2)
+
+
+def test_a_kerb_hides_nothing() -> None:
+    """A pavement 0.2 m above the road from 15.3 m on, and PandaSet's rings, one of which hits it just past its kerb."""
+
+    def kerb(a: np.ndarray, e: np.ndarray) -> np.ndarray:
+        down = np.tan(-e)
+        flat = np.where(2.9 / down < 15.3, 2.9 / down, np.maximum(15.3, 2.7 / down))
+        return flat / np.cos(e)
+
+    edges = outlines(np.radians([-18.87, -13.92, -12.96, -12, -11.02, -9.88, -9.05, -8.05, -7.06]), kerb)
+    assert len(edges.xyz) == 0
