@@ -21,7 +21,8 @@ class PointCloud:
             sensor's own unit), ``rgb`` (N, 3) uint8, ``ring`` uint16, ``time`` float32 seconds after
             ``stamp_ns``, ``normal`` (N, 3) float32, ``label`` integer, ``instance`` integer.
         frame: name of the coordinate frame; one that ends in ``_optical`` or ``_optical_frame`` has
-            z forward and y down (REP-103), every other has z up.
+            z forward and y down (REP-103), every other is taken to have z up; what cameras send in other frames
+            is found by its points (``inference.upright``).
         stamp_ns: nanoseconds since the epoch.
         grid_shape: (height, width) of an organised cloud, row-major, or None.
 

@@ -20,6 +20,7 @@ from pc_perception.labels import UNLABELED
 from pc_perception.models.pyramid import Pyramid, build_pyramid
 from pc_perception.ops.ground import height_above_ground
 from pc_perception.ops.ranks import ranks
+from pc_perception.ops.repeats import first_equal
 from pc_perception.ops.scatter import scatter_mean, scatter_sum
 from pc_perception.ops.shape import N_SHAPE, column_top, moments, shape_features
 
@@ -90,7 +91,7 @@ class InputContract:
         ground_cell_m, ground_slope: see ``ops.ground.height_above_ground``.
         voxels: ``cartesian``, or ``cylindrical``: distance from the z axis, one degree of azimuth for each
             voxel, and height (SLidR, Cylinder3D); then without ``offset`` and ``shape``.
-        level_camera: turn clouds in optical frames upright and level them by their dominant plane.
+        level_camera: turn views of cameras upright and level them by their dominant plane.
         seen: percentiles of the training clouds (``inference/sensor_check.py``), empty when unknown.
     """
 
@@ -130,7 +131,8 @@ class InputContract:
         """Turn one cloud into the network's input; every other cloud is out of reach.
 
         Args:
-            cloud: any size; NaN, Inf and points out of range are left out (``inverse`` = -1).
+            cloud: any size; NaN, Inf and points out of range are left out (``inverse`` = -1). A point that comes
+                again, as in dual return mode, counts once.
             n_levels: depth of the network's pyramid.
             device: where the work is done and the result lies.
 
@@ -139,6 +141,8 @@ class InputContract:
         """
         xyz = torch.from_numpy(upright(cloud) if self.level_camera else cloud.xyz).to(device)
         seen = torch.isfinite(xyz).all(1)
+        if (repeats := first_equal(cloud.xyz)) is not None:
+            seen &= torch.from_numpy(repeats == np.arange(len(xyz))).to(device)
         if self.max_range_m:
             near = seen & (xyz[:, :2].square().sum(1) <= self.max_range_m**2)
             if 2 * int(near.sum()) < int(seen.sum()):
@@ -157,6 +161,8 @@ class InputContract:
         if not everything:
             inverse = torch.full((len(xyz),), -1, dtype=torch.int64, device=xyz.device)
             inverse[kept] = row
+        if repeats is not None:
+            inverse = inverse[torch.from_numpy(repeats).to(device)]
         return Prepared(columns, pyramid, inverse)
 
     def _columns(

@@ -21,6 +21,7 @@ from pc_perception.inference.stream import SweepOptions, SweepSegmenter, Timing
 from pc_perception.inference.upright import upright
 from pc_perception.inference.worker import LatestSlot, Worker
 from pc_perception.labels import UNLABELED
+from pc_perception.ops.repeats import first_equal
 
 from .conftest import SIZE_T, TINY, make_cloud, make_segmenter
 
@@ -56,6 +57,25 @@ def test_permuted_points_give_permuted_labels(arguments: dict, cloud: PointCloud
     # Sums over a voxel's points run in another order: rounding may turn a tie between two classes.
     assert (straight.labels[order] == shuffled.labels).mean() > 0.999
     np.testing.assert_allclose(straight.confidence[order], shuffled.confidence, atol=1e-3)
+
+
+def test_points_that_come_twice_change_nothing(segmenter: Segmenter, cloud: PointCloud) -> None:
+    """A sensor in dual return mode sends a point twice wherever its light found one surface."""
+    once = segmenter(cloud).labels
+    order = np.random.default_rng(0).permutation(2 * len(cloud)) % len(cloud)
+    twice = cloud.select(order)
+    assert (segmenter(twice).labels == once[order]).mean() > 0.999  # ties, as above
+
+
+def test_first_equal_points_against_a_dictionary() -> None:
+    rng = np.random.default_rng(0)
+    xyz = rng.integers(-2, 3, (400, 3)).astype(np.float32)
+    xyz[::7] = np.nan
+    found, seen = first_equal(xyz), {}
+    assert found is not None
+    assert found.tolist() == [seen.setdefault(point.tobytes(), i) for i, point in enumerate(xyz)]
+    assert first_equal(xyz[np.unique(found)]) is None
+    assert first_equal(xyz[:0]) is None
 
 
 def test_unseen_points_stay_unlabeled_in_place(segmenter: Segmenter, cloud: PointCloud) -> None:
