@@ -92,12 +92,19 @@ def _decode_picture(data: bytes) -> NDArray[np.uint8]:
 
 
 def intrinsics(info: Any) -> NDArray[np.float64]:
-    """Return the (3, 3) matrix of a sensor_msgs/CameraInfo of ROS 1 or 2.
+    """Return the (3, 3) matrix of the rectified images that a sensor_msgs/CameraInfo of ROS 1 or 2 belongs to.
+
+    It is that of P, which depth_image_proc takes as well; K, of the raw image, only where P is zeros.
 
     Raises:
         ValueError: it has none (zeros, NaN).
     """
-    K = np.asarray(info.k if hasattr(info, "k") else info.K, np.float64).reshape(3, 3)
+    P = np.asarray(info.p if hasattr(info, "p") else info.P, np.float64).reshape(3, 4)
+    K = (
+        P[:, :3]
+        if P.any()
+        else np.asarray(info.k if hasattr(info, "k") else info.K, np.float64).reshape(3, 3)
+    )
     if not (np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0):
         raise ValueError("the camera_info has no intrinsics: its focal lengths are not positive")
     return K

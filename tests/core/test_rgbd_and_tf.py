@@ -95,6 +95,17 @@ def test_depth_too_near_and_too_far_is_infinite():
     assert (cloud.fields["rgb"] == [10, 20, 30]).all()
 
 
+def test_rectified_depth_is_seen_through_the_projection_matrix():
+    """K is of the raw image, P of the rectified one; a driver that leaves P out means K."""
+    depth = fill_image(new_message("sensor_msgs/msg/Image"), np.full((3, 5), 2.0, np.float32), "left", 1)
+    P = np.hstack([K * [[2.0], [2.0], [1.0]], np.zeros((3, 1))])
+    for projection, matrix in ((P, P[:, :3]), (np.zeros((3, 4)), K)):
+        info = new_message("sensor_msgs/msg/CameraInfo")
+        fill_camera_info(info, K, 5, 3, "left", 1, P=projection)
+        x, y, z = cloud_from_depth(depth, info).xyz[3 * 5 - 1]
+        np.testing.assert_allclose(matrix @ [x / z, y / z, 1], [4, 2, 1], rtol=1e-6)
+
+
 def test_images_with_row_padding_and_big_endian():
     from pc_perception.io.rgbd import color_image, depth_image
 
