@@ -56,9 +56,9 @@ def _in_front(xyz: NDArray, axis: int) -> bool:
     return bool(np.percentile(sideways, 95) < WIDEST_VIEW)
 
 
-def looks_optical(cloud: PointCloud) -> bool:
-    """Say whether a cloud is the view of a camera that looks along z."""
-    return camera_axes(cloud) is R_BODY_OPTICAL
+def is_view(cloud: PointCloud) -> bool:
+    """Say whether a cloud is a camera's view, whichever its axes."""
+    return camera_axes(cloud) is not None
 
 
 def upright(cloud: PointCloud) -> NDArray[np.float32]:

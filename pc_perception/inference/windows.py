@@ -13,7 +13,7 @@ from pc_perception.cloud import PointCloud
 from pc_perception.labels import UNLABELED
 
 from .segmenter import SegmentationResult, Segmenter
-from .upright import looks_optical
+from .upright import is_view
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class WindowedSegmenter(Segmenter):
         return SegmentationResult(labels, confidence, self.label_set, dict(spent))
 
     def _refuse(self, cloud: PointCloud) -> None:
-        if self.contract.level_camera and looks_optical(cloud):
+        if self.contract.level_camera and is_view(cloud):
             raise ValueError("windows cut scenes with z up, this cloud is a camera's view: leave windows out")
         reach, widest = self.contract.max_range_m, self.contract.max_range_m * np.sqrt(2)
         if reach and self.windows.size_m > widest:

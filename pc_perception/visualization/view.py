@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pc_perception.cloud import PointCloud
-from pc_perception.inference.upright import looks_optical, upright
+from pc_perception.inference.upright import is_view, upright
 from pc_perception.labels import LabelSet
 
 Kind = Literal["street", "room", "camera", "object"]
@@ -67,7 +67,7 @@ def choose_view(
         return View("object", np.array([-3.0, -2.0, 2.0]), np.zeros(3), 40.0, keep)
     low, high = np.percentile(xyz[keep], [0.5, 99.5], axis=0)
     extent = float((high - low)[:2].max())
-    if looks_optical(cloud):
+    if is_view(cloud):
         return _behind_camera(xyz, keep)
     if extent > _ROOM_EXTENT:
         return _behind_sensor(xyz, keep, low, high, aspect)
