@@ -125,7 +125,7 @@ class Alignment:
                 PreparedFrame(
                     f.points[points],
                     f.intensity_bin[points],
-                    DepthEdges(f.edges.xyz[seen], f.edges.upright[seen]),
+                    f.edges.select(seen),
                     gaussian_filter(shrunk(f.grey, shrink), blur_px / 2 / shrink),
                     _contrast(shrunk(f.across, shrink), blur_px / shrink),
                     _contrast(shrunk(f.down, shrink), blur_px / shrink),

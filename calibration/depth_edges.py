@@ -26,6 +26,10 @@ class DepthEdges:
     xyz: NDArray[np.float64]
     upright: NDArray[np.bool_]
 
+    def select(self, rows: NDArray) -> DepthEdges:
+        """Return some of them, by index or mask."""
+        return DepthEdges(self.xyz[rows], self.upright[rows])
+
 
 def depth_edges(lines: ScanLines, max_range_m: float = 60.0) -> DepthEdges:
     """Find the outlines in a sweep after Levinson and Thrun, "Automatic online calibration of cameras and

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The surroundings of a LiDAR in parts that err by themselves, for a jackknife.
 
-Frames alone are no such parts: those of one place see the same things, and err alike.
+Frames alone are no such parts: those of one place see the same things, and err alike. Nor are sectors where a long
+thing runs through all of them; its outlines are of one kind.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.alignment import PreparedFrame
-from calibration.depth_edges import DepthEdges
 
 N_PARTS = 4
 _SECTOR_DEG = 5.0
@@ -25,8 +25,13 @@ def without_part(frame: PreparedFrame, part: int) -> PreparedFrame:
         frame,
         points=frame.points[points],
         intensity_bin=frame.intensity_bin[points],
-        edges=DepthEdges(frame.edges.xyz[outlines], frame.edges.upright[outlines]),
+        edges=frame.edges.select(outlines),
     )
+
+
+def without_outlines(frame: PreparedFrame, upright: bool) -> PreparedFrame:
+    """Return a frame without one kind of outline, the upright or the level ones."""
+    return replace(frame, edges=frame.edges.select(frame.edges.upright != upright))
 
 
 def part_of(xyz: NDArray) -> NDArray[np.int64]:

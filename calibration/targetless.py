@@ -14,7 +14,7 @@ from calibration.camera import CameraModel
 from calibration.frames import Frame
 from calibration.quality import weak_directions
 from calibration.result import Extrinsics, Quality
-from calibration.surroundings import N_PARTS, without_part
+from calibration.surroundings import N_PARTS, without_outlines, without_part
 from calibration.twist import difference, move_between, moved
 
 _STAGES = ((6.0, 0.8, 0.08, 3), (3.0, 0.3, 0.05, 2), (1.5, 0.12, 0.03, 1))
@@ -49,7 +49,8 @@ def calibrate_without_target(
 ) -> TargetlessResult:
     """Refine a guess by sliding clouds over images, coarse to fine (Nelder and Mead, 1965).
 
-    The spread is a jackknife's over parts of the surroundings and over frames; the covariance is made of it.
+    The spread is a jackknife's over parts of the surroundings, frames and kinds of outlines; the covariance is made
+    of it.
 
     Raises:
         ValueError: there is no frame, sizes differ from the camera's, or the clouds are not in the pictures.
@@ -186,14 +187,17 @@ def descend(score: Alignment, T: NDArray, stage: int, n_evaluations: int = 300) 
 def jackknife(score: Alignment, T: NDArray) -> NDArray[np.float64]:
     """(6, 6) covariance of ``moved``'s twist: some of the data left out in turn, the last stage run again.
 
-    The sum of two: parts of the surroundings left out, as frames of one place err alike; and groups of frames, as
-    places differ. Where both see the same error it counts twice, which errs on the safe side.
+    The sum of three: parts of the surroundings left out, as frames of one place err alike; groups of frames, as
+    places differ; and either kind of outline, as a false one of a long thing, a kerb for one, is in every part. Where
+    several see the same error it counts more than once, which errs on the safe side.
     """
     frames, n_groups = score.frames, min(_GROUPS, len(score.frames))
     by_part = [[without_part(f, part) for f in frames] for part in range(N_PARTS)]
     by_group = [[f for i, f in enumerate(frames) if i % n_groups != k] for k in range(n_groups)]
+    by_kind = [[without_outlines(f, upright) for f in frames] for upright in (False, True)]
     return sum(
-        (_left_out(score, T, kept) for kept in (by_part, by_group) if all(kept)), start=np.zeros((6, 6))
+        (_left_out(score, T, kept) for kept in (by_part, by_group, by_kind) if all(kept)),
+        start=np.zeros((6, 6)),
     )
 
 
