@@ -30,7 +30,7 @@ from calibration.targetless import (
 )
 from calibration.twist import difference, moved
 from pc_perception.cloud import PointCloud
-from pc_perception.geometry import transform
+from pc_perception.geometry import inverse, transform
 
 pytest.importorskip("open3d", reason="the simulated street needs Open3D")
 
@@ -111,6 +111,23 @@ def test_frames_of_one_place_do_not_make_a_result_surer(street: tuple) -> None:
     )
     assert once[0] > 0.01
     assert once[1] > 1
+
+
+def test_outlines_that_contradict_each_other_make_a_result_unsure(street: tuple) -> None:
+    """Level outlines turned by a degree about the camera's axis, in every part of the surroundings."""
+    frames, camera, T = street
+    score = score_of(prepare_frames(frames, camera, T, np.random.default_rng(0)), camera, T, 0)
+    turn = inverse(T) @ moved(T, np.r_[0, 0, np.radians(1.0), np.zeros(3)])
+    edges = [f.edges for f in score.frames]
+    xyz = [np.where(e.upright[:, None], e.xyz, transform(turn, e.xyz)) for e in edges]
+    false = replace(
+        score,
+        frames=[
+            replace(f, edges=replace(e, xyz=x)) for f, e, x in zip(score.frames, edges, xyz, strict=True)
+        ],
+    )
+    assert spread_of(jackknife(score, T))[0] < 0.35
+    assert spread_of(jackknife(false, descend(false, T, 2)))[0] > 0.5
 
 
 def test_small_images_are_read_where_large_ones_are() -> None:
