@@ -59,6 +59,8 @@ class CameraModel:
             raise ValueError(
                 f"the camera_info says {self.width} x {self.height} pixels; it must say its size"
             )
+        if model == PLUMB_BOB and len(D) in N_COEFFICIENTS[RATIONAL]:
+            model = RATIONAL  # as OpenCV takes them; Orbbec's driver calls its eight so
         if len(D) not in N_COEFFICIENTS[model] or not np.isfinite(D).all():
             raise ValueError(f"{model} has {N_COEFFICIENTS[model]} finite coefficients, got {D.tolist()}")
         P = np.hstack([K, np.zeros((3, 1))]) if self.P is None else _matrix(self.P, (3, 4), "P")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pc_perception.cloud import PointCloud
+from pc_perception.inference.fusion import rings
 
 _BAND_RAD = np.radians(0.2)
 _LEAST_GAP_RAD = np.radians(0.08)
@@ -44,12 +45,8 @@ def scan_lines(cloud: PointCloud) -> ScanLines:
     if len(xyz) < 100:
         raise ValueError(f"the cloud has {len(xyz)} points with a range; at least 100 are needed")
     azimuth = np.arctan2(xyz[:, 1], xyz[:, 0])
-    if "ring" in cloud.fields:
-        ring = np.asarray(cloud.fields["ring"])[kept].astype(np.int64)
-    elif cloud.grid_shape is not None and cloud.grid_shape[0] > 1:
-        ring = (np.flatnonzero(kept) // cloud.grid_shape[1]).astype(np.int64)
-    else:
-        ring = _bands(np.arctan2(xyz[:, 2], np.hypot(xyz[:, 0], xyz[:, 1])))
+    told = rings(cloud)
+    ring = _bands(np.arctan2(xyz[:, 2], np.hypot(xyz[:, 0], xyz[:, 1]))) if told is None else told[kept]
     order = np.lexsort((azimuth, ring))
     xyz, ring, azimuth = xyz[order], ring[order], azimuth[order]
     gaps = np.diff(azimuth)[np.diff(ring) == 0]

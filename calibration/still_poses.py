@@ -11,6 +11,7 @@ import numpy as np
 from calibration.board import Board, Corners, find_corners
 from calibration.frames import Frame
 from pc_perception.cloud import PointCloud
+from pc_perception.inference.fusion import rings
 
 _log = logging.getLogger(__name__)
 _STILL = 1e-3
@@ -57,15 +58,8 @@ def _merged(group: Sequence[Frame]) -> Frame:
     middle = group[len(group) // 2]
     clouds = {f.cloud.stamp_ns: f.cloud for f in group}.values()  # two pictures may share one turn
     xyz = np.concatenate([c.xyz for c in clouds])
-    rings = [_ring(c) for c in clouds]
-    fields = (
-        {} if any(r is None for r in rings) else {"ring": np.concatenate([r for r in rings if r is not None])}
-    )
+    beams = [rings(c) for c in clouds]
+    known = [b for b in beams if b is not None]
+    fields = {"ring": np.concatenate(known)} if len(known) == len(beams) else {}
     cloud = PointCloud(xyz, fields, middle.cloud.frame, middle.cloud.stamp_ns)
     return Frame(f"{group[0].name}-{group[-1].name}", middle.image, cloud, middle.camera_frame)
-
-
-def _ring(cloud: PointCloud) -> np.ndarray | None:
-    if "ring" in cloud.fields or cloud.grid_shape is None or cloud.grid_shape[0] < 2:
-        return cloud.fields.get("ring")
-    return np.arange(len(cloud)) // cloud.grid_shape[1]

@@ -92,6 +92,17 @@ def test_reads_a_camera_info() -> None:
     np.testing.assert_allclose(camera.P[:, :3], K)
 
 
+def test_eight_coefficients_are_a_rational_polynomial() -> None:
+    # Orbbec's driver calls them plumb_bob.
+    D = [0.1, -0.05, 1e-3, 2e-3, 0.01, 0.2, 0.03, 0.004]
+    called, meant = (
+        CameraModel.from_info(info(d=D, distortion_model=m)) for m in ("plumb_bob", "rational_polynomial")
+    )
+    assert called.distortion_model == "rational_polynomial"
+    points = np.array([[0.4, -0.3, 1.0]])
+    np.testing.assert_array_equal(called.project(points), meant.project(points))
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

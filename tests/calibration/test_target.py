@@ -19,6 +19,7 @@ from calibration.scan_lines import scan_lines
 from calibration.simulated import PINHOLE, Rig, Shot, shoot, simulate_shots, simulate_sightings
 from calibration.target import TargetSettings, calibrate_with_target, sight
 from calibration.twist import difference, rotation
+from pc_perception.cloud import PointCloud
 from pc_perception.geometry import inverse, pose, rotation_z, transform
 
 pytest.importorskip("cv2", reason="OpenCV is not installed")
@@ -196,3 +197,15 @@ def test_the_frame_is_named_in_refusals(rig: Rig, shots: list[Shot]) -> None:
     empty = Frame("nothing", shots[0].frame.image, shots[0].frame.cloud.select(np.arange(10)))
     found = sight(empty, rig.camera, rig.board, None, QUICK)
     assert found == "the cloud has 10 points with a range; at least 100 are needed"
+
+
+def test_beams_of_organised_clouds_are_found_in_rows_and_in_columns() -> None:
+    azimuth, elevation = np.meshgrid(np.radians(np.arange(-45, 45, 0.5)), np.radians(np.arange(-12, 12, 1.5)))
+    rays = np.stack([np.cos(azimuth), np.sin(azimuth), np.tan(elevation)], -1).astype(np.float32) * 5
+    in_rows = scan_lines(PointCloud(rays.reshape(-1, 3), grid_shape=rays.shape[:2]))
+    # RoboSense's driver: a firing in each row.
+    turned = rays.transpose(1, 0, 2)
+    in_columns = scan_lines(PointCloud(turned.reshape(-1, 3), grid_shape=turned.shape[:2]))
+    assert len(np.unique(in_columns.ring)) == rays.shape[0]
+    np.testing.assert_array_equal(in_columns.xyz, in_rows.xyz)
+    np.testing.assert_array_equal(in_columns.ring, in_rows.ring)
