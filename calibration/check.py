@@ -34,7 +34,7 @@ class Drift:
         verdict: ``good``; ``drifted``: the optimum is past a limit and further off than its own uncertainty;
             ``unclear``: the scenes have no clear optimum, so that nothing can be said.
         drift_deg, drift_mm: from the calibration to the optimum.
-        spread_deg, spread_mm: standard deviation of the optimum over parts of the surroundings.
+        spread_deg, spread_mm: standard deviation of the optimum over parts of the data, see ``jackknife``.
         share_worse: of the calibration moved by 0.7 degrees or 0.15 m along each axis, both ways, how many score
             worse, 0 .. 1.
         optimum_worse: the same about the optimum.
