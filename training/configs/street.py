@@ -3,8 +3,9 @@
 
 Reproduces: nothing published; weights/street.safetensors.
 Command:    pc-train street threads=1 init=work_dirs/street_sim/model.safetensors
-            data_root=DIR_OF_PANDASET_KEYFRAMES
-Hardware:   one CPU core, 32 minutes after two runs of street_sim.
+            data_root=DIR_OF_PANDASET_KEYFRAMES, then twice more from what that left (init=... n_scenes=1000
+            max_minutes=60, the second seed=1)
+Hardware:   one CPU core, 32, 60 and 57 minutes after two runs of street_sim, shared with other work.
 Expected:   docs/results/real_clouds.md; the keyframes that it is trained on are not measured again.
 """
 
