@@ -4,7 +4,11 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from typing import Any
+
+_store: Any = None
+"""What the processes of ``torchrun`` met by."""
 
 
 def launcher() -> str:
@@ -24,7 +28,10 @@ def place() -> tuple[int, int]:
         if cuda:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         # Done here because mmengine selects a CUDA device even where there is none.
-        distributed.init_process_group("nccl" if cuda else "gloo")
+        global _store
+        _store, rank, size = next(distributed.rendezvous("env://"))
+        backend = "nccl" if cuda else "gloo"
+        distributed.init_process_group(backend, store=_store, rank=rank, world_size=size)
     return distributed.get_rank(), distributed.get_world_size()
 
 
@@ -61,9 +68,16 @@ def agree(flag: bool) -> bool:
 
 
 def leave() -> None:
-    """Wait for the others and part in order: a process whose peers vanish while it ends is aborted."""
+    """Wait for the others and part in order: a process whose peers vanish while it ends is aborted.
+
+    After the barrier they tell each other through ``torchrun``'s store, which outlives them all, that they are
+    through it: who closes its connections while another still reads the barrier's last word cuts that one off.
+    """
     from torch import distributed
 
     if distributed.is_available() and distributed.is_initialized():
         distributed.barrier()
+        if _store is not None:
+            _store.set(f"through/{distributed.get_rank()}", "1")
+            _store.wait([f"through/{r}" for r in range(distributed.get_world_size())], timedelta(minutes=1))
         distributed.destroy_process_group()
