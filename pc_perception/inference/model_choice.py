@@ -7,7 +7,7 @@ import numpy as np
 
 from pc_perception.cloud import PointCloud
 
-from .upright import is_view
+from .upright import camera_axes
 
 LARGEST_ROOM_M = 40.0
 
@@ -15,9 +15,11 @@ LARGEST_ROOM_M = 40.0
 def choose_model(cloud: PointCloud) -> tuple[str, str]:
     """Return the shipped model's name and the reason in a few words.
 
-    A camera's view and a coloured cloud of a room's extent get ``room``; everything else ``street``.
+    A camera's view along z and a coloured cloud of a room's extent get ``room``; everything else ``street``.
     """
-    if is_view(cloud):
+    axes = camera_axes(cloud)
+    # A coloured view along x may be a LiDAR's on a street, which z up suits as it is.
+    if axes is not None and not np.array_equal(axes, np.eye(3)):
         return "room", "a camera's view"
     if "rgb" in cloud.fields and len(cloud):
         finite = cloud.xyz[cloud.finite()]

@@ -18,9 +18,9 @@ MAX_TILT_DEG = 60.0
 MAX_TILT_BELOW_DEG = 25.0
 """The same for planes seen from below, ceilings: to a camera that looks down steeply, a wall in front of it
 shows such a side too."""
-CELL_M, SAMPLE, MIN_LEVEL_POINTS = 0.15, 20_000, 30
-"""Edge of the cells whose normals vote, about how many points of the view are looked at, and how many of them must
-lie in cells that can be level."""
+CELL_M, REACH_M, SAMPLE, MIN_LEVEL_POINTS = 0.15, 100.0, 20_000, 30
+"""Edge of the cells whose normals vote, how far off they may lie, about how many points of the view are looked at, and
+how many of them must lie in cells that can be level."""
 WIDEST_VIEW, PROBES = 2.0, 2_000
 """Tangent of the half opening angle beyond which a view is no camera's, and about how many points tell."""
 UPRIGHT_FRAME = "upright"
@@ -107,7 +107,7 @@ def _dominant_up(cloud: PointCloud, axes: NDArray) -> NDArray | None:
 def _plane_normals(cloud: PointCloud, axes: NDArray) -> tuple[NDArray, NDArray]:
     """Return (K, 3) unit normals, in body axes and towards the camera, of the cells that are flat, and (K,) points."""
     some = cloud.xyz[:: max(1, len(cloud) // SAMPLE)]
-    some = some[np.isfinite(some).all(1)]
+    some = some[(np.abs(some) < REACH_M).all(1)]  # which NaN and Inf are not
     points = torch.from_numpy(some @ axes.T.astype(np.float32))
     voxels = voxelize(points, CELL_M)
     sums = moments(points, voxels.inverse, len(voxels)).numpy()

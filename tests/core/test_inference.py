@@ -15,6 +15,7 @@ from pc_perception.cloud import PointCloud
 from pc_perception.geometry import R_BODY_OPTICAL, pose, rotation_y
 from pc_perception.inference.contract import InputContract
 from pc_perception.inference.loading import load_segmenter
+from pc_perception.inference.model_choice import choose_model
 from pc_perception.inference.segmenter import Segmenter
 from pc_perception.inference.sensor_check import describe, mismatches, pool
 from pc_perception.inference.stream import SweepOptions, SweepSegmenter, Timing
@@ -184,6 +185,21 @@ def test_upright_levels_a_tilted_camera() -> None:
     all_around = (world * rng.choice([-1, 1], (len(world), 1))).astype(np.float32)
     lidar = PointCloud(all_around, frame="lidar", grid_shape=(60, 80))
     assert upright(lidar) is lidar.xyz
+
+
+def test_upright_takes_views_of_nothing_and_stray_points() -> None:
+    for xyz in (np.zeros((0, 3)), np.full((40, 3), np.nan), np.full((40, 3), 1e30)):
+        view = PointCloud(xyz.astype(np.float32), frame="camera_optical_frame")
+        assert upright(view).shape == xyz.shape
+
+
+def test_a_coloured_lidar_that_looks_ahead_is_on_a_street() -> None:
+    rng = np.random.default_rng(0)
+    for far, model in ((120.0, "street"), (6.0, "room")):
+        x = rng.uniform(0.05, 1, 5000) * far
+        ahead = np.stack([x, x * rng.uniform(-0.6, 0.6, 5000), x * rng.uniform(-0.3, 0.3, 5000)], 1)
+        colours = {"rgb": np.full((5000, 3), 90, np.uint8)}
+        assert choose_model(PointCloud(ahead.astype(np.float32), colours, "livox_frame"))[0] == model
 
 
 def test_slot_keeps_the_newest_and_counts() -> None:
