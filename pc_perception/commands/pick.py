@@ -24,6 +24,7 @@ from pc_perception.io.arrays import Columns
 from pc_perception.io.files import write_cloud
 from pc_perception.io.whole_files import whole_file
 from pc_perception.labels import UNLABELED, LabelSet
+from pc_perception.refusals import sentence
 
 from .sinks import refuse_input
 from .sources import Source, SourceCloud, open_source
@@ -73,8 +74,14 @@ def _fitting(source: Source) -> str:
 
 def _choose(source: Source, describe: SceneDescriber, n: int) -> list[int]:
     total = None if source.is_bag else len(source.files)
-    clouds = tqdm(source.clouds(), "looking", total, unit="cloud", disable=None)
-    found = [describe(item.cloud) for item in clouds]
+    found = []
+    try:
+        for item in tqdm(source.clouds(), "looking", total, unit="cloud", disable=None):
+            found.append(describe(item.cloud))
+    except ValueError as error:  # damaged files, or a recording that breaks off: what was read is enough
+        if len(found) < n:
+            raise
+        print(f"chosen of {len(found)} clouds: {sentence(error)}", file=sys.stderr)
     if n > len(found):
         raise ValueError(f"'{source.path}' holds {len(found)} clouds, -n asks for {n}")
     return choose(np.array(found), n)

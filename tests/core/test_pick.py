@@ -61,6 +61,21 @@ def test_a_choice_is_written_with_labels_to_correct(
     assert "holds 4 clouds, -n asks for 9" in capsys.readouterr().err
 
 
+def test_a_damaged_file_costs_itself_alone(
+    tmp_path: Path, model_path: Path, cloud: PointCloud, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for k in range(3):
+        write_cloud(tmp_path / "clouds" / f"{k}.pcd", replace(cloud, xyz=cloud.xyz + np.float32(k)))
+    damaged = tmp_path / "clouds" / "1.pcd"
+    damaged.write_bytes(damaged.read_bytes()[:300])
+    arguments = ["pick", str(tmp_path / "clouds"), "--model", str(model_path), "--out", str(tmp_path / "out")]
+    assert main([*arguments, "-n", "2"]) == 0
+    assert "1.pcd" in capsys.readouterr().err
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.pcd")) == ["0.pcd", "2.pcd"]
+    assert main([*arguments, "-n", "3"]) == 1
+    assert main([*arguments, "-n", "0"]) == 1
+
+
 def test_views_of_a_camera_are_written_upright(tmp_path: Path) -> None:
     view, _ = next(rgbd_frames(3, 1))
     write_cloud(tmp_path / "views" / "a.npz", view)
