@@ -7,13 +7,11 @@ import http.client
 import json
 import os
 import re
-import shutil
 import signal
 import struct
-import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +28,12 @@ from pc_perception.labels import UNLABELED, load_label_set
 from pc_perception.visualization import live
 from pc_perception.visualization.live import LiveView
 
+from . import chromium
 from .conftest import make_cloud
 from .test_visualization import street
 
 STREET = load_label_set("street8")
 ROOM = load_label_set("room9")
-BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome", "chrome")
 
 
 @pytest.fixture
@@ -143,40 +141,17 @@ def test_segment_shows_what_it_labels_until_interrupted(
     assert b'"live":true' in seen[0]
 
 
-@contextmanager
-def shown_again_and_again(view: LiveView, *shown: Any) -> Iterator[None]:
-    """Keep clouds coming: Chromium's virtual time stands still while a request waits."""
-    done = threading.Event()
-
-    def feed() -> None:
-        while not done.wait(0.2):
-            view.show(*shown)
-
-    thread = threading.Thread(target=feed)
-    thread.start()
-    yield
-    done.set()
-    thread.join()
-
-
 @pytest.mark.slow
+@pytest.mark.skipif(not chromium.BINARY, reason="no Chromium: apt-get install chromium-headless-shell")
 def test_a_browser_shows_cloud_legend_and_latency(view: LiveView, tmp_path: Path) -> None:
-    browser = next((b for b in BROWSERS if shutil.which(b)), None)
-    if browser is None:
-        pytest.skip("no Chromium: apt-get install chromium-headless-shell")
     cloud, result = labelled()
-    command = [
-        browser,
-        "--headless",
-        "--no-sandbox",
-        "--use-angle=swiftshader",
-        "--enable-unsafe-swiftshader",
-    ]
-    command += ["--window-size=640,400", "--virtual-time-budget=1000", "--dump-dom"]
-    command += [f"--screenshot={tmp_path / 'page.png'}", view.url]
-    view.show(cloud, result, "85 ms old")
-    with shown_again_and_again(view, cloud, result, "85 ms old"):
-        dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    with chromium.page(tmp_path / "profile", 640, 400) as page:
+        page.open(view.url)
+        page.wait_until("document.title == 'waiting'")
+        view.show(cloud, result, "85 ms old")
+        page.wait_until("document.body?.innerHTML.includes(' · 85 ms old')")
+        page.screenshot(tmp_path / "page.png")
+        dom = page.value("document.documentElement.outerHTML")
     lines = dict(re.findall(r"</i>([^<]+)<span>([\d,]+)</span>", dom))
     counts = result.label_set.count(result.labels)
     assert {name: int(lines[name].replace(",", "")) for name in counts} == counts
