@@ -34,6 +34,8 @@ class Augmentation:
         drop_intensity, drop_color: chance that the field is missing.
         intensity_gamma: exponents are drawn from exp(+-this).
         color: strength of brightness, contrast and cast, 0..1.
+        bend_m: strongest slow bending of a cloud, as drift and fusion leave it.
+        gaps: chance that parts are missing, as a hasty scan leaves them.
     """
 
     max_points: int = 14_000
@@ -50,6 +52,8 @@ class Augmentation:
     drop_color: float = 0.2
     intensity_gamma: float = 0.5
     color: float = 0.3
+    bend_m: float = 0.0
+    gaps: float = 0.0
 
     @classmethod
     def for_rooms(cls, **changes) -> Augmentation:  # type: ignore[no-untyped-def]
@@ -59,18 +63,34 @@ class Augmentation:
 
     def validate(self) -> None:
         """Raise ValueError where a value makes no sense."""
-        for name in ("sector", "whole", "keep", "thin", "flip", "drop_intensity", "drop_color", "color"):
+        for name in (
+            "sector",
+            "whole",
+            "keep",
+            "thin",
+            "flip",
+            "drop_intensity",
+            "drop_color",
+            "color",
+            "gaps",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"augmentation.{name} must lie in 0 .. 1, got {getattr(self, name)}")
-        if not 0 <= self.scale < 1 or min(self.tilt_deg, self.jitter_m, self.intensity_gamma) < 0:
+        if (
+            not 0 <= self.scale < 1
+            or min(self.tilt_deg, self.jitter_m, self.intensity_gamma, self.bend_m) < 0
+        ):
             raise ValueError(
-                "augmentation.scale must lie in 0 .. 1; tilt, jitter and gamma must not be negative"
+                "augmentation.scale must lie in 0 .. 1; tilt, jitter, gamma and bend must not be negative"
             )
 
     def __call__(self, cloud: PointCloud, rng: Generator) -> PointCloud:
         """Return a changed copy of ``cloud``; non-finite points are left out."""
         cloud = thin(cloud.select(cloud.finite()), self, rng)
-        return move_and_recolor(crop(cloud, self, rng), self, rng)
+        cloud = leave_gaps(crop(cloud, self, rng), self, rng)
+        if self.bend_m:
+            cloud = replace(cloud, xyz=bend(cloud.xyz, rng.uniform(0, self.bend_m), rng))
+        return move_and_recolor(cloud, self, rng)
 
 
 def move_and_recolor(cloud: PointCloud, how: Augmentation, rng: Generator) -> PointCloud:
@@ -105,6 +125,33 @@ def crop(cloud: PointCloud, how: Augmentation, rng: Generator) -> PointCloud:
         center = cloud.xyz[rng.integers(n), :2]
         key = np.square(cloud.xyz[:, :2] - center).sum(1)
     return cloud.select(np.sort(np.argpartition(key, wanted)[:wanted]))
+
+
+def leave_gaps(cloud: PointCloud, how: Augmentation, rng: Generator) -> PointCloud:
+    """Drop balls around a few points, and often the top on one side of a line: scans miss much of a ceiling."""
+    if not len(cloud) or rng.random() >= how.gaps:
+        return cloud
+    kept = np.ones(len(cloud), bool)
+    for center in cloud.xyz[rng.integers(len(cloud), size=int(rng.integers(0, 7)))]:
+        kept &= np.square(cloud.xyz - center).sum(1) > rng.uniform(0.1, 0.9) ** 2
+    if rng.random() < 0.5:
+        across = cloud.xyz[:, :2] @ np.array([np.cos(a := rng.uniform(0, 2 * np.pi)), np.sin(a)], np.float32)
+        low = cloud.xyz[:, 2] < cloud.xyz[:, 2].max() - rng.uniform(0.05, 0.8)
+        kept &= low | (across < across[rng.integers(len(across))])
+    return cloud.select(kept) if kept.sum() >= len(cloud) // 4 else cloud
+
+
+def bend(xyz: NDArray[np.float32], strength_m: float, rng: Generator) -> NDArray[np.float32]:
+    """Displace (N, 3) points by waves of 0.4 to 3 m, ``strength_m`` (standard deviation) each way in all."""
+    out = xyz.copy()
+    for wave_m in (0.4, 0.8, 1.6, 3.0):
+        k = rng.normal(size=3)
+        k *= 2 * np.pi / (wave_m * np.linalg.norm(k))
+        wave = np.sin(xyz @ k.astype(np.float32) + np.float32(rng.uniform(0, 2 * np.pi)))
+        # Short waves are lower, or they would fold surfaces; the four variances add up to the square asked for.
+        share = strength_m * np.sqrt(2 * wave_m / 5.8)
+        out += wave[:, None] * rng.normal(0, share, 3).astype(np.float32)
+    return out
 
 
 def move(xyz: NDArray[np.float32], how: Augmentation, rng: Generator) -> NDArray[np.float32]:

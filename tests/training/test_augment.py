@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pc_perception.cloud import PointCloud
-from training.augment import Augmentation, crop, move, recolor, thin
+from training.augment import Augmentation, bend, crop, leave_gaps, move, recolor, thin
 
 STILL = Augmentation(max_points=0, thin=0, flip=0, scale=0, tilt_deg=0, jitter_m=0, full_turn=False)
 
@@ -133,3 +133,34 @@ def test_intensity_keeps_its_scale() -> None:
         for s in range(9)
     ]
     assert 200 < min(tops) <= max(tops) < 400
+
+
+def test_bending_is_slow_and_of_the_strength_asked_for() -> None:
+    rng = np.random.default_rng(0)
+    xyz = rng.uniform(-4, 4, (4000, 3)).astype(np.float32)
+    near = xyz + np.float32(0.01)
+    strengths, drifts = [], []
+    for seed in range(40):
+        moved, beside = (bend(p, 0.03, np.random.default_rng(seed)) - p for p in (xyz, near))
+        strengths.append(np.square(moved).mean())
+        drifts.append(np.abs(moved - beside).max())
+    assert np.sqrt(np.mean(strengths)) == pytest.approx(0.03, rel=0.15)
+    assert max(drifts) < 0.01  # 17 mm aside: never so steep that a surface folds
+    assert np.array_equal(bend(xyz, 0.0, rng), xyz)
+
+
+def test_gaps_are_whole_parts_and_leave_enough() -> None:
+    side = np.arange(0, 6, 0.1, np.float32)
+    floor = np.stack(np.meshgrid(side, side, [0.0, 2.5]), -1).reshape(-1, 3).astype(np.float32)
+    cloud = PointCloud(floor, {"label": (floor[:, 2] > 1).astype(np.uint16)})
+    always = Augmentation(gaps=1.0)
+    shares = []
+    for seed in range(60):
+        left = leave_gaps(cloud, always, np.random.default_rng(seed))
+        assert len(left) >= len(cloud) // 4
+        assert np.array_equal(left.fields["label"], left.xyz[:, 2] > 1)
+        shares.append([np.mean(left.fields["label"] == k) * len(left) / len(cloud) * 2 for k in (0, 1)])
+    floor_share, ceiling_share = np.mean(shares, 0)
+    assert 0.85 < floor_share < 1
+    assert 0.5 < ceiling_share < 0.85
+    assert leave_gaps(cloud, Augmentation(gaps=0.0), np.random.default_rng(0)) is cloud

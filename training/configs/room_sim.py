@@ -28,7 +28,7 @@ run = RunSettings(
     label_set="room9",
     data="sim:room",
     n_scenes=600,
-    augmentation=Augmentation.for_rooms(max_points=40_000, whole=0.3),
+    augmentation=Augmentation.for_rooms(max_points=40_000, whole=0.3, color=0.45, bend_m=0.03, gaps=0.5),
     max_steps=0,
     max_minutes=120,
     batch_size=2,
