@@ -19,48 +19,10 @@ from pc_perception.cloud import PointCloud
 from pc_perception.labels import UNLABELED
 from pc_perception.models.pyramid import Pyramid, build_pyramid
 from pc_perception.ops.ground import height_above_ground
-from pc_perception.ops.ranks import ranks
 from pc_perception.ops.repeats import first_equal
-from pc_perception.ops.scatter import scatter_mean, scatter_sum
-from pc_perception.ops.shape import N_SHAPE, column_top, moments, shape_features
 
+from .features import FEATURES, RELIEF_SLOPE, VoxelizedCloud
 from .upright import upright
-
-SHAPE_LEVELS = 3
-FEATURE_WIDTHS = {
-    "offset": 3,
-    "height": 2,
-    "column": 2,
-    "relief": 1,
-    "shape": SHAPE_LEVELS * N_SHAPE,
-    "range": 1,
-    "intensity": 3,
-    "intensity_255": 1,
-    "intensity_raw": 1,
-    "color": 4,
-}
-"""Input features by name and how many columns each has.
-
-``offset``: mean position inside the voxel, -0.5 .. 0.5 of its edge.
-``height``: above the local ground, once coarse (m / 4) and once fine (m, clipped to -0.5 .. 1.5).
-``column``: height of the highest point of the vertical column (four voxels wide) that the voxel stands in,
-m / 4, and how far below it the voxel is.
-``relief``: height above a ground that hardly rises, -1 .. 4 quarters of a metre: kerbs and banks lift all
-that lies behind them.
-``shape``: ``ops.shape.shape_features`` of the three finest levels.
-``range``: horizontal distance to the sensor / 50 m.
-``intensity``: divided by the cloud's own 95th percentile, clipped to 2; its rank in the cloud, 0 .. 1, which
-no sensor's gain or curve changes; and 1 where the field exists.
-``intensity_255``, ``intensity_raw``: the mean of the sensor's own values, divided by 255 (CMCR) or not (SLidR), 0 where
-the field is missing. The names differ because a network that was trained on one is useless on the other.
-``color``: rgb -0.5 .. 0.5, and 1 where the field exists.
-"""
-
-
-RELIEF_SLOPE = 0.03
-"""Steepest ground below ``relief``, metres per metre."""
-RANKS = np.linspace(0, 1, 21)
-"""Quantiles between which intensities are ranked; the last but one is what "bright" means."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +46,7 @@ class InputContract:
 
     Attributes:
         grid_m: voxel edge.
-        features: names out of ``FEATURE_WIDTHS``, in the order of the network's columns.
+        features: names out of ``features.FEATURES``, in the order of the network's columns.
         max_range_m: points further from the origin (horizontally) stay unlabeled; 0 keeps all. Where
             less than half of a cloud lies in range, its origin is no sensor's (a map, an airborne
             tile): distances then count from the median point.
@@ -111,11 +73,9 @@ class InputContract:
                 raise ValueError(f"the contract's {name} must be positive, it is {getattr(self, name)}")
         if not 0 <= self.max_range_m < 1e6:
             raise ValueError(f"the contract's max_range_m must not be negative, it is {self.max_range_m}")
-        unknown = set(self.features) - set(FEATURE_WIDTHS)
+        unknown = set(self.features) - set(FEATURES)
         if unknown or len(set(self.features)) != len(self.features) or not self.features:
-            raise ValueError(
-                f"the contract's features {self.features} must be names of {list(FEATURE_WIDTHS)}"
-            )
+            raise ValueError(f"the contract's features {self.features} must be names of {list(FEATURES)}")
 
         if self.voxels not in ("cartesian", "cylindrical"):
             raise ValueError(f"the contract's voxels must be cartesian or cylindrical, not '{self.voxels}'")
@@ -125,7 +85,7 @@ class InputContract:
     @property
     def n_features(self) -> int:
         """Number of input columns."""
-        return sum(FEATURE_WIDTHS[name] for name in self.features)
+        return sum(FEATURES[name].width for name in self.features)
 
     def prepare(self, cloud: PointCloud, n_levels: int, device: torch.device | str = "cpu") -> Prepared:
         """Turn one cloud into the network's input; every other cloud is out of reach.
@@ -154,9 +114,11 @@ class InputContract:
         points = xyz if everything else xyz.index_select(0, kept)
         lattice = cylindrical(points, self.grid_m) if self.voxels == "cylindrical" else None
         pyramid, row = build_pyramid(points, self.grid_m, n_levels, lattice)
-        columns = self._columns(
-            cloud, points, slice(None) if everything else kept.cpu().numpy(), pyramid, row
-        )
+        slopes = (self.ground_slope, RELIEF_SLOPE) if "relief" in self.features else (self.ground_slope,)
+        height, *relief = height_above_ground(points, self.ground_cell_m, slopes).unbind(1)
+        rows = slice(None) if everything else kept.cpu().numpy()
+        scene = VoxelizedCloud(cloud, rows, points, row, pyramid, self.grid_m, height, *relief)
+        columns = torch.cat([FEATURES[name].of(scene) for name in self.features], 1)
         inverse = row
         if not everything:
             inverse = torch.full((len(xyz),), -1, dtype=torch.int64, device=xyz.device)
@@ -164,41 +126,6 @@ class InputContract:
         if repeats is not None:
             inverse = inverse[torch.from_numpy(repeats).to(device)]
         return Prepared(columns, pyramid, inverse)
-
-    def _columns(
-        self, cloud: PointCloud, points: Tensor, kept: NDArray | slice, pyramid: Pyramid, row: Tensor
-    ) -> Tensor:
-        """Average per-point features over voxels and add those of the voxels themselves."""
-        center = pyramid.levels[0].xyz
-        parts: dict[str, Tensor] = {}
-        slopes = (self.ground_slope, RELIEF_SLOPE) if "relief" in self.features else (self.ground_slope,)
-        heights = height_above_ground(points, self.ground_cell_m, slopes)
-        height = heights[:, 0]
-        for name in self.features:
-            if name == "offset":
-                scaled = center / self.grid_m
-                parts[name] = scaled - scaled.floor() - 0.5
-            elif name == "range":
-                parts[name] = center[:, :2].norm(dim=1, keepdim=True) / 50
-            elif name == "height":
-                mean = scatter_mean(height[:, None], row, len(center))
-                parts[name] = torch.cat([mean.clamp(-10, 40) / 4, mean.clamp(-0.5, 1.5)], 1)
-            elif name == "column":
-                top = column_top(points, height, 4 * self.grid_m)
-                both = scatter_mean(torch.stack([top, top - height], 1), row, len(center))
-                parts[name] = both.clamp(-10, 40) / 4
-            elif name == "relief":
-                parts[name] = scatter_mean(heights[:, 1:], row, len(center)).clamp(-0.25, 1) * 4
-            elif name == "shape":
-                parts[name] = _shape_columns(points, row, pyramid)
-            elif name == "intensity":
-                parts[name] = _mean_or_missing(_intensity(cloud, kept), 2, row, len(center))
-            elif name in ("intensity_255", "intensity_raw"):
-                values = _own_intensity(cloud, kept, 255 if name == "intensity_255" else 1)
-                parts[name] = scatter_mean(values.to(row.device), row, len(center))
-            elif name == "color":
-                parts[name] = _mean_or_missing(_color(cloud, kept), 3, row, len(center))
-        return torch.cat([parts[name] for name in self.features], 1)
 
     def finish(self, logits: Tensor, inverse: Tensor) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:
         """Carry (M, C) voxel logits back to the points.
@@ -248,57 +175,3 @@ def cylindrical(xyz: Tensor, grid: float) -> Tensor:
     """Return (N, 3) places whose voxels of edge ``grid`` are cylindrical ones: one degree of azimuth fills an edge."""
     azimuth = torch.rad2deg(torch.atan2(xyz[:, 1], xyz[:, 0]))
     return torch.stack([xyz[:, :2].norm(dim=1), azimuth * grid, xyz[:, 2]], 1)
-
-
-def _shape_columns(points: Tensor, row: Tensor, pyramid: Pyramid) -> Tensor:
-    """Return (M, 15) shape features of each finest voxel and of its parent and grandparent."""
-    level = pyramid.levels[0]
-    sums, ancestor = moments(points, row, len(level)), torch.arange(len(level), device=row.device)
-    columns = []
-    for depth in range(SHAPE_LEVELS):
-        level = pyramid.levels[min(depth, len(pyramid.levels) - 1)]
-        columns.append(shape_features(sums, level.neighbors, level.edge).index_select(0, ancestor))
-        if level.parent is not None and depth + 1 < SHAPE_LEVELS:
-            n_parents = len(pyramid.levels[depth + 1])
-            sums = scatter_sum(sums, level.parent, n_parents)
-            ancestor = level.parent.index_select(0, ancestor)
-    return torch.cat(columns, 1)
-
-
-def _mean_or_missing(values: Tensor | None, width: int, row: Tensor, n_voxels: int) -> Tensor:
-    if values is None:
-        return torch.zeros(n_voxels, width + 1, device=row.device)
-    mean = scatter_mean(values.to(row.device), row, n_voxels)
-    return torch.cat([mean, mean.new_ones(n_voxels, 1)], 1)
-
-
-def _intensity(cloud: PointCloud, kept: NDArray | slice) -> Tensor | None:
-    """Return (K, 2) intensity relative to the cloud's own bright returns and as a rank, or None.
-
-    Sensors give 0..1, 0..255 or 16 bits, with and without range correction: only the order of
-    magnitude inside one cloud is comparable.
-    """
-    if "intensity" not in cloud.fields:
-        return None
-    values = np.nan_to_num(np.asarray(cloud.fields["intensity"], np.float32)[kept], posinf=0.0, neginf=0.0)
-    if values.ndim != 1 or not len(values):
-        return None
-    # All of them, not a sample: which ones a sample takes would depend on the order of the points.
-    steps = np.sort(values)[np.rint(RANKS * (len(values) - 1)).astype(np.int64)]
-    bright = float(steps[-2])
-    if bright <= 0:
-        return None
-    return torch.stack([(torch.from_numpy(values) / bright).clamp_(0, 2), ranks(values, steps)], 1)
-
-
-def _own_intensity(cloud: PointCloud, kept: NDArray | slice, scale: float) -> Tensor:
-    """Return (K, 1) intensity in the sensor's unit / ``scale``."""
-    values = cloud.fields.get("intensity", np.zeros(len(cloud)))
-    values = np.nan_to_num(np.asarray(values, np.float32)[kept], posinf=0.0, neginf=0.0)
-    return torch.from_numpy(values)[:, None] / scale
-
-
-def _color(cloud: PointCloud, kept: NDArray | slice) -> Tensor | None:
-    if "rgb" not in cloud.fields:
-        return None
-    return torch.from_numpy(cloud.fields["rgb"][kept].astype(np.float32) / 255 - 0.5)

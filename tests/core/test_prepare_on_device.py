@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from pc_perception.cloud import PointCloud
-from pc_perception.inference.contract import FEATURE_WIDTHS, InputContract, Prepared
+from pc_perception.inference.contract import InputContract, Prepared
+from pc_perception.inference.features import FEATURES
 from pc_perception.inference.panoptic import of_points
 from pc_perception.models.pyramid import Level, Pyramid
 from pc_perception.ops.grouping import Neighborhood
@@ -18,9 +19,9 @@ from pc_perception.ops.grouping import Neighborhood
 from .conftest import make_cloud
 from .far_device import FAR, FarTensor, far_device
 
-CONTRACT = InputContract(0.4, tuple(FEATURE_WIDTHS), max_range_m=25.0)
+CONTRACT = InputContract(0.4, tuple(FEATURES), max_range_m=25.0)
 CYLINDRICAL = replace(
-    CONTRACT, voxels="cylindrical", features=tuple(f for f in FEATURE_WIDTHS if f not in ("offset", "shape"))
+    CONTRACT, voxels="cylindrical", features=tuple(f for f in FEATURES if f not in ("offset", "shape"))
 )
 CAMERA = InputContract(0.05, ("offset", "height", "shape", "color"), level_camera=True)
 
