@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .launch import launch
-from .neighbors import _keys, _load, _none_yet, _replace, _write
+from .nearest_lists import empty_lists, load_points, neighbor_keys, replace_largest, write_lists
 
 BUCKET = 128
 MOST_BOXES = 4096
@@ -107,29 +107,29 @@ def _search_boxes(  # type: ignore[no-untyped-def]
     place = tl.load(query_starts + scene) + tl.program_id(0) * QUERIES + tl.arange(0, QUERIES)
     asked = place < tl.load(query_starts + scene + 1)
     row = tl.load(query_order + place, mask=asked, other=0)
-    x, y, z = _load(queries, row, asked)
+    x, y, z = load_points(queries, row, asked)
     base = tl.load(starts + scene)
     count = (tl.load(starts + scene + 1) - base).to(tl.int32)
     gap = _gaps(x, y, z, asked, box + 6 * scene * boxes, tl.cdiv(count, BUCKET), BOXES)
     limit = tl.full((), squared, tl.float32).to(tl.int32, bitcast=True)
-    kept = _none_yet(asked, K, SLOTS)
+    kept = empty_lists(asked, K, SLOTS)
     nearest = tl.min(gap, 0)
     reach = limit
     while (nearest < limit) & (nearest <= reach):
         bucket = tl.argmin(gap, 0)
         for part in range(BUCKET // POINTS):
             inner = bucket * BUCKET + part * POINTS + tl.arange(0, POINTS)
-            u, v, w = _load(sorted_xyz, base + inner, inner < count)
+            u, v, w = load_points(sorted_xyz, base + inner, inner < count)
             point = tl.load(order + base + inner, mask=inner < count, other=0) - base
             dx, dy, dz = x[:, None] - u[None, :], y[:, None] - v[None, :], z[:, None] - w[None, :]
             square = dx * dx + dy * dy + dz * dz
             offered = (inner < count)[None, :] & (square < squared)
-            kept = _replace(kept, _keys(square, point[None, :], offered, BY_INDEX))
+            kept = replace_largest(kept, neighbor_keys(square, point[None, :], offered, BY_INDEX))
         gap = tl.where(tl.arange(0, BOXES) == bucket, 0x7F800000, gap)
         nearest = tl.min(gap, 0)
         if not BY_INDEX:
             reach = (tl.max(tl.max(kept, 1), 0) >> 32).to(tl.int32)
-    _write(tl.sort(kept), row, asked, base, index, distance, BY_INDEX, PACKED, K, SLOTS)
+    write_lists(tl.sort(kept), row, asked, base, index, distance, BY_INDEX, PACKED, K, SLOTS)
 
 
 @triton.jit
