@@ -171,8 +171,8 @@ class SampleCheck(Hook):
             file.writelines(f"{line}\n" for line in data_batch.bad)
         for line in data_batch.bad:
             print_log(f"bad sample skipped: {line}", logger="current", level=logging.WARNING)
-        # Two bad ones among the first few say nothing yet.
-        if self.bad > max(2, self.share * self.seen):
+        # A few bad ones among the first few hundred say nothing yet.
+        if self.bad > max(5, self.share * self.seen):
             raise ValueError(
                 f"{self.bad} of {self.seen} samples could not be used (listed in '{self.file}'), more than "
                 f"{self.share:.0%}; the last: {data_batch.bad[-1]}"

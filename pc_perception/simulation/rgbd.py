@@ -19,6 +19,8 @@ from pc_perception.simulation.room_views import room_view, table_view
 from pc_perception.simulation.shading import Exposure, noise_tile, white_noise
 
 OPTICAL_FRAME = "camera_optical_frame"
+LEAST_SEEN = 0.02
+"""Share of pixels with depth that makes a view; a camera of short range often sees nothing across a room."""
 
 
 @dataclass(frozen=True)
@@ -177,9 +179,13 @@ def rgbd_frames(
     raycaster = Raycaster(room)
     camera, exposure = RgbdCamera.draw(rng, width, height), Exposure.draw(rng)
     for k in range(n_frames):
-        T = table_view(room, rng) if rng.random() < 0.3 else None
-        T = room_view(room, raycaster, rng) if T is None else T
-        yield camera.capture(raycaster, T, rng, exposure, stamp_ns=k * 33_333_333)
+        for _ in range(8):
+            T = table_view(room, rng) if rng.random() < 0.3 else None
+            T = room_view(room, raycaster, rng) if T is None else T
+            cloud, frame = camera.capture(raycaster, T, rng, exposure, stamp_ns=k * 33_333_333)
+            if np.mean(frame.depth > 0) >= LEAST_SEEN:
+                break
+        yield cloud, frame
 
 
 def look_around(seed: int, n_per_room: int, width: int = 320, height: int = 240) -> Iterator[CameraFrame]:

@@ -11,7 +11,7 @@ from pc_perception.labels import label_map, load_label_set
 pytest.importorskip("open3d", reason="ray casting needs open3d")
 
 from pc_perception.simulation import shapes
-from pc_perception.simulation.rgbd import rgbd_frames
+from pc_perception.simulation.rgbd import LEAST_SEEN, rgbd_frames
 from pc_perception.simulation.room import ROOM_KINDS, make_room
 from pc_perception.simulation.scan import SCAN_STYLES, ScanSettings, scan_room
 
@@ -137,3 +137,9 @@ def test_rgbd_clouds_are_organised_optical_and_have_holes():
             assert (cloud.xyz[valid, 2] > 0.2).all()
             assert (cloud.xyz[valid, 2] < 8.5).all()
     assert 0.4 < np.mean(shares) < 0.99
+
+
+@pytest.mark.parametrize("seed", [457, 500, 636])
+def test_no_view_is_empty(seed):
+    """Cameras of short range: each of these rooms had a view with no depth at all."""
+    assert min(np.mean(frame.depth > 0) for _, frame in rgbd_frames(seed, 3)) >= LEAST_SEEN
