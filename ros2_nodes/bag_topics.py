@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pc_perception.io import livox
+
 CLOUD_TYPE = "sensor_msgs/msg/PointCloud2"
 
 
@@ -31,22 +33,22 @@ def cloud_topic(bag: str | Path, topic: str = "") -> tuple[str, str]:
             f"'{bag}' is not a readable rosbag2 bag ({error}); for other recordings use `pc-perception segment`"
         ) from None
     counts = {
-        t.topic_metadata.name: t.message_count
+        t.topic_metadata.name: (t.message_count, t.topic_metadata.type)
         for t in metadata.topics_with_message_count
-        if t.topic_metadata.type == CLOUD_TYPE and t.message_count
+        if t.topic_metadata.type in (CLOUD_TYPE, *livox.TYPES) and t.message_count
     }
     chosen = topic or max(counts, key=lambda name: counts[name], default="")
     if chosen not in counts:
         where = f"'{topic}'; it has them on {', '.join(sorted(counts))}" if counts else "any topic"
         raise ValueError(f"'{bag}' has no clouds ({CLOUD_TYPE}) on {where}")
-    return chosen, _first_frame(path, chosen)
+    return chosen, _first_frame(path, chosen, counts[chosen][1])
 
 
 def _storage(path: Path) -> str:
     return {".mcap": "mcap", ".db3": "sqlite3"}.get(path.suffix, "")
 
 
-def _first_frame(path: Path, topic: str) -> str:
+def _first_frame(path: Path, topic: str, msgtype: str) -> str:
     from rclpy.serialization import deserialize_message
     from rosbag2_py import ConverterOptions, SequentialReader, StorageFilter, StorageOptions
     from sensor_msgs.msg import PointCloud2
@@ -54,4 +56,6 @@ def _first_frame(path: Path, topic: str) -> str:
     reader = SequentialReader()
     reader.open(StorageOptions(uri=str(path), storage_id=_storage(path)), ConverterOptions("cdr", "cdr"))
     reader.set_filter(StorageFilter(topics=[topic]))
-    return deserialize_message(reader.read_next()[1], PointCloud2).header.frame_id
+    raw = reader.read_next()[1]
+    msg = livox.custom_msg(raw) if msgtype in livox.TYPES else deserialize_message(raw, PointCloud2)
+    return msg.header.frame_id

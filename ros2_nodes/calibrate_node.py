@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sensor_msgs.msg import CompressedImage, Image, PointCloud2
+from sensor_msgs.msg import CompressedImage, Image
 
 from .perception_node import PerceptionNode
 from .runtime import Words, run_node
@@ -36,7 +36,7 @@ class CalibrateNode(PerceptionNode):
                 self.listen(CompressedImage, f"{raw}/compressed", take, depth=2)
             else:
                 self.listen(Image, raw, take, depth=2)
-        self.listen(PointCloud2, "points", worker.take)
+        self.listen_to_clouds(worker.take)
 
 
 def main(args: list[str] | None = None) -> None:

@@ -26,14 +26,20 @@ except ImportError:  # optional: without it there are no `label_info` and no `ob
 
 
 @cache
-def _message_class(name: str) -> type:
+def message_class(name: str) -> type:
+    """Return the class of the type ``package/msg/Kind``; ImportError or AttributeError where it is not installed."""
     package, _, kind = name.split("/")
     return getattr(import_module(f"{package}.msg"), kind)
 
 
+def type_name(kind: type) -> str:
+    """Return ``package/msg/Kind`` of a message class; the reverse of ``message_class``."""
+    return f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}"
+
+
 def new_message(name: str) -> Any:
     """Return an empty message of the type ``package/msg/Kind``, which must be installed."""
-    return _message_class(name)()
+    return message_class(name)()
 
 
 def labelled_message(values: CloudMessage, source: PointCloud2, frame: str) -> PointCloud2:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from .perception_node import PerceptionNode
 from .runtime import Words, run_node
@@ -42,7 +42,7 @@ class FuseNode(PerceptionNode):
             if feed.calibration is None:
                 self.listen(CameraInfo, f"{feed.name}/camera_info", feed.take_info)
             self.watch_calibration(worker.trust, feed.name, f"{feed.name}/calibration_status")
-        self.listen(PointCloud2, "points", worker.take)
+        self.listen_to_clouds(worker.take)
 
 
 def main(args: list[str] | None = None) -> None:

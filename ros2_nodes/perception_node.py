@@ -21,12 +21,14 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import qos_policy_name_from_kind
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import PointCloud2
 from std_srvs.srv import Trigger
 
 from pc_perception.inference.memory import give_back_memory, keep_freed_memory
 
 from . import parameters
-from .conversions import status_message
+from .cloud_input import CloudInput
+from .conversions import status_message, type_name
 from .qos import LATCHED, SubscriptionEventCallbacks, sensor_qos
 from .runtime import ERROR, OK, WARN, Report, Words, limit_threads
 
@@ -68,6 +70,7 @@ class PerceptionNode(LifecycleNode):
         self._worker: LiveWorker[Any] | None = None
         self._inputs: list[Any] = []
         self._optional: list[Any] = []
+        self._clouds: CloudInput | None = None
         self._heard: Counter[str] = Counter()
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Steady timers: with use_sim_time and no clock yet, others would never fire.
@@ -88,8 +91,10 @@ class PerceptionNode(LifecycleNode):
         """Subscribe to the inputs with ``listen``; their callbacks hand them to ``worker``."""
         raise NotImplementedError
 
-    def listen(self, kind: type, topic: str, callback: Callable[[Any], None], depth: int = 1) -> Any:
-        """Subscribe at sensor QoS, newest wins, until the node is deactivated.
+    def listen(
+        self, kind: type, topic: str, callback: Callable[[Any], None], depth: int = 1, raw: bool = False
+    ) -> Any:
+        """Subscribe at sensor QoS, newest wins, until the node is deactivated; ``raw`` gives serialised bytes.
 
         A publisher with another QoS is named in a warning; an input without messages or with two publishers is
         named on /diagnostics.
@@ -109,9 +114,19 @@ class PerceptionNode(LifecycleNode):
                 incompatible_qos=partial(self._on_incompatible, topic)
             ),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            raw=raw,
         )
         self._inputs.append(subscription)
         return subscription
+
+    def ignore(self, subscription: Any) -> None:
+        """Drop what ``listen`` returned."""
+        self._inputs.remove(subscription)
+        self.destroy_subscription(subscription)
+
+    def listen_to_clouds(self, callback: Callable[[PointCloud2], None]) -> None:
+        """Subscribe to `points` as ``listen`` does; Livox's own message is taken as well."""
+        self._clouds = CloudInput(self, callback)
 
     def watch_calibration(self, trust: Trust, camera: str, topic: str) -> None:
         """Let ``trust`` know what calibrate_node says about a camera; it may never say anything."""
@@ -190,7 +205,7 @@ class PerceptionNode(LifecycleNode):
     def _stop(self) -> None:
         for subscription in (*self._inputs, *self._optional):
             self.destroy_subscription(subscription)
-        self._inputs, self._optional = [], []
+        self._inputs, self._optional, self._clouds = [], [], None
         self._heard.clear()
         if self._worker is not None:
             self._worker.stop()
@@ -252,14 +267,18 @@ class PerceptionNode(LifecycleNode):
         self._diagnostics.publish(message)
 
     def _input_report(self) -> Report:
-        """Warn about inputs with several publishers, whose sensors would mix, and about silent ones."""
-        told: list[str] = []
+        """Warn about inputs with several publishers, whose sensors would mix, of another type, and silent ones."""
         values: dict[str, object] = {}
-        for name in (s.topic_name for s in self._inputs):
-            publishers = self.count_publishers(name)
-            values[name] = f"{self._heard[name]} messages, {publishers} publisher(s)"
-            if publishers > 1:
-                told.append(f"{publishers} publishers on '{name}': remap one of them")
+        told: list[str] = []
+        missing = self._clouds.follow_publisher() if self._clouds is not None else {}
+        for subscription in self._inputs:
+            name, kind = subscription.topic_name, type_name(subscription.msg_type)
+            types = [p.topic_type for p in self.get_publishers_info_by_topic(name)]
+            values[name] = f"{self._heard[name]} messages, {len(types)} publisher(s)"
+            if len(types) > 1:
+                told.append(f"{len(types)} publishers on '{name}': remap one of them")
+            elif types and types[0] != kind:
+                told.append(missing.get(name, f"'{name}' is a {types[0]}, not a {kind}"))
             elif not self._heard[name]:
-                told.append(f"nothing on '{name}' yet, which has {publishers} publisher(s)")
+                told.append(f"nothing on '{name}' yet, which has {len(types)} publisher(s)")
         return Report(WARN if told else OK, "; ".join(told) or "every input arrives", values)

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sensor_msgs.msg import PointCloud2
-
 from .perception_node import PerceptionNode
 from .runtime import run_node
 from .tables import SEGMENT_NODE
@@ -29,7 +27,7 @@ class SegmentNode(PerceptionNode):
 
     def subscribe(self, worker: Labeller) -> None:
         """Hand every cloud to the worker."""
-        self.listen(PointCloud2, "points", worker.take)
+        self.listen_to_clouds(worker.take)
 
 
 def main(args: list[str] | None = None) -> None:

@@ -14,11 +14,13 @@ from pc_perception.inference.dds_transport import DdsTransport, Watcher
 from pc_perception.inference.live_segmenter import Labelled, LiveSegmenter
 from pc_perception.inference.memory import keep_freed_memory
 from pc_perception.inference.vitals import Report
+from pc_perception.io import livox
 from pc_perception.io.dds import BEST_EFFORT, Participant, Subscription
 from pc_perception.io.message_types import CLOUD
 from pc_perception.visualization.live import LiveView
 
 HINT_AFTER_S = 5.0
+LOOK_PERIOD_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -82,13 +84,12 @@ class Server:
         self._transport = DdsTransport(self._participant, options.output, options.qos, watch)
         self.live = LiveSegmenter(self._transport, options.values())
         self._subscription: Subscription | None = None
-        self._reported = self._started = 0.0
+        self._reported = self._started = self._looked = 0.0
         self._hinted = False
 
     def __enter__(self) -> Server:
         self.live.start()
-        o = self.options
-        self._subscription = self._participant.subscribe(o.input, CLOUD, self.live.take, o.qos)
+        self._subscribe(CLOUD)
         self._reported = self._started = time.monotonic()
         return self
 
@@ -109,9 +110,32 @@ class Server:
         if now - self._reported >= self.options.period_s:
             self._reported = now
             self._report()
+        if now - self._looked >= LOOK_PERIOD_S and not self.live.vitals.counts["received"]:
+            self._looked = now
+            self._follow_publisher()
         if not self._hinted and now - self._started > HINT_AFTER_S:
             self._hinted = True
             self._hint()
+
+    def _subscribe(self, msgtype: str) -> None:
+        o = self.options
+        if self._subscription is not None:
+            self._participant.unsubscribe(self._subscription)
+        self._transport.input_type = msgtype
+        self._subscription = self._participant.subscribe(o.input, msgtype, self.live.take, o.qos)
+
+    def _types(self) -> set[str]:
+        """Return the types that publishers of the input have."""
+        return {e.msgtype for e in self._participant.publishers() if e.topic == self.options.input}
+
+    def _follow_publisher(self) -> None:
+        """Take Livox's own message where that is what the input is; one type at a time, or `ros2 topic echo` fails."""
+        types = self._types()
+        if self._transport.input_type not in types:
+            found = next((t for t in (CLOUD, *livox.TYPES) if t in types), None)
+            if found is not None:
+                self._subscribe(found)
+                print(f"'{self.options.input}' is a {found}, taken as it is", flush=True)
 
     def _report(self) -> None:
         assert self._subscription is not None
@@ -129,7 +153,7 @@ class Server:
             return
         topic = self.options.input
         found = self._participant.publishers()
-        other = sorted({e.msgtype for e in found if e.topic == topic} - {CLOUD})
+        other = sorted(self._types() - {CLOUD, *livox.TYPES})
         if other:
             self._transport.warn(f"'{topic}' is a {other[0]}, not a {CLOUD}")
             return

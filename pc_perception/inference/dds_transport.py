@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pc_perception.io import livox
 from pc_perception.io.dds import LATCHED, Participant, decode
 from pc_perception.io.label_messages import LABEL_INFO, LEGEND, label_info, legend
 from pc_perception.io.message_types import CLOUD, cloud_message, new_message
@@ -33,6 +34,9 @@ class DdsTransport:
         output: topic of the labelled clouds.
         qos: ``best_effort`` or ``reliable``, of the labelled clouds.
         watch: called with every labelled sweep on the worker's thread; makes labels wanted all the time.
+
+    Attributes:
+        input_type: what the bytes given to ``decode`` are, PointCloud2 or one of ``livox.TYPES``.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class DdsTransport:
         self._diagnostics = participant.publisher("/diagnostics", DIAGNOSTICS, "reliable", depth=10)
         self._legend_shown: tuple[LabelSet, str] | None = None
         self._complained = float("-inf")
+        self.input_type = CLOUD
 
     def wanted(self) -> bool:
         """True while somebody subscribes to the labelled clouds, or watches."""
@@ -56,8 +61,8 @@ class DdsTransport:
         return time.time_ns()
 
     def decode(self, msg: bytes) -> Any:
-        """Return the PointCloud2 of a message's bytes."""
-        return decode(msg, CLOUD)
+        """Return the PointCloud2 of a message's bytes, or of Livox's own message."""
+        return livox.custom_msg(msg) if self.input_type in livox.TYPES else decode(msg, CLOUD)
 
     def send_labelled(self, labelled: Labelled, source: Any) -> None:
         """Publish with the source's stamp and size."""

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from pc_perception.cloud import PointCloud
+from pc_perception.io import livox
 from pc_perception.io.bag_sources import Source, Topic, open_sources
 from pc_perception.io.bag_writer import BagWriter
 from pc_perception.io.message_types import to_cdr, typestore
@@ -20,7 +21,8 @@ from pc_perception.io.tf_tree import TransformTree
 
 __all__ = ["BagReader", "BagTruncated", "BagWriter", "Topic", "is_bag"]
 
-CLOUD_TYPE = "sensor_msgs/msg/PointCloud2"
+CLOUD_TYPES = ("sensor_msgs/msg/PointCloud2", *livox.TYPES)
+"""Messages that ``clouds`` reads; Livox's own are given as PointCloud2 by ``read`` and ``decode`` as well."""
 _IMAGE, _COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 _INFO, _TF = "sensor_msgs/msg/CameraInfo", "tf2_msgs/msg/TFMessage"
 _log = logging.getLogger(__name__)
@@ -72,11 +74,11 @@ class BagReader:
 
     @property
     def cloud_topics(self) -> list[str]:
-        """Names of the PointCloud2 topics that have messages."""
-        return sorted(n for n, t in self.topics.items() if t.msgtype == CLOUD_TYPE and t.count)
+        """Names of the topics of clouds that have messages."""
+        return sorted(n for n, t in self.topics.items() if t.msgtype in CLOUD_TYPES and t.count)
 
     def default_topic(self) -> str:
-        """Return the one topic to take clouds from: PointCloud2, else a depth image.
+        """Return the one topic to take clouds from: of ``CLOUD_TYPES``, else a depth image.
 
         Raises:
             ValueError: there is none, or there are several; the message lists what there is.
@@ -87,7 +89,7 @@ class BagReader:
         if found:
             raise ValueError(f"the bag has several topics with clouds, choose one: {', '.join(found)}")
         raise ValueError(
-            f"the bag '{self.path}' has no clouds: no PointCloud2 and no depth image. {self._listing()}"
+            f"the bag '{self.path}' has no clouds: no PointCloud2, CustomMsg or depth image. {self._listing()}"
         )
 
     def messages(self, names: Collection[str] | None = None) -> Iterator[tuple[Topic, int, bytes]]:
@@ -120,7 +122,7 @@ class BagReader:
         try:
             if source.is_ros1:
                 return typestore().deserialize_cdr(raw, topic.msgtype)
-            return source.decode(raw, topic.msgtype)
+            return _decoded(source, raw, topic.msgtype)
         except Exception as error:  # rosbags' deserialisers fail in many ways on damaged bytes
             raise ValueError(f"a message of '{topic.name}' cannot be decoded: {error}") from error
 
@@ -132,14 +134,14 @@ class BagReader:
         """
         for source, topic, stamp_ns, raw in self._raw(names):
             try:
-                msg = source.decode(raw, topic.msgtype)
+                msg = _decoded(source, raw, topic.msgtype)
             except Exception as error:  # rosbags' deserialisers fail in many ways on damaged bytes
                 self._leave_out(topic.name, stamp_ns, error)
                 continue
             yield topic, stamp_ns, msg
 
     def clouds(self, topic: str | None = None) -> Iterator[tuple[int, PointCloud]]:
-        """Yield (bag stamp in ns, cloud) of a PointCloud2 topic, or of a depth image's.
+        """Yield (bag stamp in ns, cloud) of a topic of ``CLOUD_TYPES``, or of a depth image's.
 
         Args:
             topic: its name; None takes ``default_topic``.
@@ -154,7 +156,7 @@ class BagReader:
         if msgtype == _IMAGE:
             yield from self._depth_clouds(name)
             return
-        if msgtype != CLOUD_TYPE:
+        if msgtype not in CLOUD_TYPES:
             raise ValueError(f"topic '{name}' is a {msgtype}, not a cloud or depth image. {self._listing()}")
         for _, stamp_ns, msg in self.read([name]):
             try:
@@ -274,6 +276,10 @@ class BagReader:
             if best is None or score > best[0]:
                 best = (score, other)
         return best[1] if best else None
+
+
+def _decoded(source: Source, raw: bytes, msgtype: str) -> Any:
+    return livox.custom_msg(raw, source.is_ros1) if msgtype in livox.TYPES else source.decode(raw, msgtype)
 
 
 def _shared_prefix(a: str, b: str) -> int:

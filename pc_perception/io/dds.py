@@ -246,6 +246,11 @@ class Participant:
         self._subscriptions.append(subscription)
         return subscription
 
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Take no more of a topic."""
+        self._subscriptions.remove(subscription)
+        self._waitset.detach(subscription.condition)
+
     def spin(self, timeout_s: float) -> None:
         """Wait for messages at most so long and hand them over."""
         if self._waitset.wait(int(timeout_s * _NS_PER_S)):

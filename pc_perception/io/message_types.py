@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ROS 2 message types without ROS: rosbags' Jazzy store, with types of vision_msgs added."""
+"""ROS 2 message types without ROS: rosbags' Jazzy store, with types of vision_msgs and of Livox added."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pc_perception.io import livox
 from pc_perception.io.message_encoding import CloudMessage, fill_message
 
 CLOUD = "sensor_msgs/msg/PointCloud2"
@@ -32,7 +33,7 @@ VISION_MSGS = {
 
 @cache
 def typestore() -> Any:
-    """Return rosbags' type store for Jazzy with ``VISION_MSGS``; shared, so add nothing to it.
+    """Return rosbags' type store for Jazzy with ``VISION_MSGS`` and Livox's; shared, so add nothing to it.
 
     Raises:
         ImportError: rosbags is not installed.
@@ -42,7 +43,7 @@ def typestore() -> Any:
     except ImportError as error:
         raise ImportError("bags need rosbags: pip install rosbags") from error
     store = get_typestore(Stores.ROS2_JAZZY)
-    for name, definition in VISION_MSGS.items():
+    for name, definition in {**VISION_MSGS, **livox.DEFINITIONS}.items():
         store.register(get_types_from_msg(definition, name))
     return store
 

@@ -16,7 +16,7 @@ import pytest
 
 from pc_perception.cli import main
 from pc_perception.inference.loading import load_model
-from pc_perception.io import dds
+from pc_perception.io import dds, livox
 from pc_perception.io.label_messages import LABEL_INFO, LEGEND
 from pc_perception.io.message_encoding import encode_cloud
 from pc_perception.io.message_types import CLOUD, cloud_message, new_message, typestore
@@ -24,6 +24,7 @@ from pc_perception.io.pointcloud2 import cloud_from_msg
 from tests.nodes.conftest import LOOPBACK
 
 from .conftest import make_cloud
+from .test_livox import STAMP_NS, livox_message, some_points
 
 pytest.importorskip("cyclonedds", reason="cyclonedds is not installed: pip install 'pc_perception[dds]'")
 
@@ -85,6 +86,31 @@ def test_every_type_that_is_sent_has_a_description(msgtype: str) -> None:
     assert made.__idl__.keyless
     raw = bytes(typestore().serialize_cdr(new_message(msgtype), msgtype))
     assert made.deserialize(made.of(raw).serialize()).cdr == raw
+
+
+def test_livox_s_own_message_is_labelled_too(model_path: Path, peer: dds.Participant) -> None:
+    from pc_perception.commands.serve import Server
+
+    msgtype, got = livox.TYPES[0], []  # type: tuple[str, list[bytes]]
+    driver = peer.publisher("/livox/lidar", msgtype)
+    peer.subscribe("/segmentation", CLOUD, got.append)
+    msg = livox_message(typestore(), msgtype, 500)
+    with Server(options(model_path, input="/livox/lidar")) as server:
+        due = 0.0
+
+        def step() -> None:
+            nonlocal due
+            if time.monotonic() > due:
+                due = time.monotonic() + 1.0
+                driver.publish(msg)
+            server.spin(0.05)
+            peer.spin(0.0)
+
+        wait(lambda: got, step, "a labelled cloud")
+    answer = dds.decode(got[0], CLOUD)
+    labelled = cloud_from_msg(answer)
+    assert np.array_equal(labelled.xyz, some_points(500)[0])
+    assert (labelled.frame, labelled.stamp_ns) == ("livox_frame", STAMP_NS)
 
 
 def test_clouds_come_back_labelled(model_path: Path, peer: dds.Participant) -> None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -219,3 +221,55 @@ def test_label_info_and_legend_reach_those_who_come_late(
     texts = [m for m in legend[0].markers if m.action == Marker.ADD]
     assert [m.text for m in texts] == list(classes)
     assert {m.header.frame_id for m in texts} == {"velodyne"}
+
+
+def test_an_input_of_another_type_is_named(bench: Bench, tiny: Path) -> None:
+    from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+    from std_msgs.msg import String
+
+    bench.start(tiny)
+    bench.peer.destroy_publisher(bench.cloud_pub)
+    diagnostics = bench.listen("/diagnostics", DiagnosticArray)
+    bench.peer.create_publisher(String, "points", 1)
+    status = bench.diagnostic(diagnostics, lambda s: "std_msgs" in s.message, "inputs")
+    assert status.level == DiagnosticStatus.WARN
+    assert status.message == "'/points' is a std_msgs/msg/String, not a sensor_msgs/msg/PointCloud2"
+
+
+def test_livox_s_own_message_is_labelled(bench: Bench, tiny: Path) -> None:
+    livox = pytest.importorskip("livox_ros_driver2.msg", reason="livox_ros_driver2 is not sourced")
+    from rclpy.qos import qos_profile_sensor_data
+
+    bench.start(tiny)
+    bench.peer.destroy_publisher(bench.cloud_pub)
+    publisher = bench.peer.create_publisher(livox.CustomMsg, "points", qos_profile_sensor_data)
+    got, points = bench.listen_to_labels(), street_points()
+    msg = livox.CustomMsg(point_num=len(points))
+    msg.header.frame_id, msg.header.stamp = "livox_frame", bench.peer.get_clock().now().to_msg()
+    msg.points = [
+        livox.CustomPoint(x=float(x), y=float(y), z=float(z), reflectivity=int(i) % 256)
+        for x, y, z, i in points
+    ]
+    out = bench.repeat(lambda: publisher.publish(msg), got)
+    assert out.header == msg.header
+    table = read(out)
+    assert np.array_equal(np.stack([table["x"], table["y"], table["z"]], 1), points[:, :3])
+    assert (table["label"] < N_CLASSES).all()
+
+
+def test_livox_s_message_without_its_package_is_told(bench: Bench, tiny: Path) -> None:
+    from diagnostic_msgs.msg import DiagnosticArray
+
+    pytest.importorskip("cyclonedds", reason="cyclonedds is not installed: pip install 'pc_perception[dds]'")
+    if importlib.util.find_spec("livox_ros_driver2") is not None:
+        pytest.skip("livox_ros_driver2 is sourced")
+    from pc_perception.io import dds, livox
+
+    bench.start(tiny)
+    bench.peer.destroy_publisher(bench.cloud_pub)
+    diagnostics = bench.listen("/diagnostics", DiagnosticArray)
+    with dds.Participant(int(os.environ["ROS_DOMAIN_ID"])) as driver:
+        publisher = driver.publisher("/points", livox.TYPES[0])
+        status = bench.diagnostic(diagnostics, lambda s: "xfer_format" in s.message, "inputs")
+        assert "source the workspace of livox_ros_driver2" in status.message
+        assert publisher.n_subscribers == 0
