@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from pc_perception.inference.model_file import shipped_models
+from pc_perception.io import livox
+from pc_perception.io.message_types import typestore
 from tests.launch.conftest import Workspace
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
@@ -47,6 +49,21 @@ def test_the_clouds_of_a_bag_are_found(bag: Path) -> None:
     broken.write_bytes(b"not a bag")
     with pytest.raises(ValueError, match="not a readable rosbag2 bag"):
         cloud_topic(broken)
+
+
+def test_a_recording_of_livox_s_own_message_has_a_topic_and_a_frame(tmp_path: Path, ros_env: dict) -> None:
+    from rosbags.rosbag2 import StoragePlugin, Writer
+
+    from ros2_nodes.bag_topics import cloud_topic
+    from tests.core.test_livox import livox_message
+
+    msgtype = livox.TYPES[0]
+    with Writer(tmp_path / "drive", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection("/livox/lidar", msgtype, typestore=typestore())
+        writer.write(
+            connection, 1, typestore().serialize_cdr(livox_message(typestore(), msgtype, 5), msgtype)
+        )
+    assert cloud_topic(tmp_path / "drive") == ("/livox/lidar", "livox_frame")
 
 
 def test_no_argument_labels_a_simulated_sensor(workspace: Workspace, tiny_file: Path) -> None:
