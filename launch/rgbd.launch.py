@@ -12,10 +12,12 @@ INPUTS = ("depth", "rgb", "camera_info", "rgb_camera_info")
 SIMULATED = {"width": 400, "rate_hz": 5.0}
 ARGUMENTS = {
     "depth": Argument(
-        "Depth image topic (16UC1 or 32FC1), e.g. /camera/aligned_depth_to_color/image_raw. Without it a "
-        "simulated camera is started."
+        "Depth image topic (16UC1 or 32FC1), e.g. /camera/aligned_depth_to_color/image_raw, or its compressed "
+        "form, .../compressedDepth. Without it a simulated camera is started."
     ),
-    "rgb": Argument("Colour image topic; with bag or depth it must be given, or use_rgb be false."),
+    "rgb": Argument(
+        "Colour image topic, also .../compressed; with bag or depth it must be given, or use_rgb be false."
+    ),
     "camera_info": Argument("CameraInfo topic of the depth image."),
     "rgb_camera_info": Argument(
         "CameraInfo topic of the colour image, for depth that is not registered to it."

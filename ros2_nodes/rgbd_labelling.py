@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.live import invalid_share
@@ -21,6 +21,7 @@ from pc_perception.inference.rgbd_stream import (
     rgbd_cloud,
 )
 from pc_perception.inference.segmenter import Segmenter
+from pc_perception.io.compressed_depth import uncompressed_depth
 from pc_perception.io.image_messages import fill_image
 from pc_perception.io.pointcloud2 import header_of
 
@@ -38,9 +39,9 @@ CLOUD, LABELS, COLORS = "segmentation", "label_image", "label_image_color"
 class RgbdFrame(NamedTuple):
     """Messages of one moment; ``rgb`` is None where colour is not used."""
 
-    depth: Image
+    depth: Image | CompressedImage
     info: CameraInfo
-    rgb: Image | None = None
+    rgb: Image | CompressedImage | None = None
 
 
 class RgbdLabeller(LiveModel[RgbdFrame]):
@@ -108,6 +109,7 @@ class RgbdLabeller(LiveModel[RgbdFrame]):
     def process(self, msg: RgbdFrame, watch: Stopwatch) -> None:
         """Label one frame and publish it."""
         pipeline, step = self.pipeline, self.values["decimation"]
+        msg = msg._replace(depth=uncompressed_depth(msg.depth))
         self._mismatched = mismatched_frames(*msg, self.values["registered"])
         self._judge("depth", msg.info)
         cloud = rgbd_cloud(*msg, step, self._color_camera(msg))

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from message_filters import ApproximateTimeSynchronizer, SimpleFilter
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from .perception_node import PerceptionNode
 from .runtime import Words, run_node
@@ -32,7 +32,9 @@ class RgbdNode(PerceptionNode):
     def subscribe(self, worker: RgbdLabeller) -> None:
         """Hand every synchronised frame to the worker."""
         values = self.values
-        inputs = {"depth": Image, "camera_info": CameraInfo} | ({"rgb": Image} if values["use_rgb"] else {})
+        inputs = {"depth": self._picture("depth"), "camera_info": CameraInfo}
+        if values["use_rgb"]:
+            inputs["rgb"] = self._picture("rgb")
         filters = [SimpleFilter() for _ in inputs]
         synchronizer = ApproximateTimeSynchronizer(filters, values["sync_queue"], values["sync_slop_s"])
         synchronizer.registerCallback(worker.take_frame)
@@ -42,6 +44,11 @@ class RgbdNode(PerceptionNode):
         if values["use_rgb"] and not values["registered"]:
             self.listen(CameraInfo, "rgb_camera_info", worker.note_color_info)
             self.watch_calibration(worker.trust, "rgb", "rgb_calibration_status")
+
+    def _picture(self, topic: str) -> type:
+        """Return the type of an input of pictures, which image_transport tells by the topic's last name."""
+        compressed = self.resolve_topic_name(topic).endswith(("/compressed", "/compressedDepth"))
+        return CompressedImage if compressed else Image
 
 
 def main(args: list[str] | None = None) -> None:

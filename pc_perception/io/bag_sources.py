@@ -21,6 +21,10 @@ _log = logging.getLogger(__name__)
 Scan = Callable[[Path], Iterator[McapChannel | tuple[McapChannel, int, bytes]]]
 
 
+class BagTruncated(ValueError):
+    """The bag breaks off; raised after everything before the break was handed out."""
+
+
 @dataclass(frozen=True)
 class Topic:
     """One topic of a bag.

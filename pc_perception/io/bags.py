@@ -12,24 +12,19 @@ from typing import Any
 
 from pc_perception.cloud import PointCloud
 from pc_perception.io import livox
-from pc_perception.io.bag_sources import Source, Topic, open_sources
+from pc_perception.io.bag_sources import BagTruncated, Source, Topic, open_sources
 from pc_perception.io.bag_writer import BagWriter
+from pc_perception.io.depth_bags import IMAGE_TYPES, depth_clouds, depth_topics
 from pc_perception.io.message_types import to_cdr, typestore
-from pc_perception.io.pointcloud2 import cloud_from_msg, header_of
-from pc_perception.io.rgbd import DEPTH_ENCODINGS, RgbdPairing, cloud_from_depth
+from pc_perception.io.pointcloud2 import cloud_from_msg
 from pc_perception.io.tf_tree import TransformTree
 
 __all__ = ["BagReader", "BagTruncated", "BagWriter", "Topic", "is_bag"]
 
 CLOUD_TYPES = ("sensor_msgs/msg/PointCloud2", *livox.TYPES)
 """Messages that ``clouds`` reads; Livox's own are given as PointCloud2 by ``read`` and ``decode`` as well."""
-_IMAGE, _COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
-_INFO, _TF = "sensor_msgs/msg/CameraInfo", "tf2_msgs/msg/TFMessage"
+_TF = "tf2_msgs/msg/TFMessage"
 _log = logging.getLogger(__name__)
-
-
-class BagTruncated(ValueError):
-    """The bag breaks off; raised after everything before the break was handed out."""
 
 
 def is_bag(path: str | Path) -> bool:
@@ -83,13 +78,13 @@ class BagReader:
         Raises:
             ValueError: there is none, or there are several; the message lists what there is.
         """
-        found = self.cloud_topics or self._depth_topics()
+        found = self.cloud_topics or depth_topics(self)
         if len(found) == 1:
             return found[0]
         if found:
             raise ValueError(f"the bag has several topics with clouds, choose one: {', '.join(found)}")
         raise ValueError(
-            f"the bag '{self.path}' has no clouds: no PointCloud2, CustomMsg or depth image. {self._listing()}"
+            f"the bag '{self.path}' has no clouds: no PointCloud2, CustomMsg or depth image. {self.listing()}"
         )
 
     def messages(self, names: Collection[str] | None = None) -> Iterator[tuple[Topic, int, bytes]]:
@@ -108,7 +103,7 @@ class BagReader:
             try:
                 converted = to_cdr(source.decode(raw, topic.msgtype), topic.msgtype)
             except Exception as error:  # also a type that ROS 2 does not have
-                self._leave_out(topic.name, stamp_ns, error)
+                self.leave_out(topic.name, stamp_ns, error)
                 continue
             yield replace(topic, definition=""), stamp_ns, converted
 
@@ -136,7 +131,7 @@ class BagReader:
             try:
                 msg = _decoded(source, raw, topic.msgtype)
             except Exception as error:  # rosbags' deserialisers fail in many ways on damaged bytes
-                self._leave_out(topic.name, stamp_ns, error)
+                self.leave_out(topic.name, stamp_ns, error)
                 continue
             yield topic, stamp_ns, msg
 
@@ -153,16 +148,16 @@ class BagReader:
         name = topic if topic is not None else self.default_topic()
         self._check_names([name])
         msgtype = self.topics[name].msgtype
-        if msgtype == _IMAGE:
-            yield from self._depth_clouds(name)
+        if msgtype in IMAGE_TYPES:
+            yield from depth_clouds(self, name)
             return
         if msgtype not in CLOUD_TYPES:
-            raise ValueError(f"topic '{name}' is a {msgtype}, not a cloud or depth image. {self._listing()}")
+            raise ValueError(f"topic '{name}' is a {msgtype}, not a cloud or depth image. {self.listing()}")
         for _, stamp_ns, msg in self.read([name]):
             try:
                 cloud = cloud_from_msg(msg)
             except ValueError as error:
-                self._leave_out(name, stamp_ns, error)
+                self.leave_out(name, stamp_ns, error)
                 continue
             yield stamp_ns, cloud
 
@@ -205,85 +200,28 @@ class BagReader:
     def _check_names(self, names: Collection[str]) -> None:
         missing = sorted(set(names) - set(self.topics))
         if missing:
-            raise ValueError(f"the bag '{self.path}' has no topic '{missing[0]}'. {self._listing()}")
+            raise ValueError(f"the bag '{self.path}' has no topic '{missing[0]}'. {self.listing()}")
 
-    def _listing(self) -> str:
+    def listing(self) -> str:
+        """Return one line that names the topics."""
         kinds = [f"{t.name} ({t.msgtype.rpartition('/')[2]}, {t.count})" for t in self.topics.values()]
         return f"Its topics are: {', '.join(sorted(kinds)) or 'none'}"
 
-    def _leave_out(self, name: str, stamp_ns: int, error: Exception) -> None:
+    def leave_out(self, name: str, stamp_ns: int, error: Exception) -> None:
+        """Count and log a message that cannot be used."""
         self.n_unreadable += 1
         _log.warning("a message of '%s' at %d ns was left out: %s", name, stamp_ns, error)
 
-    def _first(self, name: str) -> Any:
+    def first(self, name: str) -> Any:
         """Return the first readable message of a topic, or None."""
         try:
             return next((msg for _, _, msg in self.read([name])), None)
         except BagTruncated:
             return None
 
-    def _depth_topics(self) -> list[str]:
-        images = [n for n, t in self.topics.items() if t.msgtype == _IMAGE and t.count]
-        return sorted(n for n in images if getattr(self._first(n), "encoding", "") in DEPTH_ENCODINGS)
-
-    def _depth_clouds(self, name: str) -> Iterator[tuple[int, PointCloud]]:
-        depth = self._first(name)
-        info_topic = self._partner(name, depth, (_INFO,))
-        if info_topic is None:
-            raise ValueError(f"the bag has no CameraInfo for the depth of '{name}'. {self._listing()}")
-        color_topic = self._partner(name, depth, (_IMAGE, _COMPRESSED))
-        names = [n for n in (name, info_topic, color_topic) if n is not None]
-        pairing = RgbdPairing(color_topic is not None)
-        broken: BagTruncated | None = None
-        try:
-            for topic, stamp_ns, msg in self.read(names):
-                if topic.name == name:
-                    pairing.add_depth(stamp_ns, msg)
-                elif topic.name == info_topic:
-                    pairing.add_info(msg)
-                else:
-                    pairing.add_color(msg)
-                yield from self._paired(name, pairing)
-        except BagTruncated as error:
-            broken = error
-        yield from self._paired(name, pairing, finished=True)
-        if broken is not None:
-            raise broken
-
-    def _paired(
-        self, name: str, pairing: RgbdPairing, finished: bool = False
-    ) -> Iterator[tuple[int, PointCloud]]:
-        for stamp_ns, depth, info, color in pairing.ready(finished):
-            try:
-                yield stamp_ns, cloud_from_depth(depth, info, color)
-            except ValueError as error:
-                self._leave_out(name, stamp_ns, error)
-
-    def _partner(self, name: str, depth: Any, msgtypes: tuple[str, ...]) -> str | None:
-        """Return the topic of a type that belongs to a depth image: same frame, same size, nearest name."""
-        frame, best = header_of(depth)[0], None
-        for other, topic in self.topics.items():
-            if other == name or topic.msgtype not in msgtypes or not topic.count:
-                continue
-            msg = self._first(other)
-            if msg is None or getattr(msg, "encoding", "") in DEPTH_ENCODINGS:
-                continue
-            same_frame = header_of(msg)[0] == frame
-            size = (getattr(msg, "height", depth.height), getattr(msg, "width", depth.width))
-            if size != (depth.height, depth.width):
-                continue
-            score = (same_frame, _shared_prefix(name, other))
-            if best is None or score > best[0]:
-                best = (score, other)
-        return best[1] if best else None
-
 
 def _decoded(source: Source, raw: bytes, msgtype: str) -> Any:
     return livox.custom_msg(raw, source.is_ros1) if msgtype in livox.TYPES else source.decode(raw, msgtype)
-
-
-def _shared_prefix(a: str, b: str) -> int:
-    return next((k for k, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _rest(topic: Topic) -> tuple[str, str, bool]:

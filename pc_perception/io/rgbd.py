@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,10 @@ from numpy.typing import NDArray
 
 from pc_perception.cloud import PointCloud
 from pc_perception.geometry import unproject
+from pc_perception.io.compressed_depth import METRES, MILLIMETRES, opened
 from pc_perception.io.pointcloud2 import header_of
 from pc_perception.labels import UNLABELED
 
-DEPTH_ENCODINGS = ("16UC1", "mono16", "32FC1")
 _CHANNELS = {"rgb8": (0, 1, 2), "bgr8": (2, 1, 0), "rgba8": (0, 1, 2), "bgra8": (2, 1, 0), "mono8": (0, 0, 0)}
 _WIDTHS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
 _NEAREST_M, _FARTHEST_M = 0.02, 100.0
@@ -36,6 +35,18 @@ def _pixels(msg: Any, dtype: np.dtype, channels: int) -> NDArray:
     return np.ndarray((height, width, channels), dtype, data, 0, strides)
 
 
+def image_size(msg: Any) -> tuple[int, int]:
+    """Return the height and width of an Image or CompressedImage of colours, or of what a CameraInfo is of.
+
+    Raises:
+        ValueError: the picture is damaged.
+    """
+    if hasattr(msg, "height"):
+        return int(msg.height), int(msg.width)
+    with opened(bytes(msg.data)) as picture:
+        return picture.height, picture.width
+
+
 def depth_image(msg: Any) -> NDArray[np.float32]:
     """Return (height, width) float32 metres of a sensor_msgs/Image; no depth is zero or NaN.
 
@@ -43,11 +54,13 @@ def depth_image(msg: Any) -> NDArray[np.float32]:
         ValueError: the encoding is not one of depth, or the data is too short.
     """
     order = ">" if msg.is_bigendian else "<"
-    if msg.encoding in ("16UC1", "mono16"):
+    if msg.encoding in MILLIMETRES:
         return _pixels(msg, np.dtype(order + "u2"), 1)[..., 0].astype(np.float32) * np.float32(0.001)
-    if msg.encoding == "32FC1":
+    if msg.encoding == METRES:
         return _pixels(msg, np.dtype(order + "f4"), 1)[..., 0].astype(np.float32)
-    raise ValueError(f"the image is encoded as '{msg.encoding}'; depth is {', '.join(DEPTH_ENCODINGS)}")
+    raise ValueError(
+        f"the image is encoded as '{msg.encoding}'; depth is {', '.join((*MILLIMETRES, METRES))}"
+    )
 
 
 def color_image(msg: Any) -> NDArray[np.uint8]:
@@ -57,7 +70,8 @@ def color_image(msg: Any) -> NDArray[np.uint8]:
         ValueError: the encoding is not known or the picture is damaged.
     """
     if not hasattr(msg, "encoding"):
-        return _decode_picture(bytes(msg.data))
+        with opened(bytes(msg.data)) as picture:
+            return np.asarray(picture.convert("RGB"))
     if msg.encoding not in _CHANNELS:
         raise ValueError(f"the image is encoded as '{msg.encoding}'; colour is {', '.join(_CHANNELS)}")
     pixels = _pixels(msg, np.dtype(np.uint8), _WIDTHS[msg.encoding])
@@ -77,18 +91,6 @@ def label_image(msg: Any) -> NDArray[np.uint16]:
         small = _pixels(msg, np.dtype(np.uint8), 1)[..., 0]
         return np.where(small == 255, np.uint16(UNLABELED), small.astype(np.uint16))
     raise ValueError(f"the image is encoded as '{msg.encoding}'; labels are mono16, 16UC1, mono8 or 8UC1")
-
-
-def _decode_picture(data: bytes) -> NDArray[np.uint8]:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError("compressed images need Pillow: pip install pillow") from error
-    try:
-        with Image.open(BytesIO(data)) as picture:
-            return np.asarray(picture.convert("RGB"))
-    except (OSError, ValueError, SyntaxError) as error:  # SyntaxError: a broken PNG, says Pillow
-        raise ValueError(f"the compressed image cannot be decoded: {error}") from error
 
 
 def intrinsics(info: Any) -> NDArray[np.float64]:
@@ -120,7 +122,7 @@ def check_depth_unit(metres: NDArray, encoding: str) -> None:
     measured = some[np.isfinite(some) & (some > 0)]
     median = float(np.median(measured)) if len(measured) else _NEAREST_M
     if not _NEAREST_M <= median <= _FARTHEST_M:
-        unit = "metres" if encoding == "32FC1" else "millimetres"
+        unit = "metres" if encoding == METRES else "millimetres"
         raise ValueError(
             f"the median depth is {median:.4g} m, so the unit is wrong: {encoding} must hold {unit} (REP-118)"
         )

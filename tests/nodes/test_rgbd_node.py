@@ -92,6 +92,40 @@ def test_an_organised_cloud_and_label_images_come_out(bench: Bench, room: Path) 
     np.testing.assert_array_equal(color_image(colors[-1]), expected)
 
 
+def test_compressed_pictures_give_what_raw_ones_give(bench: Bench, room: Path) -> None:
+    from functools import partial
+
+    from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+    from pc_perception.io.rgbd import color_image, depth_image, label_image
+    from ros2_nodes.rgbd_node import RgbdNode
+    from tests.core.test_compressed_depth import packed, png
+
+    topics = {"depth": "depth/image/compressedDepth", "rgb": "color/image/compressed"}
+    remapped = [part for name, topic in topics.items() for part in ("-r", f"{name}:={topic}")]
+    kind = partial(RgbdNode, cli_args=["--ros-args", *remapped])
+    bench.start_node(kind, model=str(room), threads=1, decimation=1)
+    names = {topic.replace("/", "__"): CompressedImage for topic in topics.values()}
+    publishers = bench.publish_to(**names, camera_info=CameraInfo)
+    labels = bench.listen("label_image", Image)
+    bench.spin(0.3)
+    raw = depth_message()
+    depth, rgb = CompressedImage(header=raw.header), CompressedImage(header=raw.header, format="png")
+    millimetres = np.rint(depth_image(raw) * 1000).astype(np.uint16)
+    sent = packed(millimetres)
+    depth.format, depth.data = sent.format, bytes(sent.data)
+    rgb.data = png(color_image(color_message()))
+
+    def send() -> None:
+        for topic, msg in zip((*topics.values(), "camera_info"), (depth, rgb, info_message()), strict=True):
+            publishers[topic].publish(msg)
+
+    label = label_image(bench.repeat(send, labels))
+    assert label.shape == SHAPE
+    assert ((label < 9) == (millimetres > 0)).mean() > 0.9
+    assert labels[-1].header == raw.header
+
+
 def test_depth_alone_and_another_decimation_at_run_time(bench: Bench, room: Path) -> None:
     from rclpy.parameter import Parameter
     from sensor_msgs.msg import PointCloud2

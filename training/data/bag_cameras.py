@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from pc_perception.geometry import inverse
 from pc_perception.io.bags import BagReader, BagTruncated
+from pc_perception.io.compressed_depth import depth_encoding
 from pc_perception.io.pointcloud2 import header_of
-from pc_perception.io.rgbd import DEPTH_ENCODINGS, color_image
+from pc_perception.io.rgbd import color_image
 from pc_perception.io.tf_tree import TransformTree
 
 from .cameras import MAX_APART_S, Camera
@@ -80,7 +81,7 @@ def bag_cameras(bag: BagReader) -> list[BagCamera]:
         own = [p for p in pictures if p.startswith(f"{space}/")]
         if own:
             best = max(own, key=lambda p: ("rect" in p, p.endswith("/compressed")))
-            found.append(BagCamera(space.strip("/").replace("/", "_") or "camera", best, _first(bag, name)))
+            found.append(BagCamera(space.strip("/").replace("/", "_") or "camera", best, bag.first(name)))
             pictures = [p for p in pictures if p not in own]
     for name in pictures:
         _log.warning("%s: there is no camera_info for '%s'; its pictures are not used", bag.path, name)
@@ -208,12 +209,6 @@ def _messages(bag: BagReader, names: Sequence[str]) -> Any:
         _log.warning("%s: %s", bag.path, error)
 
 
-def _first(bag: BagReader, name: str) -> Any:
-    return next((msg for _, msg in _messages(bag, [name])), None)
-
-
 def _is_color(bag: BagReader, name: str) -> bool:
-    msg = _first(bag, name)
-    if msg is None or getattr(msg, "encoding", "") in DEPTH_ENCODINGS:
-        return False
-    return "compressedDepth" not in getattr(msg, "format", "")
+    msg = bag.first(name)
+    return msg is not None and not depth_encoding(msg)
