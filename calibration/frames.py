@@ -19,6 +19,7 @@ from pc_perception.cloud import PointCloud
 from pc_perception.geometry import inverse
 from pc_perception.io.bags import BagReader
 from pc_perception.io.files import SUFFIXES, read_cloud
+from pc_perception.io.message_types import CLOUD_TYPES
 from pc_perception.io.pointcloud2 import cloud_from_msg, header_of
 from pc_perception.io.rgbd import color_image
 from pc_perception.io.tf_tree import TransformTree
@@ -30,7 +31,7 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm")
 _IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 _TF_ENDS_NS = 20_000_000
 """So far beyond the ends of /tf a moving sensor's pose is still taken to be the last one."""
-_INFO, _CLOUD = "sensor_msgs/msg/CameraInfo", "sensor_msgs/msg/PointCloud2"
+_INFO = "sensor_msgs/msg/CameraInfo"
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ def from_bag(
             its transforms.
     """
     with BagReader(path) as bag:
-        clouds_name = cloud_topic or _only(bag, (_CLOUD,), "PointCloud2")
+        clouds_name = cloud_topic or _only(bag, CLOUD_TYPES, "cloud")
         images_name = image_topic or _only(bag, _IMAGES, "image")
         tree = bag.transforms(**({} if fixed_frame is None else {"tolerance_ns": _TF_ENDS_NS}))
         images, infos = _images_and_infos(bag, images_name, every_s)

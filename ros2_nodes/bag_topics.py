@@ -6,8 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pc_perception.io import livox
-
-CLOUD_TYPE = "sensor_msgs/msg/PointCloud2"
+from pc_perception.io.message_types import CLOUD_TYPES
 
 
 def cloud_topic(bag: str | Path, topic: str = "") -> tuple[str, str]:
@@ -19,12 +18,14 @@ def cloud_topic(bag: str | Path, topic: str = "") -> tuple[str, str]:
 
     Raises:
         FileNotFoundError: there is no such bag.
-        ValueError: it cannot be read, or has no such topic.
+        ValueError: it cannot be read, has no such topic, or is of a message type that is not installed.
     """
     path = Path(bag)
     if not path.exists():
         raise FileNotFoundError(f"no bag '{bag}': give a rosbag2 folder or its .mcap or .db3 file")
     from rosbag2_py import Info
+
+    from .conversions import missing_type
 
     try:
         metadata = Info().read_metadata(str(path), _storage(path))
@@ -35,13 +36,16 @@ def cloud_topic(bag: str | Path, topic: str = "") -> tuple[str, str]:
     counts = {
         t.topic_metadata.name: (t.message_count, t.topic_metadata.type)
         for t in metadata.topics_with_message_count
-        if t.topic_metadata.type in (CLOUD_TYPE, *livox.TYPES) and t.message_count
+        if t.topic_metadata.type in CLOUD_TYPES and t.message_count
     }
     chosen = topic or max(counts, key=lambda name: counts[name], default="")
     if chosen not in counts:
         where = f"'{topic}'; it has them on {', '.join(sorted(counts))}" if counts else "any topic"
-        raise ValueError(f"'{bag}' has no clouds ({CLOUD_TYPE}) on {where}")
-    return chosen, _first_frame(path, chosen, counts[chosen][1])
+        raise ValueError(f"'{bag}' has no clouds ({', '.join(CLOUD_TYPES[:2])}) on {where}")
+    msgtype = counts[chosen][1]
+    if problem := missing_type(msgtype):
+        raise ValueError(f"'{bag}' cannot be played: {problem}, or label it by `pc-perception segment`")
+    return chosen, _first_frame(path, chosen, msgtype)
 
 
 def _storage(path: Path) -> str:

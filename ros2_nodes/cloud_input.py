@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from sensor_msgs.msg import PointCloud2
 
 from pc_perception.io import livox
+from pc_perception.io.message_types import CLOUD, CLOUD_TYPES
 
-from .conversions import cloud_message, message_class
+from .conversions import cloud_message, message_class, missing_type
 
 if TYPE_CHECKING:
     from .perception_node import PerceptionNode
 
-CLOUD = "sensor_msgs/msg/PointCloud2"
 COMPLAINT_PERIOD_S = 5.0
 
 
@@ -33,20 +33,16 @@ class CloudInput:
         """Subscribe to what is published, where it can be taken; return what is in the way, by topic."""
         topic = self._subscription.topic_name
         types = {p.topic_type for p in self._node.get_publishers_info_by_topic(topic)}
-        found = next((t for t in (CLOUD, *livox.TYPES) if t in types), "")
+        found = next((t for t in CLOUD_TYPES if t in types), "")
         if not found or self._type in types:
             return {}
-        try:
-            kind = message_class(found)
-        except (ImportError, AttributeError):
-            package = found.partition("/")[0]
-            remedy = f"source the workspace of {package}, or set the driver's xfer_format to 0"
-            return {topic: f"'{topic}' is a {found}: {remedy}"}
-        self._node.ignore(self._subscription)
+        if problem := missing_type(found):
+            return {topic: f"nothing from '{topic}': {problem}"}
         is_livox = found in livox.TYPES
         callback = self._take_livox if is_livox else self._callback
-        self._subscription = self._node.listen(kind, "points", callback, raw=is_livox)
-        self._type = found
+        before, self._type = self._subscription, found
+        self._subscription = self._node.listen(message_class(found), "points", callback, raw=is_livox)
+        self._node.ignore(before)
         self._node.get_logger().info(f"'{topic}' is a {found}, taken as it is")
         return {}
 

@@ -16,6 +16,7 @@ from sensor_msgs.msg import PointCloud2, PointField
 from visualization_msgs.msg import Marker, MarkerArray
 
 from pc_perception.geometry import pose, quaternion_to_rotation, rotation_to_quaternion
+from pc_perception.io import livox
 from pc_perception.io.pointcloud2 import CloudMessage, fill_message
 from pc_perception.labels import LabelSet
 
@@ -30,6 +31,19 @@ def message_class(name: str) -> type:
     """Return the class of the type ``package/msg/Kind``; ImportError or AttributeError where it is not installed."""
     package, _, kind = name.split("/")
     return getattr(import_module(f"{package}.msg"), kind)
+
+
+def missing_type(name: str) -> str:
+    """Say what to do where messages of a type cannot be taken here; nothing where they can."""
+    from rclpy.type_support import check_for_type_support
+
+    try:
+        check_for_type_support(message_class(name))
+    except Exception:  # also what a half-sourced workspace raises, each distribution in its own way
+        package = name.partition("/")[0]
+        told = f"its messages are {name}: source the workspace of {package}"
+        return f"{told}, or set the driver's xfer_format to 0" if name in livox.TYPES else told
+    return ""
 
 
 def type_name(kind: type) -> str:

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pc_perception.inference.dds_transport import DdsTransport, Watcher
+from pc_perception.inference.dds_transport import DdsTransport, Sample, Watcher
 from pc_perception.inference.live_segmenter import Labelled, LiveSegmenter
 from pc_perception.inference.memory import keep_freed_memory
 from pc_perception.inference.vitals import Report
-from pc_perception.io import livox
 from pc_perception.io.dds import BEST_EFFORT, Participant, Subscription
-from pc_perception.io.message_types import CLOUD
+from pc_perception.io.message_types import CLOUD, CLOUD_TYPES
 from pc_perception.visualization.live import LiveView
 
 HINT_AFTER_S = 5.0
@@ -84,6 +83,7 @@ class Server:
         self._transport = DdsTransport(self._participant, options.output, options.qos, watch)
         self.live = LiveSegmenter(self._transport, options.values())
         self._subscription: Subscription | None = None
+        self._type = CLOUD
         self._reported = self._started = self._looked = 0.0
         self._hinted = False
 
@@ -105,37 +105,41 @@ class Server:
 
     def spin(self, timeout_s: float = 0.2) -> None:
         """Take what arrives within ``timeout_s``; report when it is time."""
+        assert self._subscription is not None
         self._participant.spin(timeout_s)
         now = time.monotonic()
         if now - self._reported >= self.options.period_s:
             self._reported = now
             self._report()
-        if now - self._looked >= LOOK_PERIOD_S and not self.live.vitals.counts["received"]:
+        if now - self._looked >= LOOK_PERIOD_S:
             self._looked = now
-            self._follow_publisher()
+            if not self._subscription.n_publishers:
+                self._follow_publisher()
         if not self._hinted and now - self._started > HINT_AFTER_S:
             self._hinted = True
             self._hint()
 
     def _subscribe(self, msgtype: str) -> None:
-        o = self.options
+        """Take one type of clouds; of several at a time `ros2 topic echo` refuses a topic."""
         if self._subscription is not None:
             self._participant.unsubscribe(self._subscription)
-        self._transport.input_type = msgtype
-        self._subscription = self._participant.subscribe(o.input, msgtype, self.live.take, o.qos)
+        o, live = self.options, self.live
+        self._type = msgtype
+        self._subscription = self._participant.subscribe(
+            o.input, msgtype, lambda cdr: live.take(Sample(cdr, msgtype)), o.qos
+        )
 
     def _types(self) -> set[str]:
         """Return the types that publishers of the input have."""
         return {e.msgtype for e in self._participant.publishers() if e.topic == self.options.input}
 
     def _follow_publisher(self) -> None:
-        """Take Livox's own message where that is what the input is; one type at a time, or `ros2 topic echo` fails."""
+        """Take Livox's own message where that is what the input is, and PointCloud2 where it is that again."""
         types = self._types()
-        if self._transport.input_type not in types:
-            found = next((t for t in (CLOUD, *livox.TYPES) if t in types), None)
-            if found is not None:
-                self._subscribe(found)
-                print(f"'{self.options.input}' is a {found}, taken as it is", flush=True)
+        found = next((t for t in CLOUD_TYPES if t in types), None)
+        if found is not None and self._type not in types:
+            self._subscribe(found)
+            print(f"'{self.options.input}' is a {found}, taken as it is", flush=True)
 
     def _report(self) -> None:
         assert self._subscription is not None
@@ -153,14 +157,14 @@ class Server:
             return
         topic = self.options.input
         found = self._participant.publishers()
-        other = sorted(self._types() - {CLOUD, *livox.TYPES})
+        other = sorted(self._types() - set(CLOUD_TYPES))
         if other:
             self._transport.warn(f"'{topic}' is a {other[0]}, not a {CLOUD}")
             return
         if self._subscription.n_incompatible:
             self._transport.warn(f"the publisher of '{topic}' is best effort: leave --reliable away")
             return
-        clouds = sorted({e.topic for e in found if e.msgtype == CLOUD} - {self.options.output, topic})
+        clouds = sorted({e.topic for e in found if e.msgtype in CLOUD_TYPES} - {self.options.output, topic})
         there = f"clouds are on {', '.join(clouds)}" if clouds else "no cloud topic is seen in the domain"
         self._transport.warn(f"nothing on '{topic}' yet; {there} (--input, --domain, CYCLONEDDS_URI)")
 

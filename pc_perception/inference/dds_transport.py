@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from pc_perception.io import livox
 from pc_perception.io.dds import LATCHED, Participant, decode
@@ -23,6 +23,13 @@ COMPLAINT_PERIOD_S = 5.0
 Watcher = Callable[[Labelled], None]
 
 
+class Sample(NamedTuple):
+    """A message's bytes, and its type: one of ``message_types.CLOUD_TYPES``."""
+
+    cdr: bytes
+    msgtype: str = CLOUD
+
+
 class DdsTransport:
     """Publishers of one stream of labelled clouds.
 
@@ -34,9 +41,6 @@ class DdsTransport:
         output: topic of the labelled clouds.
         qos: ``best_effort`` or ``reliable``, of the labelled clouds.
         watch: called with every labelled sweep on the worker's thread; makes labels wanted all the time.
-
-    Attributes:
-        input_type: what the bytes given to ``decode`` are, PointCloud2 or one of ``livox.TYPES``.
     """
 
     def __init__(
@@ -50,7 +54,6 @@ class DdsTransport:
         self._diagnostics = participant.publisher("/diagnostics", DIAGNOSTICS, "reliable", depth=10)
         self._legend_shown: tuple[LabelSet, str] | None = None
         self._complained = float("-inf")
-        self.input_type = CLOUD
 
     def wanted(self) -> bool:
         """True while somebody subscribes to the labelled clouds, or watches."""
@@ -60,9 +63,9 @@ class DdsTransport:
         """Return the system's time; there is no simulated clock without ROS."""
         return time.time_ns()
 
-    def decode(self, msg: bytes) -> Any:
-        """Return the PointCloud2 of a message's bytes, or of Livox's own message."""
-        return livox.custom_msg(msg) if self.input_type in livox.TYPES else decode(msg, CLOUD)
+    def decode(self, msg: Sample) -> Any:
+        """Return the PointCloud2 of a message's bytes, also of Livox's own message."""
+        return livox.custom_msg(msg.cdr) if msg.msgtype in livox.TYPES else decode(*msg)
 
     def send_labelled(self, labelled: Labelled, source: Any) -> None:
         """Publish with the source's stamp and size."""

@@ -15,14 +15,12 @@ from pc_perception.io import livox
 from pc_perception.io.bag_sources import BagTruncated, Source, Topic, open_sources
 from pc_perception.io.bag_writer import BagWriter
 from pc_perception.io.depth_bags import IMAGE_TYPES, depth_clouds, depth_topics
-from pc_perception.io.message_types import to_cdr, typestore
+from pc_perception.io.message_types import CLOUD_TYPES, to_cdr, typestore
 from pc_perception.io.pointcloud2 import cloud_from_msg
 from pc_perception.io.tf_tree import TransformTree
 
 __all__ = ["BagReader", "BagTruncated", "BagWriter", "Topic", "is_bag"]
 
-CLOUD_TYPES = ("sensor_msgs/msg/PointCloud2", *livox.TYPES)
-"""Messages that ``clouds`` reads; Livox's own are given as PointCloud2 by ``read`` and ``decode`` as well."""
 _TF = "tf2_msgs/msg/TFMessage"
 _log = logging.getLogger(__name__)
 
@@ -108,21 +106,23 @@ class BagReader:
             yield replace(topic, definition=""), stamp_ns, converted
 
     def decode(self, topic: Topic, raw: bytes) -> Any:
-        """Return the message object of what ``messages`` yielded.
+        """Return the message object of what ``messages`` yielded, of Livox's own message its PointCloud2.
 
         Raises:
             ValueError: the bytes are not such a message.
         """
         source = next(s for s in self._sources if topic.name in s.topics)
         try:
+            if topic.msgtype in livox.TYPES:
+                return livox.custom_msg(raw)
             if source.is_ros1:
                 return typestore().deserialize_cdr(raw, topic.msgtype)
-            return _decoded(source, raw, topic.msgtype)
+            return source.decode(raw, topic.msgtype)
         except Exception as error:  # rosbags' deserialisers fail in many ways on damaged bytes
             raise ValueError(f"a message of '{topic.name}' cannot be decoded: {error}") from error
 
     def read(self, names: Collection[str] | None = None) -> Iterator[tuple[Topic, int, Any]]:
-        """Yield (topic, bag stamp in ns, message object); messages that cannot be decoded are left out.
+        """Yield (topic, bag stamp in ns, message object as by ``decode``); what cannot be decoded is left out.
 
         Raises:
             BagTruncated, ValueError: as ``messages``.

@@ -20,8 +20,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 MILLIMETRES, METRES = ("16UC1", "mono16"), "32FC1"
-MOST_PIXELS = 1 << 26
-"""A damaged size asks for no more memory than this."""
+MOST_PIXELS, MOST_DEPTHS = 1 << 26, 1 << 24
+"""More are refused before there is memory for them: a damaged head can say anything."""
 _HEAD = struct.Struct("<iff")
 _SIZE = struct.Struct("<II")
 
@@ -66,7 +66,10 @@ def uncompressed_depth(msg: Any) -> Any:
         data = data[_HEAD.size :]
     values = _read_rvl(data) if "rvl" in words else _read_png(data)
     if encoding == METRES:
-        values = np.where(values > 0, np.float32(A) / (values - np.float32(B)), np.float32(np.nan))
+        if not (A > 0 and np.isfinite([A, B]).all()):
+            raise ValueError(f"the compressed depth says A {A:g} and B {B:g}; A must be positive")
+        with np.errstate(divide="ignore", over="ignore"):
+            values = np.where(values > 0, np.float32(A) / (values - np.float32(B)), np.float32(np.nan))
     pixels = np.ascontiguousarray(values, np.float32 if encoding == METRES else np.uint16)
     height, width = pixels.shape
     return DepthMessage(
@@ -91,13 +94,20 @@ def opened(data: bytes) -> Iterator[Any]:
         ValueError: it cannot be decoded.
     """
     try:
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
     except ImportError as error:
         raise ImportError("compressed images need Pillow: pip install pillow") from error
+    too_large = (Image.DecompressionBombError, Image.DecompressionBombWarning)
     try:
         with Image.open(BytesIO(data)) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
+                raise ValueError(f"it says that it has {picture.width} x {picture.height} pixels")
             yield picture
-    except (OSError, ValueError, SyntaxError) as error:  # SyntaxError: a broken PNG, says Pillow
+    except UnidentifiedImageError as error:
+        raise ValueError(
+            f"the compressed image cannot be decoded: its {len(data)} bytes are no picture"
+        ) from error
+    except (OSError, ValueError, SyntaxError, *too_large) as error:  # SyntaxError: a broken PNG, says Pillow
         raise ValueError(f"the compressed image cannot be decoded: {error}") from error
 
 
@@ -113,7 +123,7 @@ def _read_rvl(data: bytes) -> NDArray[np.uint16]:
         raise ValueError("the compressed depth ends before its size")
     width, height = _SIZE.unpack_from(data)
     words = np.frombuffer(data, "<u4", (len(data) - _SIZE.size) // 4, _SIZE.size)
-    if not 0 < width * height <= MOST_PIXELS:
+    if not 0 < width * height <= MOST_DEPTHS:
         raise ValueError(f"the compressed depth says {width} x {height} pixels in {len(data)} bytes")
     values = np.zeros(width * height, np.uint16)
     if not _unpack_rvl(words, values):

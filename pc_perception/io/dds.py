@@ -224,6 +224,7 @@ class Participant:
         self._waitset = WaitSet(self._participant)
         self._subscriptions: list[Subscription] = []
         self._found: Any = None
+        self._there: Any = None
 
     def publisher(self, topic: str, msgtype: str, qos: str = BEST_EFFORT, depth: int = 5) -> Publisher:
         """Offer a topic."""
@@ -258,18 +259,22 @@ class Participant:
                 subscription.drain()
 
     def publishers(self) -> set[Endpoint]:
-        """Return the ROS 2 publishers found in the domain so far, our own included."""
+        """Return the ROS 2 publishers in the domain that are found and not gone, our own included."""
         from cyclonedds.builtin import BuiltinDataReader, BuiltinTopicDcpsPublication
+        from cyclonedds.core import InstanceState, ReadCondition, SampleState, ViewState
 
         if self._found is None:
             self._found = BuiltinDataReader(self._participant, BuiltinTopicDcpsPublication)
-        seen = (_ros_name(item.topic_name, item.type_name) for item in self._found.read(N=1000))
+            there = ViewState.Any | InstanceState.Alive | SampleState.Any
+            self._there = ReadCondition(self._found, there)
+        items = self._found.read(N=1000, condition=self._there)
+        seen = (_ros_name(item.topic_name, item.type_name) for item in items)
         return {endpoint for endpoint in seen if endpoint is not None}
 
     def close(self) -> None:
         """Leave the domain."""
         self._subscriptions.clear()
-        del self._waitset, self._found, self._participant
+        del self._waitset, self._there, self._found, self._participant
 
     def __enter__(self) -> Participant:
         return self

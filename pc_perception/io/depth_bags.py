@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pc_perception.cloud import PointCloud
 from pc_perception.io.bag_sources import BagTruncated
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 _INFO_TYPE = "sensor_msgs/msg/CameraInfo"
+T = TypeVar("T")
 
 
 def depth_topics(bag: BagReader) -> list[str]:
@@ -39,7 +41,9 @@ def depth_clouds(bag: BagReader, name: str) -> Iterator[tuple[int, PointCloud]]:
     first = bag.first(name)
     if first is None or not depth_encoding(first):
         raise ValueError(f"'{name}' is no depth image. {bag.listing()}")
-    depth = uncompressed_depth(first)
+    depth = _first_good(bag, name, uncompressed_depth)
+    if depth is None:
+        raise ValueError(f"not one depth image of '{name}' can be decoded; record it again")
     info_topic = _partner(bag, name, depth, (_INFO_TYPE,))
     if info_topic is None:
         raise ValueError(f"the bag has no CameraInfo for the depth of '{name}'. {bag.listing()}")
@@ -84,15 +88,23 @@ def _partner(bag: BagReader, name: str, depth: Any, msgtypes: tuple[str, ...]) -
         msg = bag.first(other)
         if msg is None or (topic.msgtype in IMAGE_TYPES and depth_encoding(msg)):
             continue
-        try:
-            if image_size(msg) != (depth.height, depth.width):
-                continue
-        except ValueError:  # a picture that cannot be read
+        if _first_good(bag, other, image_size) != (depth.height, depth.width):
             continue
         score = (header_of(msg)[0] == frame, _shared_prefix(name, other))
         if best is None or score > best[0]:
             best = (score, other)
     return best[1] if best else None
+
+
+def _first_good(bag: BagReader, name: str, use: Callable[[Any], T]) -> T | None:
+    """Return what ``use`` makes of the first message of a topic that it takes."""
+    try:
+        for _, _, msg in bag.read([name]):
+            with suppress(ValueError):
+                return use(msg)
+    except BagTruncated:
+        pass
+    return None
 
 
 def _shared_prefix(a: str, b: str) -> int:

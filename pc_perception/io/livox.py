@@ -42,7 +42,7 @@ def custom_msg(raw: bytes, is_ros1: bool = False) -> CloudMessage:
         raw: CDR as in ROS 2 bags and subscriptions, either byte order; or ROS 1's, packed.
 
     Raises:
-        ValueError: the bytes end before the message does.
+        ValueError: the bytes end before the message does, or go on behind it.
     """
     read = _Reader(raw, is_ros1)
     if is_ros1:
@@ -55,14 +55,21 @@ def custom_msg(raw: bytes, is_ros1: bool = False) -> CloudMessage:
     n_points = read.number("I")
     # In CDR a point begins at a multiple of four bytes; behind the last one nothing has to follow.
     step = _POINT_BYTES if is_ros1 else 20
-    if len(raw) < read.at + n_points * step - (step - _POINT_BYTES):
+    padding = step - _POINT_BYTES if n_points else 0
+    end = read.at + n_points * step - padding
+    if len(raw) < end:
         raise ValueError(
-            f"the message is truncated: {n_points} points need {n_points * step} bytes, "
-            f"{max(len(raw) - read.at, 0)} follow"
+            f"the message is truncated: {n_points} points need {end - read.at} bytes, {len(raw) - read.at} follow"
         )
-    data = bytes(raw[read.at : read.at + n_points * step]).ljust(n_points * step, b"\0")
+    if len(raw) > end + 3:  # CDR may fill up the last four bytes
+        raise ValueError(
+            f"{len(raw) - end} bytes follow the last of {n_points} points: another layout of them?"
+        )
+    data = array.array("B")
+    data.frombytes(memoryview(raw)[read.at : end])
+    data.extend(bytes(padding))
     return CloudMessage(
-        Header(stamp, frame), 1, n_points, _FIELDS, step, n_points * step, array.array("B", data),
+        Header(stamp, frame), 1, n_points, _FIELDS, step, n_points * step, data,
         is_dense=False, is_bigendian=read.big_endian,
     )  # fmt: skip
 

@@ -12,6 +12,8 @@ from pc_perception.io import livox
 from pc_perception.io.message_encoding import CloudMessage, fill_message
 
 CLOUD = "sensor_msgs/msg/PointCloud2"
+CLOUD_TYPES = (CLOUD, *livox.TYPES)
+"""Messages that are read as clouds."""
 VISION_MSGS = {
     "vision_msgs/msg/VisionClass": "uint16 class_id\nstring class_name\n",
     "vision_msgs/msg/LabelInfo": (

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -135,9 +136,33 @@ def test_damage_is_told(codec: str) -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
-    for words in ("compressedDepth rvl", "compressedDepth png"):
-        msg = SimpleNamespace(format=f"16UC1; {words}", data=data, header=None)
-        with suppress(ValueError):
+    for encoding in ("16UC1", "32FC1"):
+        for words in ("compressedDepth rvl", "compressedDepth png"):
+            msg = SimpleNamespace(format=f"{encoding}; {words}", data=data, header=None)
+            with suppress(ValueError):
+                uncompressed_depth(msg)
+
+
+@given(st.integers(8, 40), st.binary(min_size=1, max_size=4))
+def test_damaged_heads_of_pictures_are_read_or_refused(place: int, data: bytes) -> None:
+    """The sizes among them: a picture may say that it has more pixels than there is memory for."""
+    whole = bytearray(png(some_depth()))
+    whole[place : place + len(data)] = data
+    crc = zlib.crc32(bytes(whole[12:29])).to_bytes(4, "big")
+    whole[29:33] = crc
+    msg = SimpleNamespace(format="16UC1; compressedDepth png", data=bytes(12) + bytes(whole), header=None)
+    with suppress(ValueError):
+        uncompressed_depth(msg)
+
+
+def test_a_picture_of_too_many_pixels_is_refused() -> None:
+    whole = bytearray(png(some_depth()))
+    whole[16:24] = struct.pack(">II", 40_000, 40_000)
+    whole[29:33] = zlib.crc32(bytes(whole[12:29])).to_bytes(4, "big")
+    huge = struct.pack("<iffII", 0, 0, 0, 1 << 13, 1 << 13)
+    for data, codec in ((bytes(12) + bytes(whole), "png"), (huge, "rvl")):
+        msg = SimpleNamespace(format=f"16UC1; compressedDepth {codec}", data=data, header=None)
+        with pytest.raises(ValueError, match="compressed"):
             uncompressed_depth(msg)
 
 
@@ -152,17 +177,18 @@ def test_a_recording_of_nothing_but_compressed_images_is_labelled(tmp_path: Path
             bag.write("/depth/camera_info", "sensor_msgs/msg/CameraInfo", info, stamp)
             picture = packed(some_depth(k), "rvl" if k == 2 else "png")
             picture.header = info.header
-            if k == 1:
+            if k == 0:
                 picture.data = picture.data[:50]  # costs itself alone
             bag.write("/depth/image/compressedDepth", "sensor_msgs/msg/CompressedImage", picture, stamp)
-            bag.write_compressed_image("/color/image/compressed", png(colors), "cam", stamp, "png")
+            color = png(colors)[: 20 if k == 0 else None]
+            bag.write_compressed_image("/color/image/compressed", color, "cam", stamp, "png")
     with BagReader(tmp_path / "camera.mcap") as bag:
         assert bag.default_topic() == "/depth/image/compressedDepth"
         clouds = [cloud for _, cloud in bag.clouds()]
         assert bag.n_unreadable == 1
     assert [cloud.grid_shape for cloud in clouds] == [(24, 32)] * 2
     assert np.array_equal(
-        np.nan_to_num(clouds[0].xyz[:, 2]).reshape(24, 32), some_depth(0) * np.float32(0.001)
+        np.nan_to_num(clouds[0].xyz[:, 2]).reshape(24, 32), some_depth(1) * np.float32(0.001)
     )
     assert np.array_equal(clouds[0].fields["rgb"], colors.reshape(-1, 3))
     out = tmp_path / "labelled.mcap"

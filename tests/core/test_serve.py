@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from pc_perception.cli import main
+from pc_perception.cloud import PointCloud
 from pc_perception.inference.loading import load_model
 from pc_perception.io import dds, livox
 from pc_perception.io.label_messages import LABEL_INFO, LEGEND
@@ -88,15 +90,18 @@ def test_every_type_that_is_sent_has_a_description(msgtype: str) -> None:
     assert made.deserialize(made.of(raw).serialize()).cdr == raw
 
 
-def test_livox_s_own_message_is_labelled_too(model_path: Path, peer: dds.Participant) -> None:
+def test_livox_s_own_message_is_labelled_and_pointcloud2_after_it(
+    model_path: Path, peer: dds.Participant
+) -> None:
     from pc_perception.commands.serve import Server
 
-    msgtype, got = livox.TYPES[0], []  # type: tuple[str, list[bytes]]
-    driver = peer.publisher("/livox/lidar", msgtype)
+    got: list[bytes] = []
     peer.subscribe("/segmentation", CLOUD, got.append)
-    msg = livox_message(typestore(), msgtype, 500)
-    with Server(options(model_path, input="/livox/lidar")) as server:
-        due = 0.0
+
+    def labelled(server: Server, msgtype: str, msg: object) -> PointCloud:
+        """Publish as a driver of one type until a labelled cloud comes; then the driver is gone."""
+        driver, due = peer.publisher("/livox/lidar", msgtype), 0.0
+        got.clear()
 
         def step() -> None:
             nonlocal due
@@ -106,11 +111,17 @@ def test_livox_s_own_message_is_labelled_too(model_path: Path, peer: dds.Partici
             server.spin(0.05)
             peer.spin(0.0)
 
-        wait(lambda: got, step, "a labelled cloud")
-    answer = dds.decode(got[0], CLOUD)
-    labelled = cloud_from_msg(answer)
-    assert np.array_equal(labelled.xyz, some_points(500)[0])
-    assert (labelled.frame, labelled.stamp_ns) == ("livox_frame", STAMP_NS)
+        wait(lambda: got, step, f"a labelled {msgtype}")
+        return cloud_from_msg(dds.decode(got[-1], CLOUD))
+
+    with Server(options(model_path, input="/livox/lidar")) as server:
+        cloud = labelled(server, livox.TYPES[0], livox_message(typestore(), livox.TYPES[0], 500))
+        assert np.array_equal(cloud.xyz, some_points(500)[0])
+        assert (cloud.frame, cloud.stamp_ns) == ("livox_frame", STAMP_NS)
+        gc.collect()
+        source = make_cloud(3, 700)  # its driver was started again, with xfer_format 0
+        again = labelled(server, CLOUD, cloud_message(encode_cloud(source)))
+        assert np.array_equal(again.xyz, source.xyz)
 
 
 def test_clouds_come_back_labelled(model_path: Path, peer: dds.Participant) -> None:

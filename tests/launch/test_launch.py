@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import sys
@@ -63,7 +64,11 @@ def test_a_recording_of_livox_s_own_message_has_a_topic_and_a_frame(tmp_path: Pa
         writer.write(
             connection, 1, typestore().serialize_cdr(livox_message(typestore(), msgtype, 5), msgtype)
         )
-    assert cloud_topic(tmp_path / "drive") == ("/livox/lidar", "livox_frame")
+    if importlib.util.find_spec("livox_ros_driver2") is None:  # ROS could not play it
+        with pytest.raises(ValueError, match="source the workspace of livox_ros_driver2"):
+            cloud_topic(tmp_path / "drive")
+    else:
+        assert cloud_topic(tmp_path / "drive") == ("/livox/lidar", "livox_frame")
 
 
 def test_no_argument_labels_a_simulated_sensor(workspace: Workspace, tiny_file: Path) -> None:

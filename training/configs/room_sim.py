@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The `room` model: nine coarse indoor classes from simulated scans and RGB-D views.
 
-Reproduces: nothing published; weights/room.safetensors.
+Reproduces: nothing published; weights/room.safetensors, which was trained before colours were changed as much
+            (augmentation.color=0.3) and rooms bent or left with gaps (bend_m=0, gaps=0).
 Command:    pc-train room_sim prepare_only=true workers=2, then pc-train room_sim threads=1
             (from random weights)
 Hardware:   one CPU core, 120 minutes (the shipped file's were shared with other work); about 4 GB of simulated
