@@ -18,6 +18,11 @@ from pc_perception.labels import UNLABELED
 
 _CHANNELS = {"rgb8": (0, 1, 2), "bgr8": (2, 1, 0), "rgba8": (0, 1, 2), "bgra8": (2, 1, 0), "mono8": (0, 0, 0)}
 _WIDTHS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
+# As sensors deliver them; OpenCV names a mosaic by its second row's second and third pixels.
+_BAYER = {"rggb": "BG", "bggr": "RG", "gbrg": "GR", "grbg": "GB"}
+_BY_OPENCV = {f"bayer_{p}{bits}": f"COLOR_Bayer{code}2RGB" for p, code in _BAYER.items() for bits in (8, 16)}
+_BY_OPENCV |= dict.fromkeys(("yuv422", "uyvy"), "COLOR_YUV2RGB_UYVY")
+_BY_OPENCV |= dict.fromkeys(("yuv422_yuy2", "yuyv"), "COLOR_YUV2RGB_YUYV")
 _NEAREST_M, _FARTHEST_M = 0.02, 100.0
 _SLOP_NS = 40_000_000  # more than a frame at 30 Hz is another picture
 
@@ -72,10 +77,34 @@ def color_image(msg: Any) -> NDArray[np.uint8]:
     if not hasattr(msg, "encoding"):
         with opened(bytes(msg.data)) as picture:
             return np.asarray(picture.convert("RGB"))
+    if msg.encoding in _BY_OPENCV:
+        return _converted(msg)
     if msg.encoding not in _CHANNELS:
-        raise ValueError(f"the image is encoded as '{msg.encoding}'; colour is {', '.join(_CHANNELS)}")
+        known = ", ".join((*_CHANNELS, *_BY_OPENCV))
+        raise ValueError(f"the image is encoded as '{msg.encoding}'; colour is {known}")
     pixels = _pixels(msg, np.dtype(np.uint8), _WIDTHS[msg.encoding])
     return np.ascontiguousarray(pixels[..., _CHANNELS[msg.encoding]])
+
+
+def _converted(msg: Any) -> NDArray[np.uint8]:
+    """Return the colours of a Bayer mosaic or of YUV 4:2:2, as cv_bridge does."""
+    try:
+        import cv2
+    except ImportError as error:
+        raise ValueError(
+            f"images encoded as '{msg.encoding}' need OpenCV: pip install 'pc_perception[calibration]'"
+        ) from error
+    if msg.encoding.endswith("16"):
+        wide = np.dtype(">u2" if msg.is_bigendian else "<u2")
+        pixels = (_pixels(msg, wide, 1)[..., 0] >> 8).astype(np.uint8)
+    else:
+        pixels = np.ascontiguousarray(_pixels(msg, np.dtype(np.uint8), 1 if "bayer" in msg.encoding else 2))
+    try:
+        return np.asarray(cv2.cvtColor(pixels, getattr(cv2, _BY_OPENCV[msg.encoding])), np.uint8)
+    except cv2.error as error:
+        raise ValueError(
+            f"{msg.height} x {msg.width} pixels cannot be '{msg.encoding}': {str(error).strip()}"
+        ) from error
 
 
 def label_image(msg: Any) -> NDArray[np.uint16]:
