@@ -21,7 +21,7 @@ from pc_perception.cloud import PointCloud
 from pc_perception.inference.loading import load_segmenter
 from pc_perception.inference.model_file import read_model_file
 from pc_perception.io.files import read_cloud
-from pc_perception.labels import label_map
+from pc_perception.labels import UNLABELED, label_map, load_label_set
 from training.data.nuscenes import NuScenesClouds
 from training.data.semantickitti import SemanticKittiClouds
 from training.evaluate.report import report
@@ -66,6 +66,17 @@ def room_sets(data: Path) -> Iterator[tuple[str, str, Clouds]]:
         )
     if halls:
         yield "S3DIS Area 3 hallway_3", "s3dis", halls
+    views = Clouds(_table_top(read_cloud(file)) for file in sorted(data.glob("rgbd/mOSD*/*/*.pcd")))
+    if views:
+        yield f"mOSD, {len(views)} Kinect views of table tops", "mosd", views
+
+
+def _table_top(view: PointCloud) -> PointCloud:
+    """Give a view of mOSD our labels: its 1 is the table, what it numbers by tens are the things on it, 0 unknown."""
+    table, clutter = (load_label_set("room9").classes.index(name) for name in ("table", "clutter"))
+    number = view.fields["label"]
+    label = np.where(number == 1, table, np.where(number >= 10, clutter, UNLABELED))
+    return view.with_fields(label=label.astype(np.uint16))
 
 
 def table(model: str, sets: Iterator[tuple[str, str, Clouds]]) -> Iterator[str]:
