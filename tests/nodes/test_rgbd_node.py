@@ -148,7 +148,7 @@ def test_depth_alone_and_another_decimation_at_run_time(bench: Bench, room: Path
         ({"rgb": "half size"}, "colour image has (24, 32) pixels, the depth (48, 64)"),
         ({"info": "zeros"}, "focal lengths are not positive"),
         ({"info": "other size"}, "camera_info is for 24 x 32 pixels"),
-        ({"rgb": "bayer"}, "encoded as 'bayer_rggb8'"),
+        ({"rgb": "unknown"}, "encoded as 'nv21'"),
     ],
 )
 def test_what_does_not_fit_is_skipped_with_the_reason(
@@ -156,14 +156,14 @@ def test_what_does_not_fit_is_skipped_with_the_reason(
 ) -> None:
     from sensor_msgs.msg import PointCloud2
 
-    bayer = color_message()
-    bayer.encoding = "bayer_rggb8"
+    unknown = color_message()
+    unknown.encoding = "nv21"
     bad = {
         "wrong unit": depth_message(np.full(SHAPE, 2000.0, np.float32)),
         "half size": color_message((24, 32)),
         "zeros": info_message(np.zeros((3, 3))),
         "other size": info_message(shape=(24, 32)),
-        "bayer": bayer,
+        "unknown": unknown,
     }
     camera = Camera(bench, room)
     got = bench.listen("segmentation", PointCloud2)
