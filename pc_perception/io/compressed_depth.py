@@ -69,7 +69,9 @@ def uncompressed_depth(msg: Any) -> Any:
         if not (A > 0 and np.isfinite([A, B]).all()):
             raise ValueError(f"the compressed depth says A {A:g} and B {B:g}; A must be positive")
         with np.errstate(divide="ignore", over="ignore"):
-            values = np.where(values > 0, np.float32(A) / (values - np.float32(B)), np.float32(np.nan))
+            values = np.where(
+                values > max(B, 0), np.float32(A) / (values - np.float32(B)), np.float32(np.nan)
+            )
     pixels = np.ascontiguousarray(values, np.float32 if encoding == METRES else np.uint16)
     height, width = pixels.shape
     return DepthMessage(
@@ -86,8 +88,8 @@ def _format_of(msg: Any) -> tuple[str, list[str]]:
 
 
 @contextmanager
-def opened(data: bytes) -> Iterator[Any]:
-    """Open a picture with Pillow.
+def opened(data: bytes, most_pixels: int = MOST_PIXELS) -> Iterator[Any]:
+    """Open a picture of at most so many pixels with Pillow.
 
     Raises:
         ImportError: Pillow is not installed.
@@ -100,7 +102,7 @@ def opened(data: bytes) -> Iterator[Any]:
     too_large = (Image.DecompressionBombError, Image.DecompressionBombWarning)
     try:
         with Image.open(BytesIO(data)) as picture:
-            if picture.width * picture.height > MOST_PIXELS:
+            if picture.width * picture.height > most_pixels:
                 raise ValueError(f"it says that it has {picture.width} x {picture.height} pixels")
             yield picture
     except UnidentifiedImageError as error:
@@ -112,7 +114,7 @@ def opened(data: bytes) -> Iterator[Any]:
 
 
 def _read_png(data: bytes) -> NDArray[np.uint16]:
-    with opened(data) as picture:
+    with opened(data, MOST_DEPTHS) as picture:
         if not picture.mode.startswith("I"):
             raise ValueError(f"its pixels are '{picture.mode}', not 16 bits of grey")
         return np.asarray(picture).astype(np.uint16)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
@@ -118,6 +118,7 @@ def test_the_other_transport_has_no_head() -> None:
         uncompressed_depth(color)
 
 
+@settings(deadline=None)  # kernels are compiled, large pictures allocated
 @given(arrays.arrays(np.uint16, st.tuples(st.integers(1, 6), st.integers(1, 40))))
 def test_rvl_is_lossless(values: np.ndarray) -> None:
     found = uncompressed_depth(packed(values, "rvl"))
@@ -134,6 +135,7 @@ def test_damage_is_told(codec: str) -> None:
             uncompressed_depth(msg)
 
 
+@settings(deadline=None)  # kernels are compiled, large pictures allocated
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     for encoding in ("16UC1", "32FC1"):
@@ -143,6 +145,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
                 uncompressed_depth(msg)
 
 
+@settings(deadline=None)  # kernels are compiled, large pictures allocated
 @given(st.integers(8, 40), st.binary(min_size=1, max_size=4))
 def test_damaged_heads_of_pictures_are_read_or_refused(place: int, data: bytes) -> None:
     """The sizes among them: a picture may say that it has more pixels than there is memory for."""

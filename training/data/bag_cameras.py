@@ -211,4 +211,6 @@ def _messages(bag: BagReader, names: Sequence[str]) -> Any:
 
 def _is_color(bag: BagReader, name: str) -> bool:
     msg = bag.first(name)
-    return msg is not None and not depth_encoding(msg)
+    if msg is None or depth_encoding(msg):
+        return False
+    return "compressedDepth" not in getattr(msg, "format", "")  # of an encoding that is not known

@@ -13,6 +13,7 @@ import triton.language as tl
 
 @triton.jit
 def load_points(xyz, row, inside):  # type: ignore[no-untyped-def]
+    """Load the coordinates of rows of (N, 3) float32, zeros where not ``inside``."""
     x = tl.load(xyz + 3 * row, mask=inside, other=0.0)
     y = tl.load(xyz + 3 * row + 1, mask=inside, other=0.0)
     z = tl.load(xyz + 3 * row + 2, mask=inside, other=0.0)
@@ -21,6 +22,7 @@ def load_points(xyz, row, inside):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def empty_lists(asked, K: tl.constexpr, SLOTS: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Return (Q, SLOTS) int64 lists without a neighbour; queries that are not ``asked`` take none."""
     # Larger than any neighbour and all different, to be replaced one at a time; slots past k never are.
     slot = tl.arange(0, SLOTS)[None, :].to(tl.int64)
     return tl.where((slot < K) & asked[:, None], 0x7FFFFFFF00000000 + slot, -1 - slot)
@@ -28,6 +30,7 @@ def empty_lists(asked, K: tl.constexpr, SLOTS: tl.constexpr):  # type: ignore[no
 
 @triton.jit
 def neighbor_keys(square, point, offered, BY_INDEX: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Return int64 keys of squared distances and points, the largest of all where not ``offered``."""
     # A float that is not negative orders like the integer of the same bits.
     bits = square.to(tl.int32, bitcast=True).to(tl.int64)
     wide = point.to(tl.int64)
@@ -55,6 +58,10 @@ def write_lists(  # type: ignore[no-untyped-def]
     kept, row, asked, base, index, distance,
     BY_INDEX: tl.constexpr, PACKED: tl.constexpr, K: tl.constexpr, SLOTS: tl.constexpr,
 ):  # fmt: skip
+    """Store sorted lists as (Q, K) int64 indices and float32 metres; -1 and inf where there are fewer than K.
+
+    ``base`` is the scene's first row, added to the indices of PACKED ones.
+    """
     place = tl.arange(0, SLOTS)[None, :] - (SLOTS - K)  # the unused slots came first
     wanted = asked[:, None] & (place >= 0)
     high, low = (kept >> 32).to(tl.int32), kept.to(tl.int32)
