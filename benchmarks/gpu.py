@@ -33,7 +33,7 @@ class Place:
 class GpuRow:
     """One row: ``make`` gives the inputs on the CPU at full or tiny size, ``call`` runs on them.
 
-    ``in_buffers`` makes of the inputs a call without sizes to wait for, where ``call`` has some.
+    ``in_buffers`` makes of the inputs the call to capture: it only launches, and waits for no sizes.
     """
 
     row: str
@@ -53,6 +53,7 @@ class GpuRow:
             return {**record, "verdict": f"<= {self.target_ms:g} ms open" if self.target_ms else "-"}
         arrays = [torch.from_numpy(a) for a in self.make(rng, self.place.tiny)]
         inputs = [t.to(self.place.device) for t in arrays]
+        expected: object = None
         if self.row.startswith("B"):
             # At full size torch would take minutes on the CPU: there the Numba kernels, tested against it, judge.
             exact = [t.float() if t.dtype == torch.float16 else t for t in arrays]
@@ -68,6 +69,8 @@ class GpuRow:
             return {**record, "floor_ms": None, "verdict": "not the row's size or device"}
         best, how = float(p50), ""
         if (replay := captured(self.in_buffers(inputs) if self.in_buffers else call)) is not None:
+            if _alike(found := replay(), expected):
+                _compare(found, expected)
             graph = float(np.median(_times(replay, rounds, "cuda")))
             record |= {"graph_ms": graph, "note": f"{record['note']}, as a graph {graph:.3g} ms"}
             if graph < best:
@@ -80,7 +83,7 @@ class GpuRow:
 
 
 def captured(call: Callable[[], object]) -> Callable[[], object] | None:
-    """Return what replays ``call`` as a CUDA graph, or None where the call waits for the device."""
+    """Return what replays ``call`` as a CUDA graph and returns its result, or None where it waits for the device."""
     aside = torch.cuda.Stream()
     aside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(aside):  # on another stream first, as torch asks for
@@ -90,11 +93,16 @@ def captured(call: Callable[[], object]) -> Callable[[], object] | None:
     graph = torch.cuda.CUDAGraph()
     try:
         with torch.cuda.graph(graph):
-            call()
+            result = call()
     except RuntimeError:  # such as for the size of a result: that cannot be captured
         torch.cuda.synchronize()
         return None
-    return graph.replay
+
+    def replay() -> object:
+        graph.replay()
+        return result
+
+    return replay
 
 
 def _times(call: Callable[[], object], rounds: int, device: str) -> list[float]:
@@ -114,6 +122,15 @@ def _times(call: Callable[[], object], rounds: int, device: str) -> list[float]:
         end_event.record()
     torch.cuda.synchronize()
     return [a.elapsed_time(b) for a, b in pairs]
+
+
+def _alike(found: object, expected: object) -> bool:
+    """Say whether results have the same shapes: buffers may be larger than what is in them."""
+    if isinstance(found, Tensor) and isinstance(expected, Tensor):
+        return found.shape == expected.shape
+    if isinstance(found, tuple | list) and isinstance(expected, tuple | list):
+        return len(found) == len(expected) and all(_alike(a, b) for a, b in zip(found, expected, strict=True))
+    return False
 
 
 def _compare(found: object, expected: object) -> None:

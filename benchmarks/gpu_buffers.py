@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""B5 and B7 in buffers of fixed capacity: as CUDA graphs take them, since their public forms wait for sizes."""
+"""The rows' operations in buffers, as CUDA graphs take them: a call that only launches.
+
+B5 and B7 have buffers of fixed capacity, since their public forms wait for sizes; the others return what their public
+forms do.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,14 @@ import torch
 from torch import Tensor
 
 from pc_perception.ops.kernel_maps import strided_map, submanifold_map
+from pc_perception.ops.recurrence import gated_delta_rule
 
+Call = Callable[[], object]
 LEVELS = 5
 GRID_M = 0.05
 
 
-def prepare_in_buffers(inputs: list[Tensor]) -> Callable[[], list[Tensor]]:
+def prepare_in_buffers(inputs: list[Tensor]) -> Call:
     """Return what finds the voxels of (N, 3) points and sorts them along four curves.
 
     It returns coordinates (N, 3), the points' voxels (N,), four orders (4, N), of which as many entries count as there
@@ -39,7 +45,7 @@ def prepare_in_buffers(inputs: list[Tensor]) -> Callable[[], list[Tensor]]:
     return call
 
 
-def maps_in_buffers(inputs: list[Tensor]) -> Callable[[], list[Tensor]]:
+def maps_in_buffers(inputs: list[Tensor]) -> Call:
     """Return what makes the kernel maps of five levels of (M, 3) voxels in Z-order.
 
     It returns, level after level, rows in, rows out and starts of the submanifold map and of the strided one.
@@ -69,6 +75,115 @@ def maps_in_buffers(inputs: list[Tensor]) -> Callable[[], list[Tensor]]:
         return [tensor for k in range(LEVELS) for tensor in (*same[k], *down[k])]
 
     return call
+
+
+def sample_in_buffers(inputs: list[Tensor], m: int) -> Callable[[], Tensor]:
+    """Return what samples min(m, N / 2) of (N, 3) points, or of each scene of (B, N, 3): (m,) or (B, m) indices."""
+    from pc_perception.ops.gpu.sampling import sample_farthest
+
+    points, n = inputs[0], inputs[0].shape[-2]
+    m = min(m, n // 2)
+    xyz, starts, ends = points.reshape(-1, 3), _starts(points, n), _starts(points, m)
+    first, out = torch.zeros_like(starts[1:]), starts.new_empty(*points.shape[:-2], m)
+
+    def call() -> Tensor:
+        sample_farthest(xyz, starts, first, ends, n, m, -1.0, out.view(-1))
+        return out
+
+    return call
+
+
+def search_in_buffers(
+    inputs: list[Tensor], k: int = 16, queries: Tensor | None = None
+) -> Callable[[], Tensor]:
+    """Return what finds the k nearest of (N, 3) or (B, N, 3) points, to themselves or ``queries``: (.., k) indices."""
+    from pc_perception.ops.gpu.neighbors import search
+
+    points, packed = inputs[0], inputs[0].ndim == 2
+    xyz, n = points.reshape(-1, 3), points.shape[-2]
+    asked, q = (xyz, n) if queries is None else (queries.view(-1, 3), queries.shape[-2])
+    starts, query_starts = _starts(points, n), _starts(points, q)
+    index = starts.new_empty(len(asked), k)
+    distance = xyz.new_empty(len(asked), k)
+
+    def call() -> Tensor:
+        search(xyz, starts, n, asked, query_starts, q, torch.inf, False, packed, index, distance)
+        return index.view(*points.shape[:-2], q, k)
+
+    return call
+
+
+def tokens_in_buffers(inputs: list[Tensor]) -> Call:
+    """Return what samples 64 of each scene of (B, N, 3) points, and finds the 32 points nearest to each."""
+    points = inputs[0]
+    centers = points.new_empty(len(points), min(64, points.shape[1] // 2), 3)
+    sample, search = sample_in_buffers(inputs, 64), search_in_buffers(inputs, 32, centers)
+
+    def call() -> list[Tensor]:
+        chosen = sample()
+        torch.gather(points, 1, chosen[..., None].expand(-1, -1, 3), out=centers)
+        return [chosen, search()]
+
+    return call
+
+
+def chamfer_in_buffers(inputs: list[Tensor]) -> Call:
+    """Return what measures clouds (B, n, 3) and (B, m, 3), squared, with the gradient by the first where n <= 32."""
+    from pc_perception.ops.gpu.chamfer import nearest, pull
+
+    a, b = inputs
+    there, back = (
+        (t.new_empty(t.shape[:2]), torch.empty(t.shape[:2], dtype=torch.int32, device=t.device))
+        for t in inputs
+    )
+    slope, none, gradient = a.new_ones(()), b[:0], torch.zeros_like(a)
+
+    def call() -> list[Tensor]:
+        nearest(a, b, *there)
+        nearest(b, a, *back)
+        value = there[0].mean() + back[0].mean()
+        if a.shape[1] > 32:
+            return [value]
+        gradient.zero_()
+        pull(a, b, *there, slope, False, gradient, none)
+        pull(b, a, *back, slope, False, none, gradient)
+        return [value, gradient]
+
+    return call
+
+
+def rule_in_buffers(inputs: list[Tensor]) -> Call:
+    """Return what runs the gated delta rule over one sequence."""
+    from pc_perception.ops.gpu.recurrence import gated_delta_rule_into
+
+    q, _, v = inputs[:3]
+    edges = torch.tensor([0, len(q)], device=q.device)
+    state = torch.zeros(1, *q.shape[1:], v.shape[2], device=q.device)
+    out, final = torch.empty_like(v), torch.empty_like(state)
+
+    def call() -> Tensor:
+        gated_delta_rule_into(*inputs, edges, state, out, final)
+        return out
+
+    return call
+
+
+def rule_both_ways_in_buffers(inputs: list[Tensor]) -> Call:
+    """Return what runs the rule and its gradient by queries, keys and values."""
+    edges = torch.tensor([0, len(inputs[0])], device=inputs[0].device)
+
+    def call() -> list[Tensor]:
+        leaves = [t.detach().requires_grad_() for t in inputs[:3]]
+        out, _ = gated_delta_rule(*leaves, *inputs[3:], edges, backend="triton")
+        return [out.detach(), *torch.autograd.grad(out.sum(), leaves)]
+
+    return call
+
+
+def _starts(points: Tensor, n: int) -> Tensor:
+    """Where scenes of ``n`` rows start and end, as many as ``points`` has."""
+    scenes = len(points) if points.ndim == 3 else 1
+    return torch.arange(scenes + 1, device=points.device) * n
 
 
 def _sizes(coords: Tensor) -> tuple[list[int], list[int]]:

@@ -12,7 +12,18 @@ from torch import Tensor
 
 from benchmarks.dense import room, sweep
 from benchmarks.gpu import GpuRow, Operation, Place
-from benchmarks.gpu_buffers import GRID_M, maps_in_buffers, prepare_in_buffers
+from benchmarks.gpu_buffers import (
+    GRID_M,
+    Call,
+    chamfer_in_buffers,
+    maps_in_buffers,
+    prepare_in_buffers,
+    rule_both_ways_in_buffers,
+    rule_in_buffers,
+    sample_in_buffers,
+    search_in_buffers,
+    tokens_in_buffers,
+)
 from benchmarks.sequences import both_ways, forward, gpu_tokens
 from pc_perception.ops.chamfer import chamfer_distance
 from pc_perception.ops.kernel_maps import strided_map, submanifold_map
@@ -108,6 +119,17 @@ def _product(inputs: list[Tensor], backend: str | None) -> object:
 
 def rows(place: Place) -> list[GpuRow]:
     """List the rows for ``place``: name, input, target and floor in milliseconds as the plan has them."""
+    in_buffers: dict[Operation, Callable[[list[Tensor]], Call]] = {
+        _prepare: prepare_in_buffers,
+        _maps: maps_in_buffers,
+        _neighbors: search_in_buffers,
+        _tokens: tokens_in_buffers,
+        _chamfer: chamfer_in_buffers,
+        forward: rule_in_buffers,
+        both_ways: rule_both_ways_in_buffers,
+    }
+    samples = {m: _sample(m) for m in (64, 512, 1024, 4096, 16_384)}
+    in_buffers |= {operation: partial(sample_in_buffers, m=m) for m, operation in samples.items()}
     n32, n64 = (partial(_scan, beams=b, azimuths=a) for b, a in ((32, 1085), (64, 1875)))
     table: list[tuple[str, str, Make, Operation, float, float]] = [
         ("copy", "268 MB, read and write", partial(_random, count=1, shapes=[(8192, 8192)]), _copy, 0, 0.125),
@@ -135,11 +157,11 @@ def rows(place: Place) -> list[GpuRow]:
     objects = [(128, 1024, 64, 0.03, 0.009), (16, 1024, 512, 0.12, 0.072), (16, 8192, 1024, 0.5, 0.143)]
     for count, n, m, target, floor in objects:
         make = partial(_random, count=count, shapes=[(n, 3)])
-        table.append(("B9", f"{count} x ({n:,} -> {m:,})", make, _sample(m), target, floor))
+        table.append(("B9", f"{count} x ({n:,} -> {m:,})", make, samples[m], target, floor))
     patches = partial(_random, count=3328, shapes=[(32, 3)] * 2)
     table += [
-        ("B9", "N32 -> 4,096", n32, _sample(4096), 4.0, 2.0),
-        ("B9", "N64 -> 16,384", n64, _sample(16_384), 14.0, 8.0),
+        ("B9", "N32 -> 4,096", n32, samples[4096], 4.0, 2.0),
+        ("B9", "N64 -> 16,384", n64, samples[16_384], 14.0, 8.0),
         ("B10", "N32, k 16", n32, _neighbors, 0.12, 0.02),
         ("B10", "N64, k 16", n64, _neighbors, 0.35, 0.07),
         (
@@ -169,5 +191,4 @@ def rows(place: Place) -> list[GpuRow]:
         ("B15", "GDN 32k, 16 heads of 128", gpu_tokens, forward, 0.45, 0.126),
         ("B15", "GDN 32k, 16 heads of 128, and backward", gpu_tokens, both_ways, 1.7, 0.43),
     ]
-    in_buffers = {"B5": prepare_in_buffers, "B7": maps_in_buffers}
-    return [GpuRow(*entry, place, in_buffers.get(entry[0])) for entry in table]
+    return [GpuRow(*entry, place, in_buffers.get(entry[3])) for entry in table]

@@ -21,8 +21,11 @@ from pc_perception.models.pyramid import Pyramid, build_pyramid
 from pc_perception.ops.ground import height_above_ground
 from pc_perception.ops.repeats import first_equal
 
-from .features import FEATURES, RELIEF_SLOPE, VoxelizedCloud
+from .features import FEATURES, RELIEF_SLOPE, VoxelizedCloud, columns_of, fields_of
 from .upright import upright
+
+UNLABELED_BITS = int(np.uint16(UNLABELED).view(np.int16))
+"""``UNLABELED`` as an int16 of the same bits."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,11 @@ class InputContract:
         """Number of input columns."""
         return sum(FEATURES[name].width for name in self.features)
 
+    @property
+    def slopes(self) -> tuple[float, ...]:
+        """Steepest ground below each of the heights that the features ask for."""
+        return (self.ground_slope, RELIEF_SLOPE) if "relief" in self.features else (self.ground_slope,)
+
     def prepare(self, cloud: PointCloud, n_levels: int, device: torch.device | str = "cpu") -> Prepared:
         """Turn one cloud into the network's input; every other cloud is out of reach.
 
@@ -114,18 +122,16 @@ class InputContract:
         points = xyz if everything else xyz.index_select(0, kept)
         lattice = cylindrical(points, self.grid_m) if self.voxels == "cylindrical" else None
         pyramid, row = build_pyramid(points, self.grid_m, n_levels, lattice)
-        slopes = (self.ground_slope, RELIEF_SLOPE) if "relief" in self.features else (self.ground_slope,)
-        height, *relief = height_above_ground(points, self.ground_cell_m, slopes).unbind(1)
-        rows = slice(None) if everything else kept.cpu().numpy()
-        scene = VoxelizedCloud(cloud, rows, points, row, pyramid, self.grid_m, height, *relief)
-        columns = torch.cat([FEATURES[name].of(scene) for name in self.features], 1)
+        height, *relief = height_above_ground(points, self.ground_cell_m, self.slopes).unbind(1)
+        values = fields_of(cloud, self.features, slice(None) if everything else kept.cpu().numpy())
+        scene = VoxelizedCloud(values, points, row, pyramid, self.grid_m, height, *relief)
         inverse = row
         if not everything:
             inverse = torch.full((len(xyz),), -1, dtype=torch.int64, device=xyz.device)
             inverse[kept] = row
         if repeats is not None:
             inverse = inverse[torch.from_numpy(repeats).to(device)]
-        return Prepared(columns, pyramid, inverse)
+        return Prepared(columns_of(scene, self.features), pyramid, inverse)
 
     def finish(self, logits: Tensor, inverse: Tensor) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:
         """Carry (M, C) voxel logits back to the points.
@@ -134,15 +140,19 @@ class InputContract:
             labels (N,) uint16 and confidence (N,) float32 (softmax of the label) in input order;
             ``UNLABELED`` and 0 where ``inverse`` is -1.
         """
+        labels, confidence = self.label(logits, inverse)
+        return labels.cpu().numpy().view(np.uint16), confidence.cpu().numpy()
+
+    @staticmethod
+    def label(logits: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
+        """Do the same on the device; the labels as int16 of the same bits, since devices cannot gather uint16."""
         logits = logits.float()
         highest, label = logits.max(1)
         confidence = 1 / (logits - highest[:, None]).exp_().sum(1)  # the softmax of the highest alone
         row = torch.where(inverse < 0, len(label), inverse)  # one more, for the points of no voxel
-        none = label.new_full((1,), int(np.uint16(UNLABELED).view(np.int16)), dtype=torch.int16)
-        # As int16: devices cannot gather uint16.
+        none = label.new_full((1,), UNLABELED_BITS, dtype=torch.int16)
         labels = torch.cat([label.to(torch.int16), none]).index_select(0, row)
-        confidence = torch.cat([confidence, confidence.new_zeros(1)]).index_select(0, row)
-        return labels.cpu().numpy().view(np.uint16), confidence.cpu().numpy()
+        return labels, torch.cat([confidence, confidence.new_zeros(1)]).index_select(0, row)
 
     def to_json(self) -> dict[str, Any]:
         """Return the plain form that a model file's header holds."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -22,6 +22,8 @@ from pc_perception.ops.shape import N_SHAPE, column_top, moments, shape_features
 SHAPE_LEVELS = 3
 RELIEF_SLOPE = 0.03
 """Steepest ground below ``relief``, metres per metre."""
+COLUMN_VOXELS = 4
+"""Width of the columns whose highest point is told."""
 RANKS = np.linspace(0, 1, 21)
 """Quantiles between which intensities are ranked; the last but one is what "bright" means."""
 
@@ -31,16 +33,14 @@ class VoxelizedCloud:
     """A cloud and its voxels.
 
     Attributes:
-        cloud: as it came, for its fields.
-        kept: rows of ``cloud`` that have a voxel.
-        points: (K, 3) float32 places of those, level.
+        fields: by name what came with the points (``fields_of``), K rows each.
+        points: (K, 3) float32 places of the points that have a voxel, level.
         row: (K,) int64 voxel of each.
         pyramid: the M voxels, ``grid_m`` wide, and those above them.
         height: (K,) metres above the local ground; ``relief`` (K,), above one that hardly rises, or None.
     """
 
-    cloud: PointCloud
-    kept: NDArray[np.int64] | slice
+    fields: Mapping[str, Tensor]
     points: Tensor
     row: Tensor
     pyramid: Pyramid
@@ -57,12 +57,38 @@ class VoxelizedCloud:
         """Return the (M, F) means over voxels of (K, F) values of points."""
         return scatter_mean(values.to(self.row.device), self.row, len(self.center))
 
+    def moments(self) -> Tensor:
+        """Return the (M, 10) float64 moments of each voxel's points."""
+        return moments(self.points, self.row, len(self.center))
+
+    def of_parents(self, sums: Tensor, depth: int) -> Tensor:
+        """Add up (M_depth, F) sums of a level's voxels to those of the next coarser one."""
+        level, above = self.pyramid.levels[depth : depth + 2]
+        assert level.parent is not None
+        return scatter_sum(sums, level.parent, len(above))
+
+    def column_top(self) -> Tensor:
+        """Return the (K,) height of the highest point in the column, four voxels wide, of each point."""
+        return column_top(self.points, self.height, COLUMN_VOXELS * self.grid_m)
+
+    def compared(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (K, 2), ``values`` by the cloud's bright ones and as ranks, and 1; zeros where none is bright."""
+        own = values.numpy()
+        # All of them, not a sample: which ones a sample takes would depend on the order of the points.
+        steps = np.sort(own)[np.rint(RANKS * (len(own) - 1)).astype(np.int64)] if len(own) else np.zeros(2)
+        bright = float(steps[-2])
+        if bright <= 0:
+            return values.new_zeros(len(own), 2), values.new_zeros(1)
+        relative = (values / bright).clamp_(0, 2)
+        return torch.stack([relative, ranks(own, steps)], 1), values.new_ones(1)
+
 
 class Feature(NamedTuple):
-    """``width`` columns, and what computes them: (M, width) float32 of a voxelised cloud."""
+    """``width`` columns, what computes them, (M, width) float32 of a voxelised cloud, and of which of its fields."""
 
     width: int
     of: Callable[[VoxelizedCloud], Tensor]
+    field: str | None = None
 
 
 def _offset(scene: VoxelizedCloud) -> Tensor:
@@ -76,7 +102,7 @@ def _height(scene: VoxelizedCloud) -> Tensor:
 
 
 def _column(scene: VoxelizedCloud) -> Tensor:
-    top = column_top(scene.points, scene.height, 4 * scene.grid_m)
+    top = scene.column_top()
     return scene.mean(torch.stack([top, top - scene.height], 1)).clamp(-10, 40) / 4
 
 
@@ -88,15 +114,14 @@ def _relief(scene: VoxelizedCloud) -> Tensor:
 def _shape(scene: VoxelizedCloud) -> Tensor:
     """Shape features of each finest voxel and of its parent and grandparent."""
     levels = scene.pyramid.levels
-    level = levels[0]
-    sums = moments(scene.points, scene.row, len(level))
+    level, sums = levels[0], scene.moments()
     ancestor = torch.arange(len(level), device=scene.row.device)
     columns = []
     for depth in range(SHAPE_LEVELS):
         level = levels[min(depth, len(levels) - 1)]
         columns.append(shape_features(sums, level.neighbors, level.edge).index_select(0, ancestor))
         if level.parent is not None and depth + 1 < SHAPE_LEVELS:
-            sums = scatter_sum(sums, level.parent, len(levels[depth + 1]))
+            sums = scene.of_parents(sums, depth)
             ancestor = level.parent.index_select(0, ancestor)
     return torch.cat(columns, 1)
 
@@ -111,46 +136,47 @@ def _intensity(scene: VoxelizedCloud) -> Tensor:
     Sensors give 0..1, 0..255 or 16 bits, with and without range correction: only the order of
     magnitude inside one cloud is comparable.
     """
-    values = _field(scene, "intensity")
-    if values is None or not len(values):
+    values = scene.fields.get("intensity")
+    if values is None:
         return _missing(scene, 2)
-    # All of them, not a sample: which ones a sample takes would depend on the order of the points.
-    steps = np.sort(values)[np.rint(RANKS * (len(values) - 1)).astype(np.int64)]
-    bright = float(steps[-2])
-    if bright <= 0:
-        return _missing(scene, 2)
-    relative = (torch.from_numpy(values) / bright).clamp_(0, 2)
-    return _and_present(scene.mean(torch.stack([relative, ranks(values, steps)], 1)))
+    columns, present = scene.compared(values)
+    return _and_present(scene.mean(columns), present)
 
 
 def _own_intensity(scene: VoxelizedCloud, unit: float) -> Tensor:
-    values = _field(scene, "intensity")
-    if values is None:
-        values = np.zeros(len(scene.points), np.float32)
-    return scene.mean(torch.from_numpy(values)[:, None] / unit)
+    values = scene.fields.get("intensity")
+    return _missing(scene, 0) if values is None else scene.mean(values[:, None] / unit)
 
 
 def _color(scene: VoxelizedCloud) -> Tensor:
-    if "rgb" not in scene.cloud.fields:
+    rgb = scene.fields.get("rgb")
+    if rgb is None:
         return _missing(scene, 3)
-    rgb = scene.cloud.fields["rgb"][scene.kept].astype(np.float32)
-    return _and_present(scene.mean(torch.from_numpy(rgb / 255 - 0.5)))
-
-
-def _field(scene: VoxelizedCloud, name: str) -> NDArray[np.float32] | None:
-    """(K,) float32 finite values of a field of numbers, or None."""
-    values = scene.cloud.fields.get(name)
-    if values is None or values.ndim != 1:
-        return None
-    return np.nan_to_num(np.asarray(values, np.float32)[scene.kept], posinf=0.0, neginf=0.0)
+    return _and_present(scene.mean(rgb / 255 - 0.5), rgb.new_ones(1))
 
 
 def _missing(scene: VoxelizedCloud, width: int) -> Tensor:
     return scene.center.new_zeros(len(scene.center), width + 1)
 
 
-def _and_present(columns: Tensor) -> Tensor:
-    return torch.cat([columns, columns.new_ones(len(columns), 1)], 1)
+def _and_present(columns: Tensor, present: Tensor) -> Tensor:
+    return torch.cat([columns, present.to(columns.device).expand(len(columns), 1)], 1)
+
+
+def fields_of(cloud: PointCloud, names: Iterable[str], rows: NDArray[np.int64] | slice) -> dict[str, Tensor]:
+    """Return the fields that features read, where the cloud has them: (K,) or, of ``rgb``, (K, 3) float32, finite.
+
+    Args:
+        names: of features.
+        rows: the K points that are wanted.
+    """
+    found = {}
+    for name in {FEATURES[feature].field for feature in names} - {None}:
+        values = cloud.fields.get(str(name))
+        if values is not None and values.ndim == (2 if name == "rgb" else 1):
+            numbers = np.nan_to_num(np.asarray(values, np.float32)[rows], posinf=0.0, neginf=0.0)
+            found[str(name)] = torch.from_numpy(numbers)
+    return found
 
 
 FEATURES = {
@@ -160,10 +186,10 @@ FEATURES = {
     "relief": Feature(1, _relief),
     "shape": Feature(SHAPE_LEVELS * N_SHAPE, _shape),
     "range": Feature(1, _range),
-    "intensity": Feature(3, _intensity),
-    "intensity_255": Feature(1, partial(_own_intensity, unit=255)),
-    "intensity_raw": Feature(1, partial(_own_intensity, unit=1)),
-    "color": Feature(4, _color),
+    "intensity": Feature(3, _intensity, "intensity"),
+    "intensity_255": Feature(1, partial(_own_intensity, unit=255), "intensity"),
+    "intensity_raw": Feature(1, partial(_own_intensity, unit=1), "intensity"),
+    "color": Feature(4, _color, "rgb"),
 }
 """Input features by name.
 
@@ -181,3 +207,8 @@ no sensor's gain or curve changes; and 1 where the field exists.
 the field is missing. The names differ because a network that was trained on one is useless on the other.
 ``color``: rgb -0.5 .. 0.5, and 1 where the field exists.
 """
+
+
+def columns_of(scene: VoxelizedCloud, names: Iterable[str]) -> Tensor:
+    """Return the (M, F) columns of features, in their order."""
+    return torch.cat([FEATURES[name].of(scene) for name in names], 1)

@@ -33,7 +33,7 @@ def load_model(model: str | Path, device: str = "auto", precision: str = "auto")
         model: name of a shipped model (``street``, ``room``, ``objects``, ``shapes``) or path of a model file.
         device: ``auto`` (the first CUDA device, else the CPU), ``cpu``, ``cuda``, ``cuda:N``.
         precision: ``float32``, ``bfloat16`` (factors of linear layers; labels of about one point in two thousand
-            change), or ``auto``: bfloat16 on CPUs that have instructions for it.
+            change), or ``auto``: bfloat16 on CPUs and GPUs that have instructions for it.
 
     Returns:
         A ``Segmenter``, which labels the points of clouds, a ``Classifier``, which labels clouds that are

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from pc_perception.ops.parallel import team
 from .contract import InputContract
 from .deployed import Deployed, clouds_of
 from .panoptic import group_instances, of_points
+from .sweep_graph import SweepGraphs
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,13 @@ class Segmenter(Deployed[AnySegmenter, InputContract]):
     """A network with its contract and labels, on one device.
 
     ``model(cloud)`` gives a ``SegmentationResult``; ``model([a, b])`` a list of them. Each scene is
-    encoded alone, so a result never depends on what else is in the list.
+    encoded alone, so a result never depends on what else is in the list. On a GPU clouds of sizes met before
+    replay CUDA graphs (``sweep_graph``).
     """
+
+    def __init__(self, *deployed: Any, **more: Any) -> None:
+        super().__init__(*deployed, **more)
+        self.graphs = SweepGraphs(self.network, self.contract, self.device)
 
     @overload
     def __call__(self, cloud: PointCloud) -> SegmentationResult: ...
@@ -93,6 +99,10 @@ class Segmenter(Deployed[AnySegmenter, InputContract]):
             return self._timed(cloud)
 
     def _timed(self, cloud: PointCloud) -> SegmentationResult:
+        if replayed := self.graphs(cloud):
+            return SegmentationResult(
+                replayed.labels, replayed.confidence, self.label_set, replayed.milliseconds
+            )
         clock = [time.perf_counter()]
         prepared = self.contract.prepare(cloud, self.network.encoder.n_levels, self.device)
         clock.append(time.perf_counter())
@@ -118,4 +128,5 @@ class Segmenter(Deployed[AnySegmenter, InputContract]):
         spans = [1e3 * (b - a) for a, b in pairwise(clock)]
         stages = ("prepare", "network", "finish") if len(spans) == 3 else ("prepare", "finish")
         milliseconds = dict(zip(stages, spans, strict=True))
+        self.graphs.learn(cloud, prepared.pyramid)
         return SegmentationResult(labels, confidence, self.label_set, milliseconds, instance)

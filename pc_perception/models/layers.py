@@ -16,10 +16,30 @@ from pc_perception.ops.backend import resolve
 from pc_perception.ops.grouping import Neighborhood, neighbor_max
 from pc_perception.ops.neighborhood import Affine, BlockWeights, neighborhood_block
 from pc_perception.ops.parallel import by_rows
-from pc_perception.ops.recurrence import gated_delta_rule
-from pc_perception.ops.short_convolution import short_convolution
+from pc_perception.ops.recurrence import Offsets, checked_offsets, gated_delta_rule
+from pc_perception.ops.short_convolution import convolve_whole, short_convolution
 
 from .linear import Linear
+
+
+class NormLinear(nn.Sequential):
+    """Layer norm, then a linear layer with bias: one kernel on a GPU in inference."""
+
+    def __init__(self, norm: nn.LayerNorm, linear: nn.Linear) -> None:
+        super().__init__(norm, linear)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (T, C) to (T, D)."""
+        norm: Any
+        linear: Any
+        norm, linear = self
+        if torch.is_inference_mode_enabled() and x.dtype == torch.float32 and resolve(x.device) == "triton":
+            from pc_perception.ops.gpu import neighborhood as kernels
+
+            if x.shape[1] <= kernels.MOST_CHANNELS:
+                factors = linear.factors() if isinstance(linear, Linear) else (linear.weight, linear.bias)
+                return kernels.norm_linear(x.contiguous(), norm.weight, norm.bias, *factors, eps=norm.eps)
+        return super().forward(x)
 
 
 class NeighborhoodBlock(nn.Module):
@@ -45,8 +65,16 @@ class NeighborhoodBlock(nn.Module):
 
     def forward(self, x: Tensor, position: Tensor, neighbors: Neighborhood) -> Tensor:
         """Map (T, C) features at (T, 3) positions (in units of the level's voxel edge) to (T, C)."""
-        if torch.is_inference_mode_enabled() and x.dtype == torch.float32 and resolve(x.device) == "numba":
-            return neighborhood_block(x.contiguous(), position, neighbors, self._weights())
+        if torch.is_inference_mode_enabled() and x.dtype == torch.float32:
+            backend = resolve(x.device)
+            if backend == "numba":
+                return neighborhood_block(x.contiguous(), position, neighbors, self._weights())
+            if backend == "triton":
+                from pc_perception.ops.gpu import neighborhood as kernels
+
+                if x.shape[1] <= kernels.MOST_CHANNELS:
+                    weights = kernels.Weights(*self._tensors())
+                    return kernels.neighborhood_block(x, position, neighbors, weights, self.edge_norm.eps)
         here = self.position(position)
         offered = by_rows(lambda x, here: self.edge(self.edge_norm(x)) + here, x, here)
         return by_rows(self._update, x, neighbor_max(offered, neighbors), here)
@@ -56,6 +84,13 @@ class NeighborhoodBlock(nn.Module):
         position = np.ascontiguousarray(self.position.weight.numpy().T)
         layers = (Affine(*layer.factors()) for layer in (self.edge, self.mix, mlp[1], mlp[3]))
         return BlockWeights(_arrays(self.edge_norm), _arrays(mlp[0]), position, *layers)
+
+    def _tensors(self) -> tuple[Tensor, ...]:
+        # The layers' own: nothing is copied, and whatever replaces them is followed.
+        mlp: Any = self.mlp
+        offer = (self.edge_norm.weight, self.edge_norm.bias, self.edge.factors()[0], self.position.weight)
+        mix = (*self.mix.factors(), mlp[0].weight, mlp[0].bias)
+        return *offer, *mix, *mlp[1].factors(), *mlp[3].factors()  # type: ignore[return-value]
 
     def _update(self, x: Tensor, strongest: Tensor, here: Tensor) -> Tensor:
         # In place where nothing is needed for a gradient (the maximum itself is, by the torch backend): a live
@@ -128,29 +163,54 @@ class GatedDeltaNet(nn.Module):
         step = torch.logspace(-3, -1, self.n_heads)
         self.step_bias.copy_(step + torch.log(-torch.expm1(-step)))
 
-    def forward(self, x: Tensor, offsets: Sequence[int]) -> Tensor:
+    def forward(self, x: Tensor, offsets: Offsets, order: Tensor | None = None) -> Tensor:
         """Mix (T, C) tokens along sequences.
 
         Args:
             x: (T, C), sequences one behind the other.
-            offsets: sequence s owns rows offsets[s] .. offsets[s + 1]; the state is reset at each.
+            offsets: where sequences begin and end; the state is reset at each.
+            order: (T,) int64 permutation, row of the t-th token of the sequences; None: as they lie.
 
         Returns:
-            (T, C).
+            (T, C), rows as in x.
         """
-        return self.resume(x, offsets, None)[0]
+        if torch.is_inference_mode_enabled() and x.dtype == torch.float32 and resolve(x.device) == "triton":
+            from pc_perception.ops.gpu import mixer as kernels
 
-    def resume(
-        self, x: Tensor, offsets: Sequence[int], state: MixerState | None
-    ) -> tuple[Tensor, MixerState]:
+            if max(self.d_key, self.d_value) <= kernels.MOST_CHANNELS:
+                projected = self.project(x)
+                edges = torch.as_tensor(checked_offsets(offsets, len(x)), device=x.device)
+                given = projected, order, edges
+                steps = self.log_A, self.step_bias, self.largest_write
+                tokens = kernels.tokens(*given, self.kernel, *steps, self.d_key, self.d_value)
+                read, _ = gated_delta_rule(*tokens, edges)
+                return self.out(kernels.gated(read, *given, self.norm_weight))
+        if order is not None:
+            mixed = self(x.index_select(0, order), offsets)
+            return torch.zeros_like(mixed).index_copy(0, order, mixed)
+        qkv, *gates = self._projected(x)
+        qkv = convolve_whole(qkv, self.kernel.to(qkv.dtype), offsets)
+        return self._remember(qkv, gates, offsets, None)[0]
+
+    def resume(self, x: Tensor, offsets: Offsets, state: MixerState | None) -> tuple[Tensor, MixerState]:
         """Do the same from where ``state`` left each sequence (None: empty); sequences may come in pieces.
 
         Returns:
             (T, C) and the state after each sequence.
         """
         memory, recent = (state.memory, state.recent) if state else (None, None)
-        qkv, gate, decay, write = by_rows(self.project, x).split(self.split, -1)
+        qkv, *gates = self._projected(x)
         qkv, recent = short_convolution(qkv, self.kernel.to(qkv.dtype), offsets, recent)
+        mixed, memory = self._remember(qkv, gates, offsets, memory)
+        return mixed, MixerState(memory, recent)
+
+    def _projected(self, x: Tensor) -> tuple[Tensor, ...]:
+        return by_rows(self.project, x).split(self.split, -1)
+
+    def _remember(
+        self, qkv: Tensor, gates: Sequence[Tensor], offsets: Offsets, memory: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        gate, decay, write = gates
         keys = self.n_heads * self.d_key
         q, k, v = qkv.split((keys, keys, gate.shape[-1]), -1)
         q, k, v = by_rows(self._query, q), by_rows(self._key, k), by_rows(self._heads, v)
@@ -158,7 +218,7 @@ class GatedDeltaNet(nn.Module):
         log_decay = -self.log_A.exp() * functional.softplus(decay.to(wide) + self.step_bias)
         beta = write.to(wide).sigmoid() * self.largest_write
         read, memory = gated_delta_rule(q, k, v, log_decay, beta, offsets, memory)
-        return by_rows(self._finish, read, gate), MixerState(memory, recent)
+        return by_rows(self._finish, read, gate), memory
 
     def _heads(self, x: Tensor) -> Tensor:
         return functional.silu(x).unflatten(-1, (self.n_heads, -1))
@@ -194,12 +254,11 @@ class SequenceBlock(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.mixer = GatedDeltaNet(width, n_heads, d_key, d_value, negative=negative)
 
-    def forward(self, x: Tensor, order: Tensor, resets: Sequence[int]) -> Tensor:
+    def forward(self, x: Tensor, order: Tensor, resets: Offsets) -> Tensor:
         """Map (T, C) to (T, C).
 
         Args:
             order: (T,) int64 permutation; token order[t] is the t-th of the walk.
             resets: boundaries of sequences in walk positions, from 0 to T.
         """
-        mixed = self.mixer(self.norm(x).index_select(0, order), resets)
-        return x + torch.zeros_like(mixed).index_copy(0, order, mixed)
+        return x + self.mixer(self.norm(x), resets, order)

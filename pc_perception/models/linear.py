@@ -28,6 +28,8 @@ class Linear(nn.Linear):
         """Map (..., in_features) to (..., out_features)."""
         if self._rounded is None or x.dtype != torch.float32:
             return super().forward(x)
+        if x.device.type != "cpu":  # no other library compiles for every count of rows
+            return functional.linear(x.bfloat16(), *self._rounded).float()
         n = x.shape[:-1].numel()
         rows = padded(n, self.in_features, torch.bfloat16)
         rows[:n] = x.reshape(n, self.in_features)
@@ -47,7 +49,7 @@ def set_precision(network: nn.Module, precision: str, device: torch.device) -> s
     """Choose what the linear layers of ``network``, which is trained no further, multiply in.
 
     Args:
-        precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 on CPUs that have instructions for it.
+        precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 on CPUs and GPUs that have instructions for it.
 
     Returns:
         The choice.
@@ -58,11 +60,18 @@ def set_precision(network: nn.Module, precision: str, device: torch.device) -> s
     if precision not in PRECISIONS:
         raise ValueError(f"precision '{precision}' is unknown; use one of {', '.join(PRECISIONS)}")
     if precision == "auto":
-        precision = "bfloat16" if device.type == "cpu" and cpu_has_bfloat16() else "float32"
+        precision = "bfloat16" if has_bfloat16(device) else "float32"
     for layer in network.modules():
         if isinstance(layer, Linear):
             layer.choose(precision)
     return precision
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Say whether a device multiplies bfloat16 natively."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return device.type == "cpu" and cpu_has_bfloat16()
 
 
 @cache

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pc_perception.ops.backend import resolve
 from pc_perception.ops.neighbors import k_nearest
+from pc_perception.ops.packed import numbers_on
 from pc_perception.ops.parallel import by_rows
 from pc_perception.ops.sampling import farthest_point_sampling
 from pc_perception.ops.serialize import z_order
@@ -20,6 +23,8 @@ from .linear import Linear
 
 AT_ONCE = 48
 """Patches in one pass of the embedding at inference on a CPU."""
+ALIGNED = 8
+"""Inputs of a layer for bfloat16 rows of 16 bytes."""
 CELLS = 1024
 """Cells per axis, over -1 .. 1, that Z-order sorts centres by."""
 
@@ -68,21 +73,21 @@ def make_patches(
     elif offsets is None:
         offsets = (0, len(points))
     xyz = points.detach().reshape(-1, 3).float()
-    starts = torch.tensor(list(offsets))
-    sizes = starts.diff()
-    if not len(sizes) or int(sizes.min()) < 1:
+    sizes = [end - begin for begin, end in pairwise(offsets)]
+    if min(sizes, default=0) < 1:
         raise ValueError("an object has no point; leave empty objects out")
-    n_chosen = sizes.clamp(max=n_patches)
-    chosen = farthest_point_sampling(xyz, n_chosen.tolist(), offsets, skip_origin=skip_origin)
-    ends = functional.pad(n_chosen.cumsum(0), (1, 0))
-    turn = ends[:-1, None] + torch.arange(n_patches) % n_chosen[:, None]
-    centers = xyz[chosen[turn.to(xyz.device)].flatten()]
-    bounds = (torch.arange(len(sizes) + 1) * n_patches).tolist()
+    n_chosen = [min(n, n_patches) for n in sizes]
+    chosen = farthest_point_sampling(xyz, n_chosen, offsets, skip_origin=skip_origin)
+    begin, taken = (numbers_on(xyz.device, v)[:, None] for v in ([0, *accumulate(n_chosen[:-1])], n_chosen))
+    turn = begin + torch.arange(n_patches, device=xyz.device) % taken
+    centers = xyz[chosen[turn].flatten()]
+    bounds = range(0, len(centers) + 1, n_patches)
     index, _ = k_nearest(xyz, patch_size, centers, offsets, bounds)
     index = index.view(len(sizes), n_patches, patch_size)
-    if int(sizes.min()) < patch_size:
-        column = torch.arange(patch_size) % sizes.clamp(max=patch_size)[:, None]
-        index = index.gather(2, column.to(index.device)[:, None].expand_as(index))
+    if min(sizes) < patch_size:
+        found = numbers_on(xyz.device, [min(n, patch_size) for n in sizes])[:, None]
+        column = torch.arange(patch_size, device=xyz.device) % found
+        index = index.gather(2, column[:, None].expand_as(index))
     centers = centers.view(len(sizes), n_patches, 3)
     return Patches(centers, xyz[index] - centers[:, :, None])
 
@@ -142,14 +147,43 @@ class PatchEmbedding(nn.Module):
 
     def _embed(self, patches: Tensor) -> Tensor:
         """Map (P, M, 3) to (P, width)."""
+        if self._has_kernels(patches):
+            return self._embed_by_kernels(patches)
         n_points = patches.shape[1]
         local = self.first(patches.flatten(0, 1))
         overall = local.unflatten(0, (-1, n_points)).amax(1)
         # The layer sees (overall, local). What it makes of a patch's maximum is the same for all of its points:
-        # multiply that part once per patch.
+        # multiply that part, and add the bias, once per patch.
         mix: Any = self.second[0]
         n = local.shape[1]
-        shared = functional.linear(overall, mix.weight[:, :n])
-        own = functional.linear(local, mix.weight[:, n:], mix.bias).unflatten(0, (-1, n_points))
+        shared = functional.linear(overall, mix.weight[:, :n], mix.bias)
+        own = functional.linear(local, mix.weight[:, n:]).unflatten(0, (-1, n_points))
         x = self.second[1:]((own + shared[:, None]).flatten(0, 1))
         return x.unflatten(0, (-1, n_points)).amax(1)
+
+    def _has_kernels(self, patches: Tensor) -> bool:
+        """Whether this is a training step on a GPU, with norms over this process's batch alone."""
+        norms = self.first[1], self.second[1]
+        return (
+            patches.dtype == torch.float32
+            and all(type(m) is nn.BatchNorm1d and m.training and m.momentum is not None for m in norms)
+            and resolve(patches.device) == "triton"
+        )
+
+    def _embed_by_kernels(self, patches: Tensor) -> Tensor:
+        from pc_perception.ops.gpu.patches import linear_and_max, norm_relu, patch_max
+
+        n_points = patches.shape[1]
+        first: Any = self.first
+        second: Any = self.second
+        (lift, norm, _, widen), (mix, wide_norm, _, last) = first, second
+        # Rows of three would be loaded number by number.
+        xyz, weight = (functional.pad(t, (0, ALIGNED - 3)) for t in (patches.flatten(0, 1), lift.weight))
+        local = widen(norm_relu(functional.linear(xyz, weight, lift.bias), None, norm, n_points))
+        n = local.shape[1]
+        own, overall = linear_and_max(local, mix.weight[:, n:].to(local.dtype), n_points)
+        shared = functional.linear(overall, mix.weight[:, :n], mix.bias)
+        x = norm_relu(own, shared, wide_norm, n_points)
+        # A maximum moves with what is added to all: the bias comes after it, on fewer rows.
+        best = patch_max(functional.linear(x, last.weight), n_points)
+        return best + last.bias.to(best.dtype)

@@ -35,6 +35,8 @@ class Level:
         parent: (M,) int64 row in the next coarser level (at the coarsest: None).
         coords: (M, 3) int64, voxel coordinates, each scene's own.
         offsets: scene s owns the rows offsets[s] .. offsets[s + 1].
+        in_use: None, or of one scene in tensors of fixed capacity (``padded_pyramid``) instead of offsets: (2,) int64
+            on the device, 0 and the number of rows that are voxels.
     """
 
     edge: float
@@ -44,6 +46,7 @@ class Level:
     parent: Tensor | None
     coords: Tensor
     offsets: tuple[int, ...]
+    in_use: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.xyz)
@@ -53,6 +56,9 @@ class Level:
         if curve == 0:
             return torch.arange(len(self), device=self.coords.device)
         codes = z_order(self.coords, CURVES[curve])
+        if self.in_use is not None:
+            row = torch.arange(len(self), device=codes.device)
+            return torch.argsort(codes.masked_fill(row >= self.in_use[-1], torch.iinfo(torch.int64).max))
         scenes = pairwise(self.offsets)
         return torch.cat([torch.argsort(codes[a:b]) + a for a, b in scenes])
 

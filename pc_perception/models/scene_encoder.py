@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pc_perception.ops.grouping import neighbor_max
 from pc_perception.ops.parallel import by_rows
 
-from .layers import NeighborhoodBlock, SequenceBlock
+from .layers import NeighborhoodBlock, NormLinear, SequenceBlock
 from .linear import Linear
 from .pyramid import Level, Pyramid
 from .walks import Walk, along_curves
@@ -92,8 +92,8 @@ class SceneEncoder(nn.Module):
             Stage(w, n, m, h, d_key, d_value) for w, n, m, h in zip(widths, local, mixers, heads, strict=True)
         )
         pairs = list(pairwise(widths))
-        self.down = nn.ModuleList(nn.Sequential(nn.LayerNorm(a), Linear(a, b)) for a, b in pairs)
-        self.up = nn.ModuleList(nn.Sequential(nn.LayerNorm(b), Linear(b, a)) for a, b in pairs)
+        self.down = nn.ModuleList(NormLinear(nn.LayerNorm(a), Linear(a, b)) for a, b in pairs)
+        self.up = nn.ModuleList(NormLinear(nn.LayerNorm(b), Linear(b, a)) for a, b in pairs)
         self.refine = nn.ModuleList(NeighborhoodBlock(a) for a, _ in pairs)
 
     def forward(self, features: Tensor, pyramid: Pyramid, walk: Walk = along_curves) -> Tensor:
@@ -130,7 +130,7 @@ class SceneSegmenter(nn.Module):
     def __init__(self, encoder: SceneEncoder, n_classes: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.head = nn.Sequential(nn.LayerNorm(encoder.width), nn.Linear(encoder.width, n_classes))
+        self.head = NormLinear(nn.LayerNorm(encoder.width), nn.Linear(encoder.width, n_classes))
 
     def forward(self, features: Tensor, pyramid: Pyramid, walk: Walk = along_curves) -> Tensor:
         """Return (M, n_classes) logits of the finest voxels."""

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pc_perception.ops.backend import resolve
+
 from .linear import Linear
 
 
@@ -24,8 +26,9 @@ class Attention(nn.Module):
         self.proj = Linear(width, width)
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return q, k, v
+        # Apart before heads and tokens change places: gradients are then put together as they lie in memory.
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(2)
+        return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Mix (B, T, C); ``mask`` (T, T) or (B, 1, T, T) bool is True where a row may look."""
@@ -50,10 +53,15 @@ class DropPath(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, T, C), whole objects zero, the others scaled up to the same expectation."""
+        scale = self.scale(x)
+        return x if scale is None else x * scale
+
+    def scale(self, x: Tensor) -> Tensor | None:
+        """Draw what the objects of (B, T, C) are multiplied by, (B, 1, 1); None: nothing is left out."""
         if not self.training or not self.rate:
-            return x
+            return None
         keep = 1 - self.rate
-        return x * (x.new_empty(len(x), 1, 1).bernoulli_(keep) / keep)
+        return x.new_empty(len(x), 1, 1).bernoulli_(keep) / keep
 
 
 class Block(nn.Module):
@@ -68,10 +76,27 @@ class Block(nn.Module):
         )
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Map (B, T, C) to the same."""
+    def forward(self, x: Tensor, mask: Tensor | None = None, position: Tensor | None = None) -> Tensor:
+        """Map (B, T, C) to the same; ``position`` (B, T, C) is added first."""
+        if position is not None and self._has_kernels(x):
+            from pc_perception.ops.gpu.residual_norm import add_norm
+
+            x, normal = add_norm(x, position, None, self.norm1)
+            branch = self.attn(normal, mask)
+            x, normal = add_norm(x, branch, self.drop_path.scale(branch), self.norm2)
+            return x + self.drop_path(self.mlp(normal))
+        x = _placed(x, position)
         x = x + self.drop_path(self.attn(self.norm1(x), mask))
         return x + self.drop_path(self.mlp(self.norm2(x)))
+
+    def _has_kernels(self, x: Tensor) -> bool:
+        """Whether this is a training step on a GPU."""
+        return (
+            self.training
+            and torch.is_grad_enabled()
+            and x.dtype != torch.float64
+            and resolve(x.device) == "triton"
+        )
 
 
 class Transformer(nn.Module):
@@ -95,7 +120,7 @@ class Transformer(nn.Module):
         """Return the input and what each block makes of it, before the final norm."""
         steps = [x]
         for block in self.blocks:
-            steps.append(block(_placed(steps[-1], position), mask))
+            steps.append(block(steps[-1], mask, position))
         return steps
 
     def last_attention(

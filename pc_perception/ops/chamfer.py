@@ -20,6 +20,7 @@ from torch.autograd.function import once_differentiable
 from .all_pairs import nearest_of_all
 from .backend import resolve
 from .kd_tree import build_tree, nearest_in_tree
+from .packed import capturing
 from .parallel import run_blocks, team
 
 AT_ONCE = 16
@@ -43,7 +44,8 @@ def chamfer_distance(a: Tensor, b: Tensor, norm: str = "l2", backend: str | None
         ones: about O(B (n + m) log(n + m)) on the CPU, O(B n m) by blocks with torch.
 
     Raises:
-        ValueError: wrong shapes, dtypes or norm, an empty cloud, NaN or Inf.
+        ValueError: wrong shapes, dtypes or norm, an empty cloud, NaN or Inf (not looked for while a CUDA graph is
+            being captured).
     """
     if a.ndim == 2 and b.ndim == 2:
         a, b = a[None], b[None]
@@ -73,6 +75,8 @@ def _check(a: Tensor, b: Tensor, norm: str) -> None:
         raise ValueError(f"the distance from or to an empty cloud is not defined, clouds are {shapes}")
     if norm not in ("l1", "l2"):
         raise ValueError(f"norm '{norm}' is unknown; choose l1 or l2")
+    if capturing(a):
+        return
     # A sum passes on what is not finite, and is quicker than asking each number; waking threads for it is not.
     with team():
         total = float(a.detach().sum() + b.detach().sum())

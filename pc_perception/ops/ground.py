@@ -38,8 +38,14 @@ def height_above_ground(
     """
     if len(xyz) == 0:
         return xyz.new_zeros(0, len(slopes))
+    chosen = resolve(xyz.device, backend)
+    if chosen == "triton":
+        from .gpu.ground import heights
+
+        if (found := heights(xyz, cell, slopes)) is not None:
+            return found
     flat, shape, cell = cells_of(xyz, cell, backend)
-    chosen, n_cells = resolve(xyz.device, backend), shape[0] * shape[1]
+    n_cells = shape[0] * shape[1]
     if chosen == "numba":
         z = np.ascontiguousarray(xyz[:, 2].numpy())
         lowest = torch.from_numpy(_lowest_supported(z, flat.numpy(), n_cells)).reshape(shape)
@@ -47,7 +53,7 @@ def height_above_ground(
         lowest = _lowest_supported_torch(xyz[:, 2], flat, n_cells).reshape(shape)
     if chosen == "torch":
         envelopes = [_relax_torch(lowest, slope * cell) for slope in slopes]
-    else:  # on a GPU too: cells are few, and each waits for its neighbours
+    else:  # on a GPU too, where a side has more cells than a program holds
         host = lowest.cpu()
         envelopes = [_envelope(host, slope * cell).to(xyz.device) for slope in slopes]
     return torch.stack([xyz[:, 2] - envelope.reshape(-1).index_select(0, flat) for envelope in envelopes], 1)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .backend import resolve
-from .packed import Packed, check_out, pack
+from .packed import Packed, check_out, numbers_on, pack
 from .parallel import run_blocks, team
 
 CHUNK = 4_000_000
@@ -162,7 +162,7 @@ def _search_triton(
 
     if index.shape[1] > LARGEST_K:
         return False
-    starts, query_starts = (torch.tensor(t.starts, device=index.device) for t in (p, q))
+    starts, query_starts = (numbers_on(index.device, t.starts) for t in (p, q))
     most, most_points = (int(max(np.diff(t.starts), default=0)) for t in (q, p))
     squared = torch.tensor(radius, dtype=torch.float32).square().item()  # on the host: no waiting for the GPU
     search(

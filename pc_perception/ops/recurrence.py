@@ -22,6 +22,10 @@ from torch import Tensor
 
 from .backend import resolve
 
+Offsets = Sequence[int] | Tensor
+"""S + 1 row numbers; sequence s owns rows offsets[s] .. offsets[s + 1]. As (S + 1,) int64 on the device they are for
+Triton alone, are believed without a look, and may end before the last row: what lies behind is of no sequence."""
+
 
 def gated_delta_rule(
     q: Tensor,
@@ -29,7 +33,7 @@ def gated_delta_rule(
     v: Tensor,
     log_decay: Tensor,
     beta: Tensor,
-    offsets: Sequence[int],
+    offsets: Offsets,
     state: Tensor | None = None,
     backend: str | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -40,7 +44,7 @@ def gated_delta_rule(
         v: (T, H, d_v) values.
         log_decay: (T, H), g <= 0.
         beta: (T, H), in [0, 1], or [0, 2] for transitions with negative eigenvalues; zero writes nothing.
-        offsets: S + 1 row numbers; sequence s owns rows offsets[s] .. offsets[s + 1] and may be empty.
+        offsets: where sequences begin and end (``Offsets``); they may be empty.
         state: (S, H, d_k, d_v) memory before each sequence; None: empty. What came back for the first part of a
             long sequence continues it in a second call.
         backend: ``numba`` (token by token), ``torch`` (chunked), ``triton`` (chunked), ``fla`` (flash-linear-attention,
@@ -64,13 +68,14 @@ def gated_delta_rule(
     if chosen == "fla":
         from .delta_rule_fla import delta_rule_by_fla
 
-        return delta_rule_by_fla(q, k, v, log_decay, beta, starts, state)
+        return delta_rule_by_fla(q, k, v, log_decay, beta, on_host(starts), state)
     if chosen == "triton" and wide == torch.float32:  # float64 is for checking
         from .gpu.recurrence import MOST_KEYS
         from .gpu.recurrence import gated_delta_rule as by_triton
 
         if q.shape[-1] <= MOST_KEYS:
             return by_triton(q, k, v, log_decay, beta, starts, state.to(wide))
+    starts = on_host(starts)
     dtype = v.dtype
     q, k, v, log_decay, beta, state = (t.to(wide) for t in (q, k, v, log_decay, beta, state))
     if chosen == "numba":
@@ -108,16 +113,23 @@ def gated_delta_rule_reference(
     return torch.cat(outputs), torch.cat(finals)
 
 
-def checked_offsets(offsets: Sequence[int], n_tokens: int) -> tuple[int, ...]:
-    """Return ``offsets`` as integers.
+def checked_offsets(offsets: Offsets, n_tokens: int) -> tuple[int, ...] | Tensor:
+    """Return ``offsets`` as integers, or as they are where they lie on the device.
 
     Raises:
         ValueError: they do not ascend from 0 to ``n_tokens``.
     """
+    if isinstance(offsets, Tensor):
+        return offsets
     starts = tuple(int(o) for o in offsets)
     if starts[:1] != (0,) or starts[-1] != n_tokens or any(a > b for a, b in pairwise(starts)):
         raise ValueError(f"offsets must ascend from 0 to the {n_tokens} tokens, got {starts[:8]} ..")
     return starts
+
+
+def on_host(offsets: tuple[int, ...] | Tensor) -> tuple[int, ...]:
+    """Return ``offsets`` as integers; those on a device are waited for."""
+    return tuple(offsets.tolist()) if isinstance(offsets, Tensor) else offsets
 
 
 def _check(
@@ -126,9 +138,9 @@ def _check(
     v: Tensor,
     log_decay: Tensor,
     beta: Tensor,
-    offsets: Sequence[int],
+    offsets: Offsets,
     state: Tensor | None,
-) -> tuple[int, ...]:
+) -> tuple[int, ...] | Tensor:
     if q.ndim != 3 or q.shape != k.shape or v.ndim != 3 or v.shape[:2] != q.shape[:2]:
         found = ", ".join(str(tuple(t.shape)) for t in (q, k, v))
         raise ValueError(f"q and k must be (T, H, d_k) and v (T, H, d_v), got {found}")

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from . import bucket_tree
 from .backend import resolve
-from .packed import Packed, check_out, pack
+from .packed import Packed, check_out, numbers_on, pack
 from .parallel import run_blocks, team
 from .small_clouds import FEW, lower, lowest, sample_few
 
@@ -84,9 +84,9 @@ def farthest_point_sampling(
     else:
         for b, s in enumerate(first):
             flat[ends[b] : ends[b + 1]] = _sample_torch(packed.scene(b), counts[b], s, skip_origin)
-    if not packed.dense:
-        for b in range(1, len(packed)):
-            flat[ends[b] : ends[b + 1]] += packed.starts[b]
+    if not packed.dense and len(packed) > 1:
+        starts, taken = (numbers_on(flat.device, v) for v in (packed.starts[:-1], counts))
+        flat += starts.repeat_interleave(taken, output_size=len(flat))
     return chosen
 
 
@@ -129,7 +129,7 @@ def _sample_pointnet2(
 def _sample_triton(packed: Packed, first: list[int], ends: list[int], skip_origin: bool, out: Tensor) -> None:
     from .gpu.sampling import sample_farthest
 
-    starts, firsts, stops = (torch.tensor(v, device=out.device) for v in (packed.starts, first, ends))
+    starts, firsts, stops = (numbers_on(out.device, v) for v in (packed.starts, first, ends))
     largest = max(np.diff(packed.starts), default=0)
     most = max(np.diff(ends), default=0)
     skip_below = ORIGIN_SQUARED if skip_origin else -1.0

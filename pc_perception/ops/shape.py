@@ -34,7 +34,12 @@ def moments(xyz: Tensor, row: Tensor, n_rows: int, backend: str | None = None) -
     Returns:
         (n_rows, 10) float64; sums of sums are the moments of coarser rows. O(N).
     """
-    if resolve(xyz.device, backend) == "numba":
+    chosen = resolve(xyz.device, backend)
+    if chosen == "triton":
+        from .gpu.shape import moments as moments_triton
+
+        return moments_triton(xyz, row, n_rows)
+    if chosen == "numba":
         sums = np.zeros((n_rows, 10))
         _moments(xyz.numpy(), row.numpy(), sums)
         return torch.from_numpy(sums)
@@ -191,8 +196,14 @@ def column_top(xyz: Tensor, height: Tensor, cell: float, backend: str | None = N
     """
     if len(xyz) == 0:
         return height
+    chosen = resolve(xyz.device, backend)
+    if chosen == "triton":
+        from .gpu.ground import column_top as column_top_triton
+
+        if (found := column_top_triton(xyz, height, cell)) is not None:
+            return found
     flat, shape, _ = cells_of(xyz, cell, backend)
-    if resolve(xyz.device, backend) == "numba":
+    if chosen == "numba":
         return torch.from_numpy(_column_top(height.numpy(), flat.numpy(), shape[0] * shape[1]))
     top = height.new_full((shape[0] * shape[1],), -torch.inf).scatter_reduce_(0, flat, height, "amax")
     return top[flat]

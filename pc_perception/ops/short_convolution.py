@@ -7,7 +7,6 @@ The last width - 1 tokens are its whole memory; a reset that forgot them would l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,13 +17,13 @@ from torch.nn import functional
 
 from .backend import resolve
 from .parallel import run_blocks
-from .recurrence import checked_offsets
+from .recurrence import Offsets, checked_offsets, on_host
 
 
 def short_convolution(
     x: Tensor,
     kernel: Tensor,
-    offsets: Sequence[int],
+    offsets: Offsets,
     recent: Tensor | None = None,
     backend: str | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -34,7 +33,7 @@ def short_convolution(
         x: (T, C) float tokens, sequences one behind the other; any strides.
         kernel: (C, 1, W) of the same dtype, as of ``nn.Conv1d`` with a group per channel; the last tap is the present.
             Under autocast both are brought to its dtype.
-        offsets: S + 1 row numbers; sequence s owns rows offsets[s] .. offsets[s + 1] and may be empty.
+        offsets: where sequences begin and end (``Offsets``); they may be empty.
         recent: (S, W - 1, C) tokens before each sequence, oldest first; None: zeros, a reset.
         backend: ``numba``, ``torch``, ``triton`` or None for the choice by device.
 
@@ -45,22 +44,35 @@ def short_convolution(
     Raises:
         ValueError: shapes or dtypes do not belong together, or offsets do not cut the rows.
     """
+    out, *given = _convolve(x, kernel, offsets, recent, backend)
+    return out, _last_tokens(*given)
+
+
+def convolve_whole(x: Tensor, kernel: Tensor, offsets: Offsets, backend: str | None = None) -> Tensor:
+    """Return the (T, C) of ``short_convolution`` for sequences that nothing comes before, and nothing after."""
+    return _convolve(x, kernel, offsets, None, backend)[0]
+
+
+def _convolve(
+    x: Tensor, kernel: Tensor, offsets: Offsets, recent: Tensor | None, backend: str | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the result, and x, edges and recent as they went into it."""
     if torch.is_autocast_enabled(x.device.type):
         x, kernel = (t.to(torch.get_autocast_dtype(x.device.type)) for t in (x, kernel))
     starts = _check(x, kernel, offsets, recent)
     if recent is None:
         recent = x.new_zeros(len(starts) - 1, kernel.shape[2] - 1, x.shape[1])
-    recent, edges = recent.to(x.dtype), torch.tensor(starts, device=x.device)
+    recent, edges = recent.to(x.dtype), torch.as_tensor(starts, device=x.device)
     chosen = resolve(x.device, backend)
     if chosen == "triton" and x.dtype != torch.float64:
         from .gpu.short_convolution import short_convolution as by_triton
 
         out = by_triton(x, kernel, edges, recent)
     elif chosen == "numba" and x.dtype in (torch.float32, torch.float64):
-        out = _ByRows.apply(x, kernel, recent, np.array(starts))
+        out = _ByRows.apply(x, kernel, recent, np.array(on_host(starts)))
     else:
         out = _reference(x, kernel, edges, recent)
-    return out, _last_tokens(x, edges, recent)
+    return out, x, edges, recent
 
 
 def _reference(x: Tensor, kernel: Tensor, edges: Tensor, recent: Tensor) -> Tensor:
@@ -89,7 +101,7 @@ def _last_tokens(x: Tensor, edges: Tensor, recent: Tensor) -> Tensor:
     return torch.where((place >= 0)[..., None], x[row], recent.gather(1, old))
 
 
-def _check(x: Tensor, kernel: Tensor, offsets: Sequence[int], recent: Tensor | None) -> tuple[int, ...]:
+def _check(x: Tensor, kernel: Tensor, offsets: Offsets, recent: Tensor | None) -> tuple[int, ...] | Tensor:
     if x.ndim != 2 or kernel.ndim != 3 or tuple(kernel.shape[:2]) != (x.shape[1], 1):
         raise ValueError(
             f"x must be (T, C) and the kernel (C, 1, W), got {tuple(x.shape)} and {tuple(kernel.shape)}"

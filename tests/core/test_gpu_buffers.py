@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from benchmarks.dense import sweep
+from benchmarks.gpu import GpuRow, Place, _alike, _compare
 from benchmarks.gpu_buffers import LEVELS, maps_in_buffers, prepare_in_buffers
-from benchmarks.gpu_rows import _maps, _prepare
+from benchmarks.gpu_rows import _maps, _prepare, rows
 from pc_perception.ops.voxelize import voxelize
 
 from .test_gpu_graphs_rows import NeverWait
@@ -47,3 +48,29 @@ def test_maps_of_all_levels() -> None:
         n = int(starts[-1])
         assert torch.equal(in_row[:n], expected[2 * k])
         assert torch.equal(out_row[:n], expected[2 * k + 1])
+
+
+ROWS = [
+    row for row in rows(Place("cpu", "triton", tiny=True)) if row.row in ("B9", "B10", "B11", "B12", "B15")
+]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.row} {row.input}")
+def test_rows_that_return_what_their_operations_do(row: GpuRow) -> None:
+    arrays = [torch.from_numpy(a) for a in row.make(np.random.default_rng(0), True)]
+    inputs = [t.to(DEVICE) for t in arrays]
+    assert row.in_buffers
+    call = row.in_buffers(inputs)
+    call()
+    with NeverWait():
+        found = call()
+    expected = _reference(row, arrays)
+    assert _alike(found, expected)
+    _compare(found, expected)
+    for t in inputs[:3]:  # what is in the buffers now is of other inputs
+        t.copy_(t.flip(0))
+    _compare(call(), _reference(row, [t.cpu() for t in inputs]))
+
+
+def _reference(row: GpuRow, inputs: list[torch.Tensor]) -> object:
+    return row.call([t.float() if t.dtype == torch.float16 else t for t in inputs], "torch")

@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("triton")
 
 CLOUD = {"xyz": "*fp32", "starts": "*i64", "first": "*i64", "ends": "*i64", "out": "*i64"}
+TOGETHER = CLOUD | {"slots": "*i64", "most": "i32", "programs": "i32"}
 QUERIES = {
     "queries": "*fp32",
     "query_starts": "*i64",
@@ -33,10 +34,13 @@ PAIR = {
 BOXES = {"order": "*i64", "sorted_xyz": "*fp32", "box": "*fp32", "boxes": "i32"}
 TILE = {"QUERIES": 16, "POINTS": 128}
 KERNELS = (
-    ("sampling", "_in_one_program", CLOUD, {"skip_below": -1.0, "BLOCK": 1024}),
+    ("sampling", "_alone", CLOUD, {"skip_below": -1.0, "BLOCK": 1024, "WARPS": 4}),
+    ("sampling", "_alone", CLOUD | {"xyz": "*fp64"}, {"skip_below": -1.0, "BLOCK": 1024, "WARPS": 4}),
+    ("sampling", "_together", TOGETHER, {"skip_below": 1e-3, "TILE": 2048, "SLOTS": 32, "WARPS": 4}),
+    ("sampling", "_together", TOGETHER, {"skip_below": 1e-3, "TILE": 8192, "SLOTS": 256, "WARPS": 8}),
     (
         "sampling", "_one_pass",
-        CLOUD | {"nearest": "*fp32", "best": "*fp32", "who": "*i64", "step": "i32", "tiles": "i32"},
+        CLOUD | {"nearest": "*i32", "best": "*i32", "who": "*i64", "step": "i32", "tiles": "i32"},
         {"skip_below": 1e-3, "TILES": 32, "TILE": 1024},
     ),
     (
@@ -88,7 +92,8 @@ def compile_all() -> None:
         names = kernel.arg_names
         signature = {n: "constexpr" if n in constants else types[n] for n in names}
         source = ASTSource(kernel, signature, {(names.index(n),): v for n, v in constants.items()})
-        built = triton.compile(source, GPUTarget("cuda", 90, 32), {"enable_fp_fusion": False})
+        options = {"enable_fp_fusion": False, "num_warps": constants.get("WARPS", 4)}
+        built = triton.compile(source, GPUTarget("cuda", 90, 32), options)
         assert "fma.rn" not in built.asm["ptx"], name
         assert len(built.asm["cubin"]) > 0, name
 

@@ -11,6 +11,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pc_perception.models.layers import NeighborhoodBlock, SequenceBlock
+from pc_perception.models.walks import backwards
+from pc_perception.ops.grouping import Neighborhood, voxel_neighbors
 from pc_perception.ops.kernel_maps import strided_map, submanifold_map
 from pc_perception.ops.voxelize import voxelize
 
@@ -144,3 +147,86 @@ def test_sequences_never_wait_and_can_be_cut_anew() -> None:
         found = gated_delta_rule(*tokens, offsets, state, "torch")
         for a, b in zip((out[:n], final), found, strict=True):
             torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+def test_heights_never_wait_and_follow_the_cloud() -> None:
+    from pc_perception.ops.gpu.ground import column_top_into, heights_into, new_grid
+    from pc_perception.ops.ground import height_above_ground
+    from pc_perception.ops.shape import column_top
+
+    xyz, used = torch.zeros(N, 3, device=DEVICE), torch.zeros(N, dtype=torch.bool, device=DEVICE)
+    heights, tops = torch.zeros(N, 2, device=DEVICE), torch.zeros(N, device=DEVICE)
+    work, slopes, status = new_grid(400, 2, DEVICE, side=128), (0.25, 0.03), _integers(1)
+
+    def run() -> None:
+        status.zero_()
+        heights_into(xyz, used, 1.0, slopes, work, heights, status)
+        column_top_into(xyz, used, heights[:, 0], 0.8, work, tops, status)
+
+    with NeverWait():
+        run()
+    assert status.item() == 0
+    repeat = _repeatable(run)
+    for n, size in ((70, 9.0), (1, 5.0), (90, 14.0), (90, 100.0)):
+        cloud = (torch.rand(n, 3, generator=torch.Generator().manual_seed(n)) * size).to(DEVICE)
+        xyz.fill_(torch.nan)
+        xyz[:n] = cloud
+        used.copy_(torch.arange(N) < n)
+        repeat()
+        assert status.item() == (size == 100.0)
+        expected = height_above_ground(cloud, 1.0, slopes, "torch")
+        if size == 100.0:
+            expected.zero_()
+        torch.testing.assert_close(heights[:n], expected, atol=2e-5, rtol=0)
+        if size < 100.0:
+            assert torch.equal(tops[:n], column_top(cloud, heights[:n, 0], 0.8, "torch"))
+        assert not heights[n:].any()
+        assert not tops[n:].any()
+
+
+def test_a_block_never_waits_and_follows_the_cloud(monkeypatch: pytest.MonkeyPatch) -> None:
+    block = NeighborhoodBlock(8).to(DEVICE).requires_grad_(False)
+    x, position = torch.zeros(VOXELS, 8, device=DEVICE), torch.zeros(VOXELS, 3, device=DEVICE)
+    lists, out = Neighborhood(_integers(VOXELS + 1), _integers(PAIRS)), torch.zeros(VOXELS, 8, device=DEVICE)
+
+    def run() -> None:
+        with torch.inference_mode():
+            out.copy_(block(x, position, lists))
+
+    monkeypatch.setenv("PC_PERCEPTION_BACKEND", "triton")
+    with NeverWait():
+        run()
+    repeat = _repeatable(run)
+    for n in (70, 1):
+        generator = torch.Generator().manual_seed(n)
+        coords = torch.randint(0, 5, (n, 3), generator=generator).unique(dim=0)
+        m, found = len(coords), voxel_neighbors(coords, "torch").to(DEVICE)
+        x.fill_(torch.nan)
+        x[:m], position[:m] = torch.randn(m, 8, generator=generator).to(DEVICE), coords.to(DEVICE)
+        lists.starts.fill_(len(found.index))
+        lists.starts[: m + 1], lists.index[: len(found.index)] = found.starts, found.index
+        repeat()
+        torch.testing.assert_close(out[:m], block(x[:m], position[:m], found), atol=1e-4, rtol=1e-4)
+
+
+def test_a_mixer_never_waits_and_follows_the_cloud(monkeypatch: pytest.MonkeyPatch) -> None:
+    block = SequenceBlock(8, 2, 4, 4).to(DEVICE).requires_grad_(False)
+    x, out = torch.zeros(VOXELS, 8, device=DEVICE), torch.zeros(VOXELS, 8, device=DEVICE)
+    order, in_use = torch.arange(VOXELS, device=DEVICE), _integers(2)
+
+    def run() -> None:
+        with torch.inference_mode():
+            out.copy_(block(x, *backwards(order, in_use)))
+
+    monkeypatch.setenv("PC_PERCEPTION_BACKEND", "triton")
+    with NeverWait():
+        run()
+    repeat = _repeatable(run)
+    for n in (70, 1):
+        generator = torch.Generator().manual_seed(n)
+        x.fill_(torch.nan)
+        x[:n], in_use[1] = torch.randn(n, 8, generator=generator).to(DEVICE), n
+        order[:n], order[n:] = torch.randperm(n, generator=generator).to(DEVICE), torch.arange(n, VOXELS)
+        repeat()
+        expected = block(x[:n], *backwards(order[:n], (0, n)))
+        torch.testing.assert_close(out[:n], expected, atol=1e-5, rtol=1e-5)

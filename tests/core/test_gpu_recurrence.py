@@ -2,6 +2,7 @@
 """The Triton gated delta rule and short convolution, with gradients, against token by token."""
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,21 @@ from pc_perception.ops.short_convolution import short_convolution
 pytest.importorskip("triton")
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.fixture(autouse=True)
+def _dots_of_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Triton's interpreter multiply bfloat16, whose bits it takes for integers."""
+    from triton.language import bfloat16, float32
+    from triton.runtime.interpreter import InterpreterBuilder
+
+    dot = InterpreterBuilder.create_dot
+
+    def widened(self: InterpreterBuilder, a: Any, b: Any, *rest: Any) -> Any:
+        a, b = (self.cast_impl(t, float32) if t.dtype.scalar == bfloat16 else t for t in (a, b))
+        return dot(self, a, b, *rest)
+
+    monkeypatch.setattr(InterpreterBuilder, "create_dot", widened)
 
 
 def _tokens(n: int, n_sequences: int, d_k: int, d_v: int, n_heads: int = 1) -> list[Tensor]:
@@ -78,10 +94,40 @@ def test_half_precision_keeps_its_states_in_float32() -> None:
     torch.testing.assert_close(out.float(), exact, atol=2e-2, rtol=2e-2)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "size", "most"),
+    [(torch.float16, 1.0, 2e-3), (torch.float16, 6000.0, 2e-3), (torch.bfloat16, 1.0, 2e-2)],
+)
+def test_half_precision_errs_no_more_in_long_sequences(dtype: torch.dtype, size: float, most: float) -> None:
+    # Without decay nothing is forgotten, except what later tokens write over it.
+    *tokens, state = _tokens(512, 1, 64, 64)
+    tokens[2], tokens[3] = tokens[2] * size, tokens[3] * 0
+    half = [t.to(dtype).requires_grad_() for t in tokens]
+    wide = [t.detach().float().requires_grad_() for t in half]
+    found = gated_delta_rule(*half, (0, 512), state * size, "triton")
+    wanted = gated_delta_rule(*wide, (0, 512), state * size, "torch")
+    torch.autograd.backward(found[0], torch.ones_like(found[0]) / size)
+    torch.autograd.backward(wanted[0], torch.ones_like(wanted[0]) / size)
+    found, wanted = ([*out.detach().split(128), final.detach()] for out, final in (found, wanted))
+    found, wanted = found + [t.grad for t in half], wanted + [t.grad for t in wide]
+    for a, b in zip(found, wanted, strict=True):
+        assert float((a.float() - b).norm()) < most * float(b.norm())
+
+
+def test_types_may_differ() -> None:
+    *tokens, state = _tokens(20, 1, 4, 4)
+    mixed = [tokens[0].half(), tokens[1].bfloat16(), *tokens[2:]]
+    found = gated_delta_rule(*mixed, (0, 20), state, "triton")
+    wanted = gated_delta_rule_reference(*(t.float() for t in mixed), (0, 20), state)
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
 def test_chunks_hold_every_token_once_and_no_boundary() -> None:
     from pc_perception.ops.gpu.recurrence import cut
 
-    for offsets in ((0, 0, 5, 69, 69, 300), (0, 64, 128), (0, 1, 2, 3), (0, 0)):
+    many = tuple(sum(range(s)) % 7 + 70 * s for s in range(100))
+    for offsets in ((0, 0, 5, 69, 69, 300), (0, 64, 128), (0, 1, 2, 3), (0, 0), (0, 70, 70), (0, *many)):
         edges = torch.tensor(offsets, device=DEVICE)
         chunks = cut(edges, offsets[-1] + 40, 64)  # with room for more tokens than there are
         rows = [range(a, b) for a, b in zip(chunks.starts.tolist(), chunks.stops.tolist(), strict=True)]
@@ -89,6 +135,11 @@ def test_chunks_hold_every_token_once_and_no_boundary() -> None:
         assert not any(chunk.start < edge < chunk.stop for chunk in rows for edge in offsets)
         counts = [-(-(b - a) // 64) for a, b in pairwise(offsets)]
         assert chunks.first.diff().tolist() == counts
+        # Those that nobody needs follow on the last sequence, and are empty.
+        number = torch.arange(len(rows), device=DEVICE)
+        owner = torch.searchsorted(chunks.first[1:], number, right=True).clamp(max=len(counts) - 1)
+        assert torch.equal(chunks.starts, edges[owner] + (number - chunks.first[owner]) * 64)
+        assert torch.equal(chunks.stops, torch.minimum(chunks.starts + 64, edges[owner + 1]))
 
 
 def test_nan_stays_within_its_sequence() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pc_perception.ops.short_convolution import short_convolution
+from pc_perception.ops.short_convolution import convolve_whole, short_convolution
 
 BACKENDS = ("numba", "torch")
 OFFSETS = (0, 0, 1, 9, 11, 14, 14, 40)
@@ -41,6 +41,7 @@ def test_a_reset_forgets_the_last_tokens(backend: str) -> None:
     changed[6:9] += 10.0
     before, after = (short_convolution(t, kernel, OFFSETS, backend=backend)[0] for t in (x, changed))
     assert torch.equal(before[9:], after[9:])
+    assert torch.equal(convolve_whole(x, kernel, OFFSETS, backend), before)
     changed[6:9] = torch.nan
     assert torch.equal(short_convolution(changed, kernel, OFFSETS, backend=backend)[0][9:], before[9:])
     joined = short_convolution(torch.where(changed.isnan(), 10.0, changed), kernel, (0, 40), backend=backend)[

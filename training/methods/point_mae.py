@@ -76,13 +76,14 @@ def random_mask(n_objects: int, n_patches: int, share: float, device: torch.devi
     return hidden.scatter_(1, order[:, : int(share * n_patches)], True)
 
 
-def split(mask: Tensor) -> tuple[Tensor, Tensor]:
+def split(mask: Tensor, n_hidden: int | None = None) -> tuple[Tensor, Tensor]:
     """Return the patches that (B, G) ``mask`` leaves and those it hides, each (B, K) int64, ascending.
 
-    The mask hides equally many patches of every object.
+    The mask hides equally many patches of every object: ``n_hidden``, counted if not given, which waits for the
+    device.
     """
     order = mask.to(torch.uint8).argsort(dim=1, stable=True)
-    n_seen = mask.shape[1] - int(mask[0].sum())
+    n_seen = mask.shape[1] - (int(mask[0].sum()) if n_hidden is None else n_hidden)
     return order[:, :n_seen], order[:, n_seen:]
 
 
@@ -132,7 +133,7 @@ class PointMaeModel(TrainingModel):
             tokens: (B, G, C), the embedded patches.
         """
         hidden = random_mask(*tokens.shape[:2], self.settings.mask, tokens.device)
-        seen, unseen = split(hidden)
+        seen, unseen = split(hidden, int(self.settings.mask * tokens.shape[1]))
         centers = patches.centers
         encoded = self.encoder.mix(rows(tokens, seen), self.encoder.position(rows(centers, seen)))
         encoded = encoded[:, self.encoder.n_extra :]

@@ -21,8 +21,10 @@ ELEMENTS = 512
 
 def count_into(table: Tensor, starts: Tensor) -> None:
     """Write where the list of each column of ``table`` begins: the first half of ``lists_into``."""
-    starts[:1].zero_()
-    torch.cumsum((table >= 0).sum(0), 0, out=starts[1:])
+    m = table.shape[1]
+    counts = torch.empty(m + 1, dtype=torch.int32, device=table.device)
+    launch(_lengths, (triton.cdiv(m + 1, BLOCK),), table, counts, m, len(table), BLOCK)
+    torch.cumsum(counts, 0, out=starts)
 
 
 def lists_into(table: Tensor, starts: Tensor, index: Tensor) -> None:
@@ -117,6 +119,18 @@ def _blocks(out: Tensor) -> tuple[tuple[int, int], tuple[int, int]]:
     return (triton.cdiv(len(out), rows), triton.cdiv(out.shape[1], columns)), (rows, columns)
 
 
+@triton.jit(do_not_specialize=["m"])
+def _lengths(table, counts, m, K: tl.constexpr, BLOCK: tl.constexpr):
+    """Write 0, then the entries of each column: what sums up to where the lists begin."""
+    place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    column = place - 1
+    inside = (column >= 0) & (column < m)
+    length = tl.zeros((BLOCK,), tl.int32)
+    for k in range(K):
+        length += (tl.load(table + k * m + column, inside, -1) >= 0).to(tl.int32)
+    tl.store(counts + place, length, place <= m)
+
+
 @triton.jit(do_not_specialize=["m", "capacity"])
 def _lists(table, starts, index, m, capacity, K: tl.constexpr, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -133,22 +147,24 @@ def _max(
     features, starts, index, out, winner, m, width, stride_n, stride_c,
     KEEP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    # Rows as a column and columns as a row from the beginning: from vectors that are expanded in the loop, Triton 3.6
+    # makes a load whose mask and addresses disagree in layout, and fails.
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)[None, :]
     first = tl.load(starts + row, mask=row < m, other=0)
     length = tl.load(starts + row + 1, mask=row < m, other=0) - first
     best = tl.full((ROWS, COLUMNS), float("-inf"), features.dtype.element_ty)
     best_row = tl.full((ROWS, COLUMNS), -1, tl.int32)
-    for e in range(tl.max(length, 0)):
+    for e in range(tl.max(length)):
         there = e < length
         j = tl.load(index + first + e, mask=there, other=0)
-        mask = there[:, None] & (column < width)[None, :]
-        v = tl.load(features + j[:, None] * stride_n + column[None, :] * stride_c, mask=mask, other=0.0)
+        mask = there & (column < width)
+        v = tl.load(features + j * stride_n + column * stride_c, mask=mask, other=0.0)
         better = mask & ((v > best) | ((v != v) & (best == best)) | (best_row < 0))
         best = tl.where(better, v, best)
-        best_row = tl.where(better, j[:, None].to(tl.int32), best_row)
-    mask = (row < m)[:, None] & (column < width)[None, :]
-    place = row[:, None] * width + column[None, :]
+        best_row = tl.where(better, j.to(tl.int32), best_row)
+    mask = (row < m) & (column < width)
+    place = row * width + column
     tl.store(out + place, best, mask=mask)
     if KEEP:
         tl.store(winner + place, best_row, mask=mask)

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pc_perception.ops.packed import capturing
+
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
     """Start ``kernel`` with ``grid`` programs on the device of its first argument; do nothing for an empty grid."""
@@ -26,6 +28,4 @@ def raised(flag: Tensor) -> bool:
     While a CUDA graph is being captured nothing can be waited for, and no flag counts as raised: what the flag
     stands for is then left out of the result.
     """
-    if flag.is_cuda and torch.cuda.is_current_stream_capturing():
-        return False
-    return bool(flag.item())
+    return not capturing(flag) and bool(flag.item())

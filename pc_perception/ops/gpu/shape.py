@@ -38,6 +38,36 @@ def shape_features(sums: Tensor, starts: Tensor, index: Tensor, scale: float) ->
     return out
 
 
+def moments(xyz: Tensor, row: Tensor, n_rows: int) -> Tensor:
+    """Return ``ops.shape.moments`` of (N, 3) float points; those of row -1 are left out, and may be NaN."""
+    sums = torch.zeros(n_rows, 10, dtype=torch.float64, device=xyz.device)
+    launch(
+        _sum_moments, (triton.cdiv(len(xyz), BLOCK),), xyz.contiguous(), row, sums, len(xyz), n_rows, BLOCK
+    )
+    return sums
+
+
+@triton.jit(do_not_specialize=["n", "n_rows"])
+def _sum_moments(xyz, row, sums, n, n_rows, BLOCK: tl.constexpr):
+    point = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    to = tl.load(row + point, point < n, -1)
+    there = (to >= 0) & (to < n_rows)
+    x = tl.load(xyz + 3 * point, there, 0.0).to(tl.float64)
+    y = tl.load(xyz + 3 * point + 1, there, 0.0).to(tl.float64)
+    z = tl.load(xyz + 3 * point + 2, there, 0.0).to(tl.float64)
+    own = sums + 10 * to
+    tl.atomic_add(own, tl.full((BLOCK,), 1.0, tl.float64), there, sem="relaxed")
+    tl.atomic_add(own + 1, x, there, sem="relaxed")
+    tl.atomic_add(own + 2, y, there, sem="relaxed")
+    tl.atomic_add(own + 3, z, there, sem="relaxed")
+    tl.atomic_add(own + 4, x * x, there, sem="relaxed")
+    tl.atomic_add(own + 5, x * y, there, sem="relaxed")
+    tl.atomic_add(own + 6, x * z, there, sem="relaxed")
+    tl.atomic_add(own + 7, y * y, there, sem="relaxed")
+    tl.atomic_add(own + 8, y * z, there, sem="relaxed")
+    tl.atomic_add(own + 9, z * z, there, sem="relaxed")
+
+
 @triton.jit
 def _moment(sums, j, there, COLUMN: tl.constexpr):
     return tl.load(sums + 10 * j + COLUMN, mask=there, other=0.0)
