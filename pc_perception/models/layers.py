@@ -37,8 +37,8 @@ class NormLinear(nn.Sequential):
             from pc_perception.ops.gpu import neighborhood as kernels
 
             if x.shape[1] <= kernels.MOST_CHANNELS:
-                factors = linear.factors() if isinstance(linear, Linear) else (linear.weight, linear.bias)
-                return kernels.norm_linear(x.contiguous(), norm.weight, norm.bias, *factors, eps=norm.eps)
+                weight, bias = linear.factors() if isinstance(linear, Linear) else (linear.weight, linear.bias)
+                return kernels.norm_linear(x.contiguous(), norm.weight, norm.bias, weight, bias, norm.eps)
         return super().forward(x)
 
 
