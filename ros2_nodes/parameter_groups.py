@@ -30,7 +30,7 @@ def model(default: str, shipped: str = "street, room") -> tuple[Parameter, ...]:
         Parameter(
             "precision",
             "auto",
-            "What the model multiplies in: float32, bfloat16, or auto: bfloat16 where the device has instructions for it.",
+            "What the model multiplies in: float32, bfloat16, or auto: bfloat16 where the device has it.",
             read_only=True,
             check=wrong_precision,
         ),

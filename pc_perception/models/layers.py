@@ -37,7 +37,10 @@ class NormLinear(nn.Sequential):
             from pc_perception.ops.gpu import neighborhood as kernels
 
             if x.shape[1] <= kernels.MOST_CHANNELS:
-                weight, bias = linear.factors() if isinstance(linear, Linear) else (linear.weight, linear.bias)
+                weight, bias = (
+                    linear.factors() if isinstance(linear, Linear) else (linear.weight, linear.bias)
+                )
+                assert bias is not None
                 return kernels.norm_linear(x.contiguous(), norm.weight, norm.bias, weight, bias, norm.eps)
         return super().forward(x)
 
