@@ -47,7 +47,7 @@ CASES = [
 
 def gpu_tokens(rng: np.random.Generator, tiny: bool) -> list[np.ndarray]:
     """Return the tokens of B15, 32k with 16 heads of 128; queries, keys and values in float16."""
-    inputs = tokens(rng, 96, 2, 8, 8) if tiny else tokens(rng, 32_768, 16, 128, 128)
+    inputs = tokens(rng, 96, 1, 64, 64) if tiny else tokens(rng, 32_768, 16, 128, 128)
     return [t.astype(np.float16) if t.ndim == 3 else t for t in inputs]
 
 

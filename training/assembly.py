@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.hooks import LoggerHook, RuntimeInfoHook
-from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from mmengine.visualization import TensorboardVisBackend, Visualizer
 
@@ -213,10 +214,20 @@ def _restore(state: dict[str, Any], optim: Any, average: Any, checks: Any) -> in
 def _optimizer(run: RunSettings, model: Any) -> Any:
     # Fused: one pass over the weights in place of ten, 3 ms instead of 10 for `room` on one core.
     optimizer = torch.optim.AdamW(groups(model, run.weight_decay), lr=run.lr, betas=run.betas, fused=True)  # type: ignore[arg-type]
-    wrapper = AmpOptimWrapper if run.amp else OptimWrapper
-    more = {"dtype": "bfloat16"} if run.amp else {}
+    wrapper = BFloat16Optimization if run.amp else OptimWrapper
     clip = {"max_norm": run.clip} if run.clip else None
-    return wrapper(optimizer, accumulative_counts=run.accumulate, clip_grad=clip, **more)
+    return wrapper(optimizer, accumulative_counts=run.accumulate, clip_grad=clip)
+
+
+class BFloat16Optimization(OptimWrapper):  # type: ignore[misc]
+    """Steps whose forward pass is under bfloat16 autocast. mmengine's own would scale losses, which float16 needs."""
+
+    @contextmanager
+    def optim_context(self, model: torch.nn.Module) -> Iterator[None]:
+        """Surround the forward pass of ``model``."""
+        device = next(model.parameters()).device.type
+        with super().optim_context(model), torch.autocast(device, torch.bfloat16):
+            yield
 
 
 def groups(model: Any, weight_decay: float) -> list[dict[str, Any]]:

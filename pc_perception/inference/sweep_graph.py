@@ -34,7 +34,9 @@ from .upright import upright
 SPARE = 1.3
 """Voxels that a graph has room for, by those of the largest sweep so far."""
 ROWS = 256
-"""Room for voxels comes in multiples of this, for points in multiples of eight times as many."""
+"""Room for voxels comes in multiples of this."""
+POINTS = 2048
+"""Room for points comes in multiples of this."""
 LARGEST = 1 << 20
 """Points beyond which the launches do not matter, and buffers would be large."""
 FEWER, PATIENCE = 4, 8
@@ -91,9 +93,9 @@ class SweepGraphs:
         """Label a cloud, or return None where there is no graph for it yet or its voxels did not fit."""
         if not self._serves(cloud):
             return None
-        with self._lock:
+        with self._lock, torch.cuda.device(self.device):
             graph = self.graphs.get(self._names(cloud))
-            if graph is None or not graph.n_points // FEWER <= len(cloud) <= graph.n_points:
+            if graph is None or not graph.least <= len(cloud) <= graph.n_points:
                 return None
             self._n_small = 0
             return graph(cloud)
@@ -102,15 +104,15 @@ class SweepGraphs:
         """Make a graph for clouds like this one, which went the ordinary way with ``pyramid``."""
         if not self._serves(cloud):
             return
-        with self._lock:
+        with self._lock, torch.cuda.device(self.device):
             names, sizes = self._names(cloud), [len(level) for level in pyramid.levels]
             had = self.graphs.get(names)
-            if had is not None and len(cloud) < had.n_points // FEWER:
+            if had is not None and len(cloud) < had.least:
                 self._n_small += 1
                 if self._n_small < PATIENCE:
                     return
                 had = None
-            n_points = _round_up(len(cloud), 8 * ROWS)
+            n_points = _round_up(len(cloud), POINTS)
             rooms = [_round_up(int(SPARE * n), ROWS) for n in sizes]
             if had is not None:
                 if len(cloud) <= had.n_points and all(map(le, sizes, had.capacities)):
@@ -138,9 +140,11 @@ class _SweepGraph:
         self, owner: SweepGraphs, names: Sequence[str], n_points: int, capacities: Sequence[int]
     ) -> None:
         n = self.n_points = n_points
+        self.least = 0 if n == POINTS else n // FEWER
         self.contract, self.capacities = owner.contract, tuple(capacities)
         shapes = {"xyz": (n, 3), **{name: (n, 3) if name == "rgb" else (n,) for name in names}}
-        self.host = {name: torch.zeros(shape, pin_memory=True) for name, shape in shapes.items()}
+        pinned = {name: torch.zeros(shape, pin_memory=True) for name, shape in shapes.items()}
+        self.host = {name: tensor.numpy() for name, tensor in pinned.items()}
         self.labels = torch.empty(n, dtype=torch.int16, pin_memory=True)
         self.confidence = torch.empty(n, pin_memory=True)
         self.status = torch.empty(1 + len(capacities), dtype=torch.int64, pin_memory=True)
@@ -148,28 +152,28 @@ class _SweepGraph:
         device = self.device = {n: torch.zeros(s, device=owner.device) for n, s in shapes.items()}
 
         def run() -> None:
-            for name, host in self.host.items():
-                device[name].copy_(host, non_blocking=True)
+            for name, tensor in pinned.items():
+                device[name].copy_(tensor, non_blocking=True)
             fields = {name: device[name] for name in names}
             found = label_padded(owner.network, owner.contract, device["xyz"], fields, self.capacities)
             for host, result in zip((self.labels, self.confidence, self.status), found, strict=True):
                 host.copy_(result, non_blocking=True)
 
-        aside = torch.cuda.Stream(owner.device)
-        aside.wait_stream(torch.cuda.current_stream(owner.device))
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):  # kernels are compiled and libraries made ready before the capture
             run()
-        torch.cuda.current_stream(owner.device).wait_stream(aside)
+        torch.cuda.current_stream().wait_stream(aside)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(owner.device), torch.cuda.graph(self.graph):
+        with torch.cuda.graph(self.graph):
             run()
 
     def __call__(self, cloud: PointCloud) -> Labelled | None:
         start, n = perf_counter(), len(cloud)
-        xyz = self.host["xyz"].numpy()
+        xyz = self.host["xyz"]
         xyz[:n], xyz[n:] = upright(cloud) if self.contract.level_camera else cloud.xyz, np.nan
         for name, values in fields_of(cloud, self.contract.features, slice(None)).items():
-            self.host[name][:n] = values
+            self.host[name][:n] = values.numpy()
         ready = perf_counter()
         self.graph.replay()
         repeats = first_equal(cloud.xyz)  # while the device works: few sensors send points twice

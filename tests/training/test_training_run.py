@@ -240,3 +240,19 @@ def test_a_loss_that_is_no_number_is_named_and_the_last_checkpoint_kept(
     after = load_state(run.work_dir)
     assert after is not None
     assert after["step"] == kept["step"] == 6
+
+
+def test_bfloat16_runs_the_forward_pass_alone(make_run: MakeRun) -> None:
+    # On the CPU too, where pc-train refuses it as slow: the same wrapper as on a GPU.
+    run = make_run(max_steps=3, amp=True)
+    runner = assemble(run, open_data(run.data, run.data_options()))
+    seen: list[bool] = []
+    first = next(m for m in runner.model.modules() if isinstance(m, torch.nn.Linear))
+    first.register_forward_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
+    before = first.weight.detach().clone()
+    runner.train()
+    assert seen
+    assert all(seen)
+    assert first.weight.dtype == torch.float32
+    assert not torch.equal(first.weight, before)
+    assert not torch.is_autocast_enabled("cpu")

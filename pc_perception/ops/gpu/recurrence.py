@@ -115,7 +115,12 @@ def gated_delta_rule_into(
         edges: (S + 1,) int64 from 0 to at most T; rows behind the last are left alone.
         state: (S, H, d_k, d_v) float32, contiguous; ``final`` receives that after each sequence.
         out: as v.
+
+    Raises:
+        ValueError: half precision of smaller keys or values.
     """
+    if v.dtype != torch.float32 and min(k.shape[2], v.shape[2]) < LEAST_HALF:
+        raise ValueError(f"keys and values of less than {LEAST_HALF} numbers must be float32, not {v.dtype}")
     chunks, gates, *_, u, states = _states(k, v, log_decay, beta, edges, state, final)
     _start(delta_rule_forward.read, chunks, k, v, q, k, gates, chunks.starts, chunks.stops, u, states, out)
 
