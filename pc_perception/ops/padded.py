@@ -8,15 +8,12 @@ By the kernels of Triton, thus on CUDA, or in its interpreter.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .grouping import Neighborhood
-
-if TYPE_CHECKING:
-    from .gpu.coarsen import Coarse
 
 
 class PaddedVoxels(NamedTuple):
@@ -61,8 +58,8 @@ def voxel_neighbors(coords: Tensor, in_use: Tensor) -> Neighborhood:
     return Neighborhood(starts, index)
 
 
-def coarsen(codes: Tensor, centers: Tensor, in_use: Tensor, capacity: int) -> Coarse:
-    """Return the voxels of twice the edge (``ops.gpu.coarsen``)."""
+def coarsen(codes: Tensor, centers: Tensor, in_use: Tensor, capacity: int) -> Any:
+    """Return the voxels of twice the edge (``ops.gpu.coarsen.Coarse``)."""
     from .gpu.coarsen import coarsen as by_triton
 
     return by_triton(codes, centers, in_use, capacity)

@@ -295,7 +295,7 @@ def test_few_shot_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFi
         "full",
         "--work-dir",
         str(tmp_path / "runs"),
-        "max_steps=20",
+        "max_steps=60",
         "batch_size=6",
         "threads=1",
     ]
@@ -308,7 +308,7 @@ def test_few_shot_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFi
     ]
     assert few_shot(args) == 0
     mean = float(capsys.readouterr().out.split("3 shot: ")[1].split(" ")[0])
-    assert mean > 60  # of two classes, told apart by their length
+    assert mean > 75  # of two classes, told apart by their length; after fewer steps rounding decides
     kept = sorted((tmp_path / "runs").glob("fold-*/model.safetensors"))
     written = [file.stat().st_mtime_ns for file in kept]
     assert few_shot(args) == 0  # nothing is trained again

@@ -5,8 +5,9 @@ Reproduces: nothing published; weights/room.safetensors.
 Command:    pc-train room_sim prepare_only=true workers=2, then pc-train room_sim threads=1
             augmentation.color=0.3 augmentation.bend_m=0 augmentation.gaps=0 (from random weights), then
             pc-train room_sim init=work_dirs/room_sim/model.safetensors n_scenes=1500 threads=1 workers=1 lr=2e-3
-            warm_up=0.03 ema=0.999 max_minutes=90 seed=5 work_dir=work_dirs/room
-Hardware:   one CPU core, 119 and 90 minutes, shared with other work; 4 and 10 GB of simulated clouds on disk.
+            warm_up=0.03 ema=0.999 max_minutes=90 seed=5 work_dir=work_dirs/room, then the same from its model for
+            75 minutes with seed=6
+Hardware:   one CPU core, 119, 90 and 75 minutes, shared with other work; 4 and 10 GB of simulated clouds on disk.
 Expected:   docs/results/real_clouds.md, measured by us, one seed; over three seeds of a short schedule
             docs/results/seeds.md.
 """
