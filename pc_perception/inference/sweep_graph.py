@@ -8,11 +8,12 @@ gives the same labels, and the next graph is larger.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from operator import le
 from threading import Lock
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pc_perception.cloud import PointCloud
+from pc_perception.models.layers import GatedDeltaNet
+from pc_perception.models.linear import Linear
 from pc_perception.models.pyramid import Pyramid
 from pc_perception.models.scene_encoder import SceneSegmenter
 from pc_perception.ops.backend import resolve
@@ -31,17 +34,23 @@ from .features import fields_of
 from .padded_cloud import fits, prepare_padded
 from .upright import upright
 
+MOST_KEYS = 128
+"""Of a mixer; the delta rule of larger ones has no kernel (``ops.gpu.recurrence``)."""
 SPARE = 1.3
 """Voxels that a graph has room for, by those of the largest sweep so far."""
 ROWS = 256
 """Room for voxels comes in multiples of this."""
 POINTS = 2048
 """Room for points comes in multiples of this."""
-LARGEST = 1 << 20
+LARGEST = 1 << 19
 """Points beyond which the launches do not matter, and buffers would be large."""
 FEWER, PATIENCE = 4, 8
 """Clouds of so many times fewer points than a graph is for go the ordinary way; so many of them in a row, and the graph
 is made for them."""
+
+
+_capture = Lock()
+"""One capture at a time in this process, whatever the model."""
 
 
 class Labelled(NamedTuple):
@@ -84,7 +93,8 @@ class SweepGraphs:
     def __init__(self, network: nn.Module, contract: InputContract, device: torch.device) -> None:
         self.network, self.contract, self.device = network, contract, device
         suits = isinstance(network, SceneSegmenter) and contract.voxels == "cartesian"
-        self.usable = device.type == "cuda" and suits
+        small = all(m.d_key <= MOST_KEYS for m in network.modules() if isinstance(m, GatedDeltaNet))
+        self.usable = device.type == "cuda" and suits and small
         self.graphs: dict[tuple[str, ...], _SweepGraph] = {}
         self.n_made = self._n_small = 0
         self._lock = Lock()
@@ -93,15 +103,23 @@ class SweepGraphs:
         """Label a cloud, or return None where there is no graph for it yet or its voxels did not fit."""
         if not self._serves(cloud):
             return None
-        with self._lock, torch.cuda.device(self.device):
+        if not self._lock.acquire(blocking=False):
+            return None  # a graph is at work or being made: the ordinary way waits for nobody
+        try:
             graph = self.graphs.get(self._names(cloud))
             if graph is None or not graph.least <= len(cloud) <= graph.n_points:
                 return None
             self._n_small = 0
-            return graph(cloud)
+            with torch.cuda.device(self.device):
+                return graph(cloud)
+        finally:
+            self._lock.release()
 
     def learn(self, cloud: PointCloud, pyramid: Pyramid) -> None:
-        """Make a graph for clouds like this one, which went the ordinary way with ``pyramid``."""
+        """Make a graph for clouds like this one, which went the ordinary way with ``pyramid``.
+
+        Where that fails, as for want of memory, there are no graphs any more: a warning says why.
+        """
         if not self._serves(cloud):
             return
         with self._lock, torch.cuda.device(self.device):
@@ -119,11 +137,20 @@ class SweepGraphs:
                     return  # there was room: it is no cloud for graphs, such as a map
                 n_points = max(n_points, had.n_points)
                 rooms = [max(a, b) for a, b in zip(rooms, had.capacities, strict=True)]
-            self.graphs[names] = _SweepGraph(self, names, n_points, rooms)
+            try:
+                self.graphs[names] = _SweepGraph(self, names, n_points, rooms)
+            except Exception as error:  # labels are there already: whatever it is, they must not be lost
+                self.usable = False
+                self.graphs.clear()
+                warnings.warn(f"sweeps are labelled without CUDA graphs from now on: {error}", stacklevel=2)
+                return
             self.n_made += 1
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SweepGraphs, (self.network, self.contract, self.device)  # graphs cannot be copied
+
     def _serves(self, cloud: PointCloud) -> bool:
-        return self.usable and 0 < len(cloud) <= LARGEST and resolve(self.device) == "triton"
+        return self.usable and 0 < len(cloud) <= LARGEST and resolve(self.device, package="fla") == "triton"
 
     def _names(self, cloud: PointCloud) -> tuple[str, ...]:
         return tuple(sorted(fields_of(cloud, self.contract.features, slice(0))))
@@ -148,7 +175,7 @@ class _SweepGraph:
         self.labels = torch.empty(n, dtype=torch.int16, pin_memory=True)
         self.confidence = torch.empty(n, pin_memory=True)
         self.status = torch.empty(1 + len(capacities), dtype=torch.int64, pin_memory=True)
-        # Kept here: the graph knows addresses alone, and what is free is given to others.
+        # Kept here, as the weights are: the graph knows addresses alone, and what is free is given to others.
         device = self.device = {n: torch.zeros(s, device=owner.device) for n, s in shapes.items()}
 
         def run() -> None:
@@ -164,8 +191,10 @@ class _SweepGraph:
         with torch.cuda.stream(aside):  # kernels are compiled and libraries made ready before the capture
             run()
         torch.cuda.current_stream().wait_stream(aside)
+        layers = [m for m in owner.network.modules() if isinstance(m, Linear)]
+        self.weights = owner.network.state_dict(), [layer.factors() for layer in layers]
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        with _capture, torch.cuda.graph(self.graph, stream=aside, capture_error_mode="thread_local"):
             run()
 
     def __call__(self, cloud: PointCloud) -> Labelled | None:
@@ -179,9 +208,13 @@ class _SweepGraph:
         repeats = first_equal(cloud.xyz)  # while the device works: few sensors send points twice
         torch.cuda.current_stream().synchronize()
         if repeats is not None:
-            xyz[:n][repeats != np.arange(n)] = np.nan
-            self.graph.replay()
-            torch.cuda.current_stream().synchronize()
+            again = (repeats != np.arange(n)) & np.isfinite(cloud.xyz).all(1)
+            if again.any():
+                xyz[:n][again] = np.nan
+                self.graph.replay()
+                torch.cuda.current_stream().synchronize()
+            else:  # what is NaN is alike, and of no voxel
+                repeats = None
         done = perf_counter()
         if not fits(self.status.tolist(), self.capacities):
             return None

@@ -36,11 +36,8 @@ class NormLinear(nn.Sequential):
         if torch.is_inference_mode_enabled() and x.dtype == torch.float32 and resolve(x.device) == "triton":
             from pc_perception.ops.gpu import neighborhood as kernels
 
-            if x.shape[1] <= kernels.MOST_CHANNELS:
-                weight, bias = (
-                    linear.factors() if isinstance(linear, Linear) else (linear.weight, linear.bias)
-                )
-                assert bias is not None
+            weight, bias = linear.factors() if isinstance(linear, Linear) else (linear.weight, linear.bias)
+            if x.shape[1] <= kernels.most_channels(x.device, weight.dtype) and bias is not None:
                 return kernels.norm_linear(x.contiguous(), norm.weight, norm.bias, weight, bias, norm.eps)
         return super().forward(x)
 
@@ -75,8 +72,8 @@ class NeighborhoodBlock(nn.Module):
             if backend == "triton":
                 from pc_perception.ops.gpu import neighborhood as kernels
 
-                if x.shape[1] <= kernels.MOST_CHANNELS:
-                    weights = kernels.Weights(*self._tensors())
+                weights = kernels.Weights(*self._tensors())
+                if x.shape[1] <= kernels.most_channels(x.device, weights.edge.dtype):
                     return kernels.neighborhood_block(x, position, neighbors, weights, self.edge_norm.eps)
         here = self.position(position)
         offered = by_rows(lambda x, here: self.edge(self.edge_norm(x)) + here, x, here)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from .neighborhood import BlockWeights
 
 Backend = Literal["torch", "numba", "triton", "fla", "spconv", "pointnet2"]
+LEAST_TRITON = (3, 3)
+"""Tuples in kernels and cooperative launches; torch 2.7 brings it, older ones run the reference on CUDA."""
 _OURS: tuple[Backend, ...] = ("torch", "numba", "triton")
 _MODULES: dict[Backend, str] = {"fla": "fla", "spconv": "spconv", "pointnet2": "pointnet2_ops"}
 """Backends that are optional packages -> what those are imported as."""
@@ -61,7 +64,7 @@ def _hindrance(backend: Backend, device: torch.device) -> str:
         return "runs on the CPU"
     if backend == "triton":
         if not _has_triton():
-            return "needs the package triton"
+            return f"needs the package triton, {LEAST_TRITON[0]}.{LEAST_TRITON[1]} or newer"
         if device.type != "cuda" and not (device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"):
             return "runs on CUDA (or on the CPU with TRITON_INTERPRET=1)"
     if backend == "spconv" and device.type != "cuda":
@@ -76,7 +79,13 @@ def _hindrance(backend: Backend, device: torch.device) -> str:
 
 @cache
 def _has_triton() -> bool:
-    return find_spec("triton") is not None
+    """Whether there is a Triton that compiles our kernels; they were run with 3.6 and 3.7."""
+    if find_spec("triton") is None:
+        return False
+    try:
+        return tuple(int(part) for part in version("triton").split(".")[:2]) >= LEAST_TRITON
+    except (PackageNotFoundError, ValueError):  # under another name, as beside nightly builds of torch
+        return True
 
 
 def warm_up() -> None:

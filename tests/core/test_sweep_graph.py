@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sweeps replayed from CUDA graphs get the labels that the ordinary way gives; what does not fit goes that way."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
@@ -90,3 +92,26 @@ def test_a_cpu_has_no_graphs() -> None:
     for _ in range(2):
         model(make_cloud(0, 300))
     assert not model.graphs.graphs
+
+
+def test_a_segmenter_can_be_copied() -> None:
+    model = make_segmenter(TINY)
+    copied = deepcopy(model)
+    assert copied.graphs.network is copied.network
+    assert np.array_equal(copied(make_cloud(0, 300)).labels, model(make_cloud(0, 300)).labels)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_second_segmenter_of_the_network_leaves_the_graphs_of_the_first_right() -> None:
+    pytest.importorskip("triton")
+    one, cloud = make_segmenter(TINY), make_cloud(4)
+    given = one.network, one.contract, one.label_set, torch.device("cuda"), "bfloat16"
+    first = Segmenter(*given)
+    for _ in range(2):
+        expected = first(cloud).labels
+    second = Segmenter(*given)
+    filler = [torch.randn(256, 256, device="cuda") for _ in range(50)]
+    for model in (first, second):  # sums are added in any order: a label may turn
+        assert (model(cloud).labels == expected).mean() > 0.999
+    assert filler

@@ -13,6 +13,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.runtime import driver
 
 from pc_perception.ops.grouping import Neighborhood
 
@@ -28,6 +29,16 @@ need at most 165 KiB of shared memory. Where there are many channels there are f
 """
 PART = 64
 """Channels of which neighbours are read, and products taken, at once."""
+
+
+def most_channels(device: torch.device, weights: torch.dtype) -> int:
+    """Return how many channels ``device`` has shared memory for: 165 KiB are needed, in bfloat16 74."""
+    if device.type != "cuda":
+        return MOST_CHANNELS
+    there = driver.active.utils.get_device_properties(device.index or 0)["max_shared_mem"]
+    if there < 90_000:
+        return 32
+    return MOST_CHANNELS if weights == torch.bfloat16 or there >= 170_000 else 128
 
 
 class Weights(NamedTuple):
