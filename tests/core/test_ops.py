@@ -162,3 +162,21 @@ def test_backend_can_be_forced_and_refuses_nonsense(monkeypatch: pytest.MonkeyPa
         backend.resolve(cpu, "triton")
     monkeypatch.delenv("PC_PERCEPTION_BACKEND")
     assert backend.available(cpu) == ("numba", "torch")
+
+
+@pytest.mark.parametrize(("found", "usable"), [("3.1.0", False), ("3.3.1", True), ("4.0", True)])
+def test_an_old_triton_leaves_cuda_to_the_reference(
+    found: str, usable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pc_perception.ops import backend
+
+    monkeypatch.setattr(backend, "find_spec", lambda name: name)
+    monkeypatch.setattr(backend, "version", lambda name: found)
+    backend._has_triton.cache_clear()
+    try:
+        assert backend.resolve(torch.device("cuda")) == ("triton" if usable else "torch")
+        if not usable:
+            with pytest.raises(ValueError, match=r"triton, 3\.3 or newer"):
+                backend.resolve(torch.device("cuda"), "triton")
+    finally:
+        backend._has_triton.cache_clear()
