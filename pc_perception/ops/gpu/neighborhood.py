@@ -109,7 +109,9 @@ def neighborhood_block(
 ) -> Tensor:
     """Return the (T, C) result of ``neighborhood_block_into``, given x and position of any strides."""
     x = x.contiguous()
-    offered, out = torch.empty_like(x), torch.empty_like(x)
+    # Rows that are not in use stay as they are: nobody reads them, but the interpreter warns of what they overflow to.
+    made = torch.empty_like if x.is_cuda else torch.zeros_like
+    offered, out = made(x), made(x)
     where = position.contiguous(), lists.starts.contiguous(), lists.index.contiguous()
     neighborhood_block_into(x, *where, weights, offered, out, eps)
     return out
