@@ -157,13 +157,13 @@ def _search_small(p: Packed, q: Packed, radius: float, index: Tensor, distance: 
 def _search_triton(
     p: Packed, q: Packed, radius: float, by_index: bool, index: Tensor, distance: Tensor
 ) -> bool:
-    """Search all scenes at once; say no where k is too large for the kernel."""
-    from .gpu.neighbors import LARGEST_K, search
+    """Search all scenes at once; say no where k or the scenes are too many for the kernels."""
+    from .gpu.neighbors import search, searchable
 
-    if index.shape[1] > LARGEST_K:
+    most, most_points = (int(max(np.diff(t.starts), default=0)) for t in (q, p))
+    if not searchable(len(p), most_points, index.shape[1]):
         return False
     starts, query_starts = (numbers_on(index.device, t.starts) for t in (p, q))
-    most, most_points = (int(max(np.diff(t.starts), default=0)) for t in (q, p))
     squared = torch.tensor(radius, dtype=torch.float32).square().item()  # on the host: no waiting for the GPU
     search(
         p.xyz, starts, most_points, q.xyz, query_starts, most, squared, by_index, not p.dense, index, distance

@@ -29,8 +29,22 @@ def _agree(a: torch.Tensor, b: torch.Tensor, norm: str) -> torch.Tensor:
 @pytest.mark.parametrize("norm", ["l1", "l2"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_values_and_gradients_are_the_reference_s(norm: str, dtype: torch.dtype) -> None:
-    for shape in ((9, 32, 32), (3, 40, 25), (1, 150, 300), (2, 1, 5), (1, 1, 1)):
+    for shape in ((9, 32, 32), (3, 40, 25), (5, 7, 64), (1, 150, 300), (2, 1, 5), (1, 1, 1)):
         _agree(*_clouds(shape, dtype), norm)
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_large_clouds_are_searched(norm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pc_perception.ops.gpu import chamfer, neighbors
+
+    for module in (chamfer, neighbors):
+        monkeypatch.setattr(module, "ALL_PAIRS", 60)
+    _agree(*_clouds((2, 150, 200)), norm)
+    g = torch.Generator().manual_seed(3)  # many equally near
+    _agree(
+        *(torch.randint(0, 4, (2, 100, 3), generator=g).float().to(DEVICE).requires_grad_() for _ in "ab"),
+        norm,
+    )
 
 
 @pytest.mark.parametrize("norm", ["l1", "l2"])

@@ -44,19 +44,24 @@ KERNELS = (
         {"skip_below": 1e-3, "TILES": 32, "TILE": 1024},
     ),
     (
-        "neighbors", "_search", CLOUD | QUERIES,
-        {"BY_INDEX": False, "PACKED": True, "K": 5, "SLOTS": 8, **TILE},
+        "neighbors", "_select", CLOUD | QUERIES,
+        {"BY_INDEX": False, "PACKED": True, "K": 5, "SLOTS": 8, "QUERIES": 4, "ROWS": 32, "LANES": 32}
+        | {"WARPS": 1},
     ),
     (
         "neighbor_buckets", "_search_boxes",
         CLOUD | QUERIES | BOXES | {"query_order": "*i64"},
-        {"BY_INDEX": False, "PACKED": True, "K": 5, "SLOTS": 8, "BOXES": 256, "BUCKET": 128, **TILE},
+        {"BY_INDEX": False, "PACKED": True, "K": 5, "SLOTS": 8, "BOXES": 256, "BUCKET": 128, "QUERIES": 32}
+        | {"POINTS": 32, "WARPS": 1},
     ),
     (
         "neighbor_buckets", "_boxes", CLOUD | BOXES,
         {"BUCKET": 128},
     ),
-    ("neighbor_buckets", "_codes", CLOUD | {"low": "*fp32", "scale": "*fp32", "code": "*i64"}, {"TILE": 256}),
+    (
+        "neighbor_buckets", "_codes", CLOUD | {"low": "*fp32", "scale": "*fp32", "code": "*i32"},
+        {"BITS": 10, "TILE": 256},
+    ),
     ("interpolate", "_labels", CLOUD | QUERIES | {"labels": "*i64"}, {"unlabeled": 65535, **TILE}),
     (
         "interpolate", "_scatter",
@@ -67,6 +72,10 @@ KERNELS = (
     (
         "chamfer", "_pull", PAIR | {"d_a": "*fp32", "d_b": "*fp32", "rows": "i32"},
         {"ROOT": True, "PULL_A": True, "PULL_B": True, "ROWS": 256},
+    ),
+    (
+        "chamfer_patches", "_patches", PAIR | {"parts": "*fp32", "d_a": "*fp32", "d_b": "*fp32", "scenes": "i32"},
+        {"ROOT": False, "PULL_A": True, "PULL_B": False, "N": 32, "M": 32, "SCENES": 4, "WARPS": 1},
     ),
     ("clusters", "_join", {"points": "*fp32", "parent": "*i64", "n": "i32", "limit": "fp32"}, {"TILE": 64}),
     ("clusters", "_flatten", {"parent": "*i64", "n": "i32"}, {"TILE": 64}),
@@ -91,7 +100,9 @@ def compile_all() -> None:
         kernel = getattr(import_module(f"pc_perception.ops.gpu.{module}"), name)
         names = kernel.arg_names
         signature = {n: "constexpr" if n in constants else types[n] for n in names}
-        source = ASTSource(kernel, signature, {(names.index(n),): v for n, v in constants.items()})
+        source = ASTSource(
+            kernel, signature, {(names.index(n),): v for n, v in constants.items() if n in names}
+        )
         options = {"enable_fp_fusion": False, "num_warps": constants.get("WARPS", 4)}
         built = triton.compile(source, GPUTarget("cuda", 90, 32), options)
         assert "fma.rn" not in built.asm["ptx"], name

@@ -34,7 +34,7 @@ def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 
     if request.param == "buckets":
         monkeypatch.setattr(neighbors, "ALL_PAIRS", 0)
-        monkeypatch.setattr(neighbors, "POINTS", 16)
+        monkeypatch.setattr(neighbor_buckets, "POINTS", 16)
         monkeypatch.setattr(neighbor_buckets, "BUCKET", 32)
 
 

@@ -150,16 +150,15 @@ def test_losses_wait_for_nothing(run: RunSettings, monkeypatch: pytest.MonkeyPat
     pytest.importorskip("triton")
     from pc_perception.models import patches, transformer
     from pc_perception.ops import chamfer, neighbors, packed, sampling
-    from pc_perception.ops.gpu import chamfer as chamfer_kernels
+    from pc_perception.ops.gpu import chamfer_patches, residual_norm
     from pc_perception.ops.gpu import neighbors as neighbors_kernels
     from pc_perception.ops.gpu import patches as patches_kernels
-    from pc_perception.ops.gpu import residual_norm
     from pc_perception.ops.gpu import sampling as sampling_kernels
 
     model, batch = build(run).to("meta"), batch_of(N_OBJECTS, N_POINTS).to(torch.device("meta"))
     for module in (chamfer, neighbors, patches, sampling, transformer):
         monkeypatch.setattr(module, "resolve", lambda *_, **__: "triton")
-    for module in (chamfer_kernels, neighbors_kernels, patches_kernels, residual_norm, sampling_kernels):
+    for module in (chamfer_patches, neighbors_kernels, patches_kernels, residual_norm, sampling_kernels):
         monkeypatch.setattr(module, "launch", lambda *_, **__: None)
     for module in (chamfer, packed):
         monkeypatch.setattr(module, "capturing", lambda _: True)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Chamfer distance in Triton: both directions against tiles of the other cloud, no matrix of pairs, with gradient.
 
+Small clouds have a kernel of their own (``chamfer_patches``), of large ones the nearest points are searched by buckets.
 Nothing is read back on the host: all launches can be captured in a CUDA graph. Fused multiply-adds are off in
 the search, for equally near points to be those of the reference.
 """
@@ -15,11 +16,19 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .chamfer_patches import MOST, PatchChamfer
 from .launch import launch
+from .neighbors import ALL_PAIRS, search, searchable
 
 OWN, OTHER = 32, 128
 """Points of a program, and points of the other cloud it holds against them at a time; fewer for small clouds."""
 ROWS = 256
+
+
+def chamfer(a: Tensor, b: Tensor, norm: str) -> Tensor:
+    """Return the distance () of checked clouds (B, n, 3) and (B, m, 3), with gradient; see ``chamfer_distance``."""
+    kind = PatchChamfer if max(a.shape[1], b.shape[1]) <= MOST else Chamfer
+    return kind.apply(a, b, norm)
 
 
 def nearest(a: Tensor, b: Tensor, square: Tensor, index: Tensor) -> None:
@@ -32,6 +41,9 @@ def nearest(a: Tensor, b: Tensor, square: Tensor, index: Tensor) -> None:
         index: (B, n) int32, rows of the scene of ``b``.
     """
     scenes, n, m = len(a), a.shape[1], b.shape[1]
+    if a.dtype == torch.float32 and m > ALL_PAIRS and searchable(scenes, m, 1):
+        _search_nearest(a, b, square, index)
+        return
     other = min(max(triton.next_power_of_2(m), 16), OTHER)
     if scenes and n:
         # Scenes along the first axis: the others hold 65535 programs.
@@ -39,6 +51,21 @@ def nearest(a: Tensor, b: Tensor, square: Tensor, index: Tensor) -> None:
             _nearest, (scenes, triton.cdiv(n, OWN)),
             a, b, square, index, n, m, OWN, other, num_warps=4 if m > 64 else 1, enable_fp_fusion=False,
         )  # fmt: skip
+
+
+def _search_nearest(a: Tensor, b: Tensor, square: Tensor, index: Tensor) -> None:
+    """``nearest`` by buckets: O((n + m) log m) a scene where points spread out."""
+    scenes, n, m = len(a), a.shape[1], b.shape[1]
+    starts, query_starts = (torch.arange(scenes + 1, device=a.device) * k for k in (m, n))
+    found, metres = index.new_empty(scenes, n, 1, dtype=torch.int64), torch.empty_like(square)
+    search(
+        b.view(-1, 3), starts, m, a.view(-1, 3), query_starts, n, torch.inf, False, False,
+        found.view(-1, 1), metres.view(-1, 1),
+    )  # fmt: skip
+    index.copy_(found[..., 0])
+    # Anew, since a root and its square are not the distance to the last bit.
+    dx, dy, dz = (a - b.gather(1, found.expand(-1, -1, 3))).square_().unbind(2)
+    torch.add(dx + dy, dz, out=square)
 
 
 def pull(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lists of the nearest points in a Triton program's registers, one a query.
+"""Neighbours as sortable integers in Triton, and how lists of them are written.
 
 A neighbour is one integer as in ``neighbor_search``: squared distance in the high half and index in the low
 one (swapped for a search by index), so that one comparison settles ties.
@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+
+NONE: tl.constexpr = tl.constexpr(0x7F800000)
+"""The squared distance of what is no neighbour, as an integer of the same bits: infinity."""
 
 
 @triton.jit
@@ -21,36 +24,20 @@ def load_points(xyz, row, inside):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def empty_lists(asked, K: tl.constexpr, SLOTS: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Return (Q, SLOTS) int64 lists without a neighbour; queries that are not ``asked`` take none."""
-    # Larger than any neighbour and all different, to be replaced one at a time; slots past k never are.
-    slot = tl.arange(0, SLOTS)[None, :].to(tl.int64)
-    return tl.where((slot < K) & asked[:, None], 0x7FFFFFFF00000000 + slot, -1 - slot)
+def empty_slots(slot, K: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Return int64 keys of slots without a neighbour: larger than any of one, those past K smaller; all different."""
+    wide = slot.to(tl.int64)
+    return tl.where(slot < K, 0x7FFFFFFF00000000 + wide, -1 - wide)
 
 
 @triton.jit
-def neighbor_keys(square, point, offered, BY_INDEX: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Return int64 keys of squared distances and points, the largest of all where not ``offered``."""
-    # A float that is not negative orders like the integer of the same bits.
-    bits = square.to(tl.int32, bitcast=True).to(tl.int64)
-    wide = point.to(tl.int64)
-    key = (wide << 32) | bits if BY_INDEX else (bits << 32) | wide
-    return tl.where(offered, key, 0x7FFFFFFFFFFFFFFF)
+def neighbor_keys(bits, point, BY_INDEX: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Return int64 keys of squared distances, as integers of the same bits, and points.
 
-
-@triton.jit
-def replace_largest(kept, offered):  # type: ignore[no-untyped-def]
-    """Let the smallest keys offered take the places of the largest kept, as long as any is smaller.
-
-    Most tiles offer nothing: after n points the next one is among the k nearest with probability k / n.
+    A float that is not negative orders like the integer of the same bits.
     """
-    smallest, largest = tl.min(offered, 1), tl.max(kept, 1)
-    while tl.max((smallest < largest).to(tl.int32), 0) > 0:
-        better = (smallest < largest)[:, None]
-        kept = tl.where(better & (kept == largest[:, None]), smallest[:, None], kept)
-        offered = tl.where(offered == smallest[:, None], 0x7FFFFFFFFFFFFFFF, offered)
-        smallest, largest = tl.min(offered, 1), tl.max(kept, 1)
-    return kept
+    high, low = bits.to(tl.int64), point.to(tl.int64)
+    return (low << 32) | high if BY_INDEX else (high << 32) | low
 
 
 @triton.jit
@@ -58,7 +45,7 @@ def write_lists(  # type: ignore[no-untyped-def]
     kept, row, asked, base, index, distance,
     BY_INDEX: tl.constexpr, PACKED: tl.constexpr, K: tl.constexpr, SLOTS: tl.constexpr,
 ):  # fmt: skip
-    """Store sorted lists as (Q, K) int64 indices and float32 metres; -1 and inf where there are fewer than K.
+    """Store sorted keys (Q, SLOTS) as (Q, K) int64 indices and float32 metres; -1 and inf where there are fewer than K.
 
     ``base`` is the scene's first row, added to the indices of PACKED ones.
     """
