@@ -23,6 +23,7 @@ import torch
 from benchmarks.harness import compare
 from pc_perception.cloud import PointCloud
 from pc_perception.inference import segmenter
+from pc_perception.inference.features import FIELDS
 from pc_perception.inference.loading import load_segmenter
 from pc_perception.inference.memory import keep_freed_memory
 from pc_perception.inference.model_file import build, read_model_file
@@ -74,7 +75,7 @@ def live_path(model: Segmenter) -> Path:
 
     def walk(message: CloudMessage) -> dict[str, float]:
         start = time.perf_counter()
-        cloud = cloud_from_msg(message)
+        cloud = cloud_from_msg(message, FIELDS)
         decoded = time.perf_counter()
         result = model(cloud)
         labelled = time.perf_counter()

@@ -207,6 +207,8 @@ no sensor's gain or curve changes; and 1 where the field exists.
 the field is missing. The names differ because a network that was trained on one is useless on the other.
 ``color``: rgb -0.5 .. 0.5, and 1 where the field exists.
 """
+FIELDS = frozenset(f.field for f in FEATURES.values() if f.field is not None)
+"""Fields of a cloud that features are made of: who labels a cloud needs no others."""
 
 
 def columns_of(scene: VoxelizedCloud, names: Iterable[str]) -> Tensor:

@@ -14,6 +14,7 @@ from pc_perception.io.message_encoding import CloudMessage, LabelledCloudEncoder
 from pc_perception.io.pointcloud2 import cloud_from_msg
 from pc_perception.labels import LabelSet
 
+from .features import FIELDS
 from .live import LiveWorker, Transport, invalid_share
 from .loading import load_segmenter
 from .practice import practice_cloud
@@ -156,7 +157,7 @@ class LiveSegmenter(LiveModel[Any]):
         """Label one sweep and publish it."""
         pipeline = self.pipeline
         source = self.transport.decode(msg)
-        cloud, T_fixed_cloud, origin = self.placed(cloud_from_msg(source))
+        cloud, T_fixed_cloud, origin = self.placed(cloud_from_msg(source, FIELDS))
         watch.mark()
         result = pipeline.sweeps(cloud, T_fixed_cloud, origin)
         watch.mark()
@@ -184,7 +185,7 @@ def warm_pipeline(segmenter: Segmenter, options: SweepOptions, practice: PointCl
     pipeline = Pipeline(SweepSegmenter(segmenter, options), LabelledCloudEncoder(segmenter.label_set))
     message = encode_cloud(practice)
     for _ in range(2):
-        cloud = cloud_from_msg(message)
+        cloud = cloud_from_msg(message, FIELDS)
         result = segmenter(cloud)
         pipeline.encoder.encode(cloud, result.labels, result.confidence, result.instance)
     return pipeline

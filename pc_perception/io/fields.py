@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,14 @@ def find_column(names: tuple[str, ...], wanted: str) -> str | None:
     if wanted in names:
         return wanted
     return next((alias for alias in ALIASES.get(wanted, ()) if alias in names), None)
+
+
+def sources_of(fields: Iterable[str]) -> frozenset[str]:
+    """Return the names of all columns that ``standard_fields`` might make some of its fields of."""
+    found: set[str] = set()
+    for name in fields:
+        found |= {name, *ALIASES.get(name, ()), *(part for parts in _TRIPLES.get(name, ()) for part in parts)}
+    return frozenset(found | {"rgba"} if "rgb" in found else found)
 
 
 def standard_fields(columns: Mapping[str, NDArray], stamp_ns: int = 0) -> dict[str, NDArray]:

@@ -9,14 +9,14 @@ that is used again. Writing is in ``message_encoding``.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pc_perception.cloud import PointCloud
-from pc_perception.io.fields import find_column, standard_fields
+from pc_perception.io.fields import find_column, sources_of, standard_fields
 from pc_perception.io.message_encoding import (
     CloudMessage,
     Header,
@@ -65,7 +65,7 @@ def field_names(msg: Any) -> tuple[str, ...]:
     return tuple(message_layout(msg).columns)
 
 
-def cloud_from_msg(msg: Any) -> PointCloud:
+def cloud_from_msg(msg: Any, wanted: Iterable[str] | None = None) -> PointCloud:
     """Return the cloud of a PointCloud2 message; every point, in row-major order.
 
     Any field order and type, padding, byte order and organised grids are read. Fields get the names and
@@ -74,14 +74,17 @@ def cloud_from_msg(msg: Any) -> PointCloud:
 
     Args:
         msg: any object with the attributes of sensor_msgs/PointCloud2.
+        wanted: the fields to read, by the names that ``PointCloud`` gives them; None: all.
 
     Raises:
         ValueError: the message contradicts itself, is truncated, or has no x, y, z.
     """
     frame, stamp_ns = header_of(msg)
     layout = message_layout(msg)
-    columns = layout.columns
-    raw = {name: layout.read(column) for name, column in columns.items() if name not in ("x", "y", "z")}
+    names = layout.columns.keys() - {"x", "y", "z"}
+    if wanted is not None:
+        names &= sources_of(wanted)
+    raw = {name: layout.read(column) for name, column in layout.columns.items() if name in names}
     grid = (layout.height, layout.width) if layout.height > 1 else None
     return PointCloud(_read_xyz(layout), standard_fields(raw, stamp_ns), frame, stamp_ns, grid)
 

@@ -11,6 +11,7 @@ import pytest
 
 from pc_perception.cloud import PointCloud
 from pc_perception.geometry import R_BODY_OPTICAL, pose
+from pc_perception.inference.features import FIELDS
 from pc_perception.inference.fusion import beam_spacing
 from pc_perception.inference.loading import load_model
 from pc_perception.inference.model_choice import choose_model
@@ -137,7 +138,11 @@ def test_lidars(sweep: PointCloud, name: str) -> None:
     order = order.ravel() if driver.grid == "beam" else order.T.ravel()
     order = order if driver.miss is not None else order[sweep.finite()[order]]
     rows = {"beam": height, "firing": width, "": 1}[driver.grid]
-    cloud = cloud_from_msg(message(records(sweep, driver)[order], driver, rows))
+    sent_as = message(records(sweep, driver)[order], driver, rows)
+    cloud = cloud_from_msg(sent_as)
+    read = cloud_from_msg(sent_as, FIELDS).fields  # as the live path does
+    assert FIELDS & set(cloud.fields) <= set(read) <= {*FIELDS, "reflectivity"}
+    np.testing.assert_array_equal(read["intensity"], cloud.fields["intensity"])
 
     returns = sweep.finite()[order]
     plain = sweep.select(order[returns])
@@ -192,6 +197,10 @@ def test_cameras(view: PointCloud, name: str) -> None:
     kept = np.ones(len(view), bool) if driver.grid else view.finite()
     cloud = cloud_from_msg(message(written[kept], driver, view.grid_shape[0] if driver.grid else 1))
     np.testing.assert_array_equal(cloud.fields["rgb"], view.fields["rgb"][kept])
+    read = cloud_from_msg(
+        message(written[kept], driver, view.grid_shape[0] if driver.grid else 1), ["rgb"]
+    ).fields
+    np.testing.assert_array_equal(read["rgb"], cloud.fields["rgb"])
     np.testing.assert_array_equal(camera_axes(cloud), axes)
     np.testing.assert_allclose(upright(cloud)[cloud.finite()], upright(view)[view.finite()], atol=0.02)
     assert choose_model(cloud)[0] == "room"
