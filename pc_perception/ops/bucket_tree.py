@@ -11,6 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+SPARE = 64
+"""Coordinates that may be read behind the last point's: searches read whole vectors."""
 STEPS = 1024
 """Cells per axis of one level of cutting; 10 bits an axis, one digit of the radix sort per axis' share."""
 
@@ -109,7 +111,7 @@ def build(points: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.nda
 
     Returns:
         order: (N,) int32, the point at each place; bucket b holds the places b N // B .. (b + 1) N // B.
-        xyz: (3, N) coordinates by place.
+        xyz: (3, N + SPARE) coordinates by place; what is behind them is not initialised.
         box: (2 B, 6) lowest and highest coordinates in each node; inverted for an empty bucket.
         lowest: (2 B,) int32, the lowest point index in each node.
     """
@@ -118,7 +120,7 @@ def build(points: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.nda
     n_buckets = 2
     while n_buckets * size < n:
         n_buckets *= 2
-    xyz = np.empty((3, n), points.dtype)
+    xyz = np.empty((3, n + SPARE), points.dtype)
     box = np.empty((2 * n_buckets, 6), points.dtype)
     box[:, :3], box[:, 3:] = np.inf, -np.inf
     lowest = np.full(2 * n_buckets, np.iinfo(np.int32).max, np.int32)

@@ -9,10 +9,13 @@ which also ends the search early among points that coincide.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 
 from .bucket_tree import buckets_near, build, squared_gap, z_sorted
+from .search_lanes import LANES, LIST, insert, lowest_bit, near_lanes
 
 __all__ = ["BUCKET", "build", "search", "z_sorted"]
 
@@ -45,8 +48,8 @@ def search(  # type: ignore[no-untyped-def]
     order, xyz, box, lowest = tree
     px, py, pz = xyz[0], xyz[1], xyz[2]
     n_buckets, k = len(box) // 2, index.shape[1]
-    keys = np.empty(k + 1, np.int64)  # descending, with a sentinel after the smallest
-    room = np.empty(BUCKET, np.int64)
+    keys = new_list(k)
+    square, room = np.empty(LANES, np.float32), np.empty(LANES, np.int64)
     nodes, bounds = np.empty(DEEPEST, np.int64), np.empty(max(DEEPEST, MOST_NEAR), np.int64)
     near, near_lowest = np.empty(MOST_NEAR, np.int64), np.empty(MOST_NEAR, np.int64)
     near_box, around = np.empty((6, MOST_NEAR), np.float32), np.empty((2, 3), np.float32)
@@ -62,7 +65,7 @@ def search(  # type: ignore[no-untyped-def]
             past = _gap(queries[row, 0] - x, queries[row, 1] - y, queries[row, 2] - z)
             x, y, z = queries[row, 0], queries[row, 1], queries[row, 2]
             reach = _bound(keys, past, limit, by_index)
-            keys[:k], keys[k] = EMPTY, -1
+            keys[:k] = EMPTY
             if n_near < 0:
                 nodes[0], bounds[0], depth = 1, -1, 1
             else:
@@ -80,9 +83,10 @@ def search(  # type: ignore[no-untyped-def]
                     node = near[depth]
                 if node >= n_buckets:
                     begin, end = _places(node - n_buckets, n_buckets, len(order))
-                    _bucket_keys(px, py, pz, order, x, y, z, reach, by_index, begin, end, room)
-                    _insert_some(room, end - begin, keys)
-            write_keys(keys, by_index, base, index, distance, row)
+                    _take_bucket(
+                        px, py, pz, order, begin, end, x, y, z, reach, by_index, square, room, keys, k
+                    )
+            write_keys(keys, k, by_index, base, index, distance, row)
             if turn < 0:
                 reach = _bound(keys, _around(queries, batch, row, around), limit, by_index)
                 n_near = buckets_near(box, around, reach, nodes, near)
@@ -172,9 +176,14 @@ def _reach(last: int, past: float) -> float:
 
     The triangle inequality, with a margin for rounding: that keeps far points from passing through the list.
     """
-    squared = np.int32(last >> 32).view(np.float32)
-    reach = (np.sqrt(squared) + past) * np.float32(1.00001) + np.float32(1e-18)
+    reach = (np.sqrt(_squared(last)) + past) * np.float32(1.00001) + np.float32(1e-18)
     return reach * reach
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _squared(key):  # type: ignore[no-untyped-def]
+    """Squared distance in the high half of a key; infinite in ``EMPTY``."""
+    return np.float32(np.inf) if key == EMPTY else np.int32(key >> 32).view(np.float32)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -186,51 +195,39 @@ def key_of(squared, point, limit, by_index):  # type: ignore[no-untyped-def]
     return key if squared < limit else np.int64(EMPTY)
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _take_bucket(  # type: ignore[no-untyped-def]
+    px, py, pz, order, begin, end, x, y, z, limit, by_index, square, room, keys, k
+):
+    """Put the points at places begin .. end - 1 into the list, as far as they belong there."""
+    # A point at the distance of the last of the list may have a lower index.
+    worst = np.float32(np.inf) if by_index else _squared(keys[0])
+    for start in range(begin, end, LANES):
+        at = np.uint64(start)
+        near: Any = near_lanes(px, py, pz, at, x, y, z, limit, worst, square)  # type: ignore[call-arg]
+        if end - start < LANES:
+            near &= (np.uint64(1) << np.uint64(end - start)) - np.uint64(1)
+        n = np.uint64(0)
+        while near:
+            lane = lowest_bit(near)
+            near &= near - np.uint64(1)
+            room[n] = key_of(square[lane], order[at + lane], limit, by_index)
+            n += np.uint64(1)
+        if n > 0:
+            insert(room, n, keys, k)
+
+
 @njit(cache=True, nogil=True)
-def _bucket_keys(  # type: ignore[no-untyped-def]
-    px, py, pz, order, x, y, z, limit: float, by_index: bool, begin: int, end: int, out: np.ndarray
-) -> None:
-    """Write the keys of the points at places begin .. end - 1: apart from the branches of ``insert`` as vectors.
-
-    Indices are unsigned: one that might be negative would keep the loop scalar.
-    """
-    first = np.uint64(begin)
-    for place in range(end - begin):
-        i = np.uint64(place)
-        j = first + i
-        dx, dy, dz = x - px[j], y - py[j], z - pz[j]
-        out[i] = key_of(dx * dx + dy * dy + dz * dz, order[j], limit, by_index)
-
-
-@njit(cache=True, nogil=True)
-def insert(offered: np.ndarray, keys: np.ndarray) -> None:
-    """Put keys into the descending list where they belong; the largest leave. ``offered`` is used up."""
-    _insert_some(offered, len(offered), keys)
-
-
-@njit(cache=True, nogil=True)
-def _insert_some(offered: np.ndarray, n: int, keys: np.ndarray) -> None:
-    """Put in the first ``n``: no slice, which takes as long as looking at four keys."""
-    n_small, last = np.uint64(0), keys[0]
-    for i in range(n):  # first without branches: which keys are small enough, nobody can foresee
-        key = offered[np.uint64(i)]
-        offered[n_small] = key
-        n_small += np.uint64(key < last)
-    for i in range(n_small):
-        key = offered[i]
-        if key < keys[0]:
-            # What is larger than the key moves up by one; no branches, hence vectors.
-            for place in range(len(keys) - 1):
-                kept = key if key < keys[place] else keys[place]
-                keys[place] = keys[place + 1] if keys[place + 1] > kept else kept
+def new_list(k):  # type: ignore[no-untyped-def]
+    """Return room for the list of k neighbours, with a sentinel behind the smallest."""
+    return np.full(max(k + 1, LIST), np.int64(-1))
 
 
 @njit(cache=True, nogil=True)
 def write_keys(  # type: ignore[no-untyped-def]
-    keys: np.ndarray, by_index: bool, base: int, index: np.ndarray, distance: np.ndarray, row: int
+    keys: np.ndarray, k: int, by_index: bool, base: int, index: np.ndarray, distance: np.ndarray, row: int
 ) -> None:
     """Write a query's list to its row, nearest (or lowest index) first; index -1 and distance inf where it is short."""
-    k = len(keys) - 1
     for place in range(k):
         key = keys[k - 1 - place]
         high, low = key >> 32, key & np.int64(0xFFFFFFFF)

@@ -7,7 +7,8 @@ import numpy as np
 from numba import njit
 
 from .columns import columns_of
-from .neighbor_search import EMPTY, insert, key_of, write_keys
+from .neighbor_search import EMPTY, key_of, new_list, write_keys
+from .search_lanes import insert
 
 FEW = 1024
 """Up to this many points the passes over all of them, as vectors from the nearest cache, are quicker."""
@@ -73,7 +74,7 @@ def search_few(  # type: ignore[no-untyped-def]
     n_hands = max(LANES * -(-2 * k // LANES), LEAST_HANDS)
     low, held = np.empty(n_hands, np.float32), np.empty(n_hands, np.int16)
     room = np.empty(FEW + n_hands, np.float32), np.empty(FEW + n_hands, np.int64)
-    places, keys = np.empty(4 * k + LANES, np.int32), np.empty(k + 1, np.int64)
+    places, keys = np.empty(4 * k + LANES, np.int32), new_list(k)
     for b in range(len(starts) - 1):
         n, base = starts[b + 1] - starts[b], 0 if dense else starts[b]
         first, last = max(begin, query_starts[b]), min(end, query_starts[b + 1])
@@ -92,9 +93,9 @@ def search_few(  # type: ignore[no-untyped-def]
             else:  # many are equally near
                 for i in range(n_near):
                     who[i] = key_of(near[i], who[i], limit, False)
-                keys[:k], keys[k] = EMPTY, -1
-                insert(who, keys)
-                write_keys(keys, False, base, index, distance, row)
+                keys[:k] = EMPTY
+                insert(who, n_near, keys, k)
+                write_keys(keys, k, False, base, index, distance, row)
 
 
 @njit(cache=True, nogil=True)

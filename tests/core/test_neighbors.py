@@ -150,7 +150,7 @@ def _large_scenes() -> dict[str, torch.Tensor]:
 def test_large_scenes_match_the_reference(name: str, own: bool) -> None:
     cloud = _large_scenes()[name]
     queries = None if own else cloud[::3] * 1.01 + 0.3
-    for k in (1, 16):
+    for k in (1, 16, 17, 40):  # lists in registers, short and long, and in memory
         for search in (partial(k_nearest, cloud, k), partial(ball_query, cloud, 1.5, k)):
             found, expected = search(queries), search(queries, backend="torch")
             assert torch.equal(found[0], expected[0])
