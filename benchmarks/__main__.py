@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     from benchmarks.soak import add_arguments
 
     add_arguments(soak)
-    gpu = tables.add_parser("gpu", parents=[common], help="one GPU: B5, B7 to B13, B15, and the live path")
+    gpu = tables.add_parser("gpu", parents=[common], help="one GPU: B5, B7 to B15, and the live path")
     gpu.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     gpu.add_argument("--backend", help="force a backend, such as triton")
     gpu.add_argument("--tiny", action="store_true", help="few points: runs the rows' code, gives no figures")
@@ -92,11 +92,12 @@ def _rows(arguments: argparse.Namespace) -> list[Row]:
         from benchmarks import growth
 
         return list(growth.ROWS)
-    from benchmarks import gpu_live, gpu_rows, gpu_training
+    from benchmarks import gpu_frames, gpu_live, gpu_rows, gpu_training
     from benchmarks.gpu import Place
 
     place = Place(arguments.device, arguments.backend, arguments.tiny)
-    return [*gpu_rows.rows(place), *gpu_training.rows(place), *gpu_live.rows(place)]
+    modules = (gpu_rows, gpu_training, gpu_frames, gpu_live)
+    return [row for module in modules for row in module.rows(place)]
 
 
 if __name__ == "__main__":

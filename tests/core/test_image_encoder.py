@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pc_perception.models.image_encoder import FrozenTrunk, PixelHead, SmallTrunk, make_trunk
+from pc_perception.models.image_encoder import FrozenTrunk, PixelHead, SmallTrunk, enlarged, make_trunk
 from pc_perception.models.image_weights import load_image_weights
 
 State = dict[str, Tensor]
@@ -45,6 +45,22 @@ def test_pixel_heads_enlarge_with_aligned_corners() -> None:
     torch.testing.assert_close(
         out[..., [0, 0, -1, -1], [0, -1, 0, -1]], small[..., [0, 0, -1, -1], [0, -1, 0, -1]]
     )
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_enlarging_is_bilinear_interpolation_with_its_gradient(layout: torch.memory_format) -> None:
+    x = torch.rand(2, 5, 3, 7, generator=torch.Generator().manual_seed(0)).to(memory_format=layout)
+    found, expected = (x.clone().requires_grad_() for _ in "ab")
+    out = enlarged(found, 8)
+    reference = functional.interpolate(expected, scale_factor=8, mode="bilinear", align_corners=True)
+    torch.testing.assert_close(out, reference)
+    weight = torch.rand(out.shape, generator=torch.Generator().manual_seed(1))
+    (out * weight).sum().backward()
+    (reference * weight).sum().backward()
+    torch.testing.assert_close(found.grad, expected.grad)
+    narrow = enlarged(x.bfloat16(), 8)
+    assert narrow.dtype == torch.bfloat16
+    torch.testing.assert_close(narrow.float(), out.detach(), atol=0.02, rtol=0)
 
 
 def test_what_cannot_be_used_is_said(tmp_path: Path) -> None:

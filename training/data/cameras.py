@@ -143,7 +143,8 @@ def seen_points(xyz: NDArray[np.float32], camera: Camera) -> Pixels:
     uv, depth = project(camera.K, transform(camera.T_camera_lidar, xyz.astype(np.float64)))
     size = np.asarray(camera.size)
     with np.errstate(invalid="ignore"):
-        inside = (depth > NEAREST_M) & (uv > 0).all(1) & (uv < size - 1).all(1)
+        u, v = uv.T  # by columns: NumPy's reductions of rows of two take ten times as long
+        inside = (depth > NEAREST_M) & (u > 0) & (v > 0) & (u < size[0] - 1) & (v < size[1] - 1)
     point = np.flatnonzero(inside)
     # Whole coordinates are pixel centres: the left edge is at -0.5.
     place = (uv[point] + 0.5) / size

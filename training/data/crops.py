@@ -92,7 +92,8 @@ def draw_box(pixels: Pixels, size: tuple[int, int], how: CropSettings, rng: Gene
 
 def inside(place: NDArray[np.float32], box: NDArray[np.float32]) -> NDArray[np.bool_]:
     """(P,) bool, True for places (P, 2) within a box."""
-    return (place >= box[:2]).all(1) & (place < box[2:]).all(1)
+    u, v = place.T  # by columns: NumPy's reductions of rows of two take ten times as long
+    return (u >= box[0]) & (v >= box[1]) & (u < box[2]) & (v < box[3])
 
 
 def cut(camera: Camera, pixels: Pixels, how: CropSettings, rng: Generator, superpixels: bool = False) -> Crop:

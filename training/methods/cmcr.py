@@ -161,7 +161,7 @@ class Cmcr:
         intensity = cloud.fields.get("intensity")
         if intensity is not None:
             intensity = np.clip(np.asarray(intensity, np.float32) / self.intensity_scale, 0, 1)
-        queries = draw_queries(moved.xyz, self.queries, rng)
+        queries = draw_queries(moved.xyz, self.queries if self.occ or self.intensity else 0, rng)
         places = prepared.pyramid.levels[0].xyz
         return FrameSample(
             prepared=prepared,

@@ -43,7 +43,8 @@ class Seen:
     Attributes:
         F: (M, D) shared features of voxels, unit vectors; F_coded: their codes.
         mean: (M, D) specific features of voxels; G: drawn around them in training.
-        F_image, G_image: (n, D, h, w) shared (unit) and specific features of pixels.
+        F_image: (n, D, h, w) shared features of pixels, unit vectors.
+        G_image: (n, D, h, w) specific ones; None where no term asks for them.
         pairs: at the resolution of the features.
     """
 
@@ -52,7 +53,7 @@ class Seen:
     G: Tensor
     F_coded: Tensor
     F_image: Tensor
-    G_image: Tensor
+    G_image: Tensor | None
     pairs: PixelPairs
 
 
@@ -97,7 +98,8 @@ class CmcrModel(TrainingModel):
 
     def losses(self, batch: FrameBatch) -> dict[str, Tensor]:
         """Return the weighted terms and figures that show whether they work."""
-        settings, seen, out = self.settings, self._see(batch), {}
+        settings, out = self.settings, dict[str, Tensor]()
+        seen = self._see(batch, specific=bool(settings.rec or settings.orth_image))
         if settings.rec:
             target = functional.avg_pool2d(pictures(batch), settings.pixel_stride)
             error = functional.mse_loss(self._rebuilt(seen), target)  # over all pixels, hidden or not
@@ -107,7 +109,7 @@ class CmcrModel(TrainingModel):
         out |= self._contrast(seen, batch.segments)
         if settings.orth:
             out["loss_orth"] = settings.orth * orthogonality(seen.F, seen.G)
-        if settings.orth_image:
+        if seen.G_image is not None and settings.orth_image:
             both = (rows_of(seen.F_image), rows_of(seen.G_image))
             out["loss_orth_image"] = settings.orth_image * orthogonality(*both)
         if settings.kl:
@@ -121,7 +123,7 @@ class CmcrModel(TrainingModel):
         masked = functional.avg_pool2d(pictures(batch) * ~batch.hidden[:, None], self.settings.pixel_stride)
         return frame_panel(masked, self._rebuilt(seen), seen.F_image, seen.F, seen.pairs)
 
-    def _see(self, batch: FrameBatch) -> Seen:
+    def _see(self, batch: FrameBatch, specific: bool = True) -> Seen:
         # In float32 whatever autocast does: the codebook and the scatters add up.
         settings, voxels = self.settings, self.encoder(batch.features, batch.pyramid)
         F = functional.normalize(self.shared(voxels).float(), dim=1)
@@ -130,10 +132,12 @@ class CmcrModel(TrainingModel):
             G = mean + torch.randn_like(mean) * (self.log_variance / 2).exp()
         maps = self.trunk(pictures(batch) * ~batch.hidden[:, None])
         F_image = functional.normalize(self.image_shared(maps).float(), dim=1)
+        G_image = self.image_specific(maps).float() if specific else None
         pairs = at_stride(batch.pairs, settings.pixel_stride)
-        return Seen(F, mean, G, self._coded(F), F_image, self.image_specific(maps).float(), pairs)
+        return Seen(F, mean, G, self._coded(F), F_image, G_image, pairs)
 
     def _rebuilt(self, seen: Seen) -> Tensor:
+        assert seen.G_image is not None
         codes = unrolled(self._coded(rows_of(seen.F_image)), seen.F_image)
         if self.settings.geometry:
             codes = with_geometry(codes, seen.F_coded, seen.pairs.select(seen.pairs.hidden))

@@ -59,7 +59,8 @@ def pooled_pairs(
         & torch.bincount(segments.flatten(), minlength=n).bool()
     )
     by_points, by_pixels = scatter_mean(points, point_segment, n), scatter_mean(pixels, segments.flatten(), n)
-    return by_points[has_both], by_pixels[has_both]
+    rows = has_both.nonzero()[:, 0]
+    return by_points[rows], by_pixels[rows]
 
 
 def commitment(own: Tensor, own_code: Tensor, paired_code: Tensor) -> Tensor:

@@ -43,6 +43,8 @@ class PixelPairs:
 
     def select(self, index: Tensor) -> PixelPairs:
         """Return the pairs that ``index`` (row numbers or a boolean mask) picks."""
+        if index.dtype == torch.bool:
+            index = index.nonzero()[:, 0]  # once: a GPU is waited for to know how many there are
         parts = (self.voxel, self.picture, self.pixel, self.depth, self.hidden)
         return PixelPairs(*(t[index] for t in parts))
 
