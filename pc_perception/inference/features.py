@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pc_perception.cloud import PointCloud
 from pc_perception.models.pyramid import Pyramid
+from pc_perception.ops.radix_sort import sort_floats
 from pc_perception.ops.ranks import ranks
 from pc_perception.ops.scatter import scatter_mean, scatter_sum
 from pc_perception.ops.shape import N_SHAPE, column_top, moments, shape_features
@@ -75,7 +76,8 @@ class VoxelizedCloud:
         """Return (K, 2), ``values`` by the cloud's bright ones and as ranks, and 1; zeros where none is bright."""
         own = values.numpy()
         # All of them, not a sample: which ones a sample takes would depend on the order of the points.
-        steps = np.sort(own)[np.rint(RANKS * (len(own) - 1)).astype(np.int64)] if len(own) else np.zeros(2)
+        places = np.rint(RANKS * (len(own) - 1)).astype(np.int64)
+        steps = sort_floats(own)[places] if len(own) else np.zeros(2)
         bright = float(steps[-2])
         if bright <= 0:
             return values.new_zeros(len(own), 2), values.new_zeros(1)

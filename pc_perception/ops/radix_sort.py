@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sort codes of voxels in linear time."""
+"""Sort codes of voxels, and numbers, in linear time."""
 
 from __future__ import annotations
 
@@ -33,6 +33,15 @@ def sort_codes(
     order = spare.view(np.uint32)[:n]
     _sort(codes.view(np.uint64), spare.view(np.uint64), order, n_bits, place_bits)
     return codes, order
+
+
+def sort_floats(values: np.ndarray) -> np.ndarray:
+    """Return (N,) finite float32 values in ascending order; -0 comes before 0. O(N)."""
+    bits = values.view(np.int32)
+    # Without the sign bit those of negative values descend: turned round, integers order like the floats.
+    codes = (bits ^ (bits >> 31 & 0x7FFFFFFF)).astype(np.int64) + 2**31
+    ordered = (sort_codes(codes, 32)[0] - 2**31).astype(np.int32)
+    return (ordered ^ (ordered >> 31 & 0x7FFFFFFF)).view(np.float32)
 
 
 @njit(cache=True, nogil=True)

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pc_perception.ops.radix_sort import sort_codes
+from pc_perception.ops.radix_sort import sort_codes, sort_floats
 from pc_perception.ops.serialize import z_order
 from pc_perception.ops.voxelize import ORDERS, Voxels, pool_features, voxelize
 
@@ -69,6 +69,13 @@ def test_sort_codes(codes: list[int], n_bits: int) -> None:
     found, order = sort_codes(given_codes, n_bits)
     assert np.array_equal(order, np.argsort(before, kind="stable"))
     assert np.array_equal(found, before[order])
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), max_size=50))
+def test_sort_floats(values: list[float]) -> None:
+    given_values = np.array(values, np.float32)
+    np.testing.assert_array_equal(sort_floats(given_values), np.sort(given_values))
+    np.testing.assert_array_equal(given_values, np.array(values, np.float32))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
