@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pc_perception.ops.backend import resolve
+from pc_perception.ops.dense_rows import norm_dense, pack
 from pc_perception.ops.grouping import Neighborhood, neighbor_max
-from pc_perception.ops.neighborhood import Affine, BlockWeights, neighborhood_block
+from pc_perception.ops.neighborhood import BlockWeights, neighborhood_block
 from pc_perception.ops.parallel import by_rows
 from pc_perception.ops.recurrence import Offsets, checked_offsets, gated_delta_rule
 from pc_perception.ops.short_convolution import convolve_whole, short_convolution
@@ -23,7 +24,7 @@ from .linear import Linear
 
 
 class NormLinear(nn.Sequential):
-    """Layer norm, then a linear layer with bias: one kernel on a GPU in inference."""
+    """Layer norm, then a linear layer with bias: one kernel in inference, which on the CPU shares the rows itself."""
 
     def __init__(self, norm: nn.LayerNorm, linear: nn.Linear) -> None:
         super().__init__(norm, linear)
@@ -33,7 +34,15 @@ class NormLinear(nn.Sequential):
         norm: Any
         linear: Any
         norm, linear = self
-        if torch.is_inference_mode_enabled() and x.dtype == torch.float32 and resolve(x.device) == "triton":
+        backend = (
+            resolve(x.device) if torch.is_inference_mode_enabled() and x.dtype == torch.float32 else "torch"
+        )
+        if backend == "numba":
+            layer = (
+                linear.packed() if isinstance(linear, Linear) else pack(linear.weight, linear.bias, low=False)
+            )
+            return norm_dense(x, _arrays(norm), layer)
+        if backend == "triton":
             from pc_perception.ops.gpu import neighborhood as kernels
 
             weight, bias = linear.factors() if isinstance(linear, Linear) else (linear.weight, linear.bias)
@@ -82,7 +91,7 @@ class NeighborhoodBlock(nn.Module):
     def _weights(self) -> BlockWeights:
         mlp: Any = self.mlp
         position = np.ascontiguousarray(self.position.weight.numpy().T)
-        layers = (Affine(*layer.factors()) for layer in (self.edge, self.mix, mlp[1], mlp[3]))
+        layers = (layer.packed() for layer in (self.edge, self.mix, mlp[1], mlp[3]))
         return BlockWeights(_arrays(self.edge_norm), _arrays(mlp[0]), position, *layers)
 
     def _tensors(self) -> tuple[Tensor, ...]:

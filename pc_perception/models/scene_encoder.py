@@ -107,7 +107,7 @@ class SceneEncoder(nn.Module):
         for depth, (stage, level) in enumerate(zip(self.stages, pyramid.levels, strict=True)):
             if depth:
                 assert level.children is not None
-                x = neighbor_max(by_rows(self.down[depth - 1], x), level.children)
+                x = neighbor_max(self.down[depth - 1](x), level.children)
             x = stage(x, level, walk)
             out.append(x)
         return out
@@ -119,7 +119,7 @@ class SceneEncoder(nn.Module):
             level = pyramid.levels[depth]
             assert level.parent is not None
             # index_select takes rows several times as fast as x[index] does, and gives gradients back faster too.
-            x = by_rows(self.up[depth], x).index_select(0, level.parent) + encoded[depth]
+            x = self.up[depth](x).index_select(0, level.parent) + encoded[depth]
             x = self.refine[depth](x, level.xyz / level.edge, level.neighbors)
         return x
 
@@ -134,4 +134,4 @@ class SceneSegmenter(nn.Module):
 
     def forward(self, features: Tensor, pyramid: Pyramid, walk: Walk = along_curves) -> Tensor:
         """Return (M, n_classes) logits of the finest voxels."""
-        return by_rows(self.head, self.encoder(features, pyramid, walk))
+        return self.head(self.encoder(features, pyramid, walk))

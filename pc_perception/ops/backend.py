@@ -91,6 +91,7 @@ def _has_triton() -> bool:
 def warm_up() -> None:
     """Compile (or load from the disk cache) the Numba kernels of the live path by running them on a few points."""
     from . import (
+        dense_rows,
         ground,
         grouping,
         neighborhood,
@@ -114,7 +115,11 @@ def warm_up() -> None:
     ranks.ranks(xyz[:, 0].contiguous().numpy(), xyz[:4, 1].contiguous().numpy())
     features = torch.rand(len(voxels), 8)
     grouping.neighbor_max(features, lists, backend="numba")
-    neighborhood.neighborhood_block(features, torch.rand(len(voxels), 3), lists, _some_weights(8))
+    for low in (False, True):
+        weights, norm = _some_weights(8, low), (np.ones(8, np.float32), np.zeros(8, np.float32))
+        neighborhood.neighborhood_block(features, torch.rand(len(voxels), 3), lists, weights)
+        dense_rows.norm_dense(features, norm, weights.edge)
+        dense_rows.dense(features, weights.edge)
     ground.height_above_ground(xyz, backend="numba")
     q, decay = torch.rand(4, 2, 8), torch.zeros(4, 2)
     recurrence.gated_delta_rule(q, q, q, decay, decay, (0, 4), backend="numba")
@@ -175,11 +180,12 @@ def warm_up_all() -> None:
     (mixed.sum() + read.sum()).backward()
 
 
-def _some_weights(width: int) -> BlockWeights:
-    from .neighborhood import Affine, BlockWeights
+def _some_weights(width: int, low: bool) -> BlockWeights:
+    from .dense_rows import pack
+    from .neighborhood import BlockWeights
 
     norm = np.ones(width, np.float32), np.zeros(width, np.float32)
-    layers = (Affine(torch.rand(width, width), None) for _ in range(4))
+    layers = (pack(torch.rand(width, width), None, low) for _ in range(4))
     return BlockWeights(norm, norm, np.ones((3, width), np.float32), *layers)
 
 

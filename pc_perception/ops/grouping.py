@@ -14,6 +14,7 @@ from torch import Tensor
 from .backend import resolve
 from .nine_rows import OFFSET_BITS, list_neighbors
 from .parallel import run_blocks
+from .row_maximum import highest
 
 
 @dataclass(frozen=True)
@@ -144,16 +145,8 @@ class _NeighborMax(torch.autograd.Function):
 
 @njit(cache=True, nogil=True)
 def _max(features: np.ndarray, starts: np.ndarray, index: np.ndarray, out: np.ndarray) -> None:
-    width = features.shape[1]
     for i in range(len(out)):
-        # Rows as views: only then does the inner loop become vector instructions.
-        best, first = out[i], features[index[starts[i]]]
-        for c in range(width):
-            best[c] = first[c]
-        for e in range(starts[i] + 1, starts[i + 1]):
-            row = features[index[e]]
-            for c in range(width):
-                best[c] = row[c] if row[c] > best[c] else best[c]
+        highest(features, index, starts[i], starts[i + 1], out[i])
 
 
 @njit(cache=True, nogil=True)

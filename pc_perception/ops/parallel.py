@@ -64,9 +64,11 @@ def run_blocks(work: Callable[[int, int], object], n_rows: int, least_rows: int 
             work(start, stop)
 
     others = [_pool(size - 1).submit(one, a, b) for a, b in pairwise(edges[1:])]
+    own, _here.size = _size(), 1  # blocks within a block would wait for the others
     try:
         work(edges[0], edges[1])
     finally:
+        _here.size = own
         errors = [other.exception() for other in others]
     for error in errors:
         if error is not None:
