@@ -214,7 +214,7 @@ class GatedDeltaNet(nn.Module):
         return mixed, MixerState(memory, recent)
 
     def _projected(self, x: Tensor) -> tuple[Tensor, ...]:
-        return by_rows(self.project, x).split(self.split, -1)
+        return self.project(x).split(self.split, -1)
 
     def _remember(
         self, qkv: Tensor, gates: Sequence[Tensor], offsets: Offsets, memory: Tensor | None

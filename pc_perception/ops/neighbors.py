@@ -19,6 +19,9 @@ CHUNK = 4_000_000
 MANY_NEIGHBORS = 64
 """More than these are not worth ranking against each other in a small cloud."""
 
+PIECES = 8
+"""Blocks of queries a thread: where points crowd, a search takes longer."""
+
 
 def k_nearest(
     points: Tensor,
@@ -191,7 +194,7 @@ def _scene_numba(
         part = order[start:stop]
         neighbor_search.search(tree, queries, part, squared, by_index, base, index_rows, distance_rows)
 
-    run_blocks(work, len(queries))
+    run_blocks(work, len(queries), pieces=PIECES)
 
 
 def _scene_torch(

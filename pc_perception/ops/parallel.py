@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -45,28 +44,33 @@ def team() -> Iterator[None]:
         torch.set_num_threads(size)
 
 
-def run_blocks(work: Callable[[int, int], object], n_rows: int, least_rows: int = LEAST_ROWS) -> None:
+def run_blocks(
+    work: Callable[[int, int], object], n_rows: int, least_rows: int = LEAST_ROWS, pieces: int = 1
+) -> None:
     """Call ``work(start, stop)`` for blocks that make up all rows, side by side within a ``team``.
 
     ``work`` writes its rows somewhere; it must not care which thread runs it, and release the GIL where it
     spends its time. Exceptions come back to the caller once no block is running any more. ``least_rows``
-    says how many rows are worth another thread; a row may be as large as a scene.
+    says how many rows are worth another thread; a row may be as large as a scene. Where some rows take longer than
+    others, each thread takes the next of several ``pieces``.
     """
     size = min(_size(), n_rows // least_rows)
     if size < 2:
         work(0, n_rows)
         return
-    edges = [n_rows * i // size for i in range(size + 1)]
+    n_blocks = size * pieces
+    blocks = iter([(n_rows * i // n_blocks, n_rows * (i + 1) // n_blocks) for i in range(n_blocks)])
     inference = torch.is_inference_mode_enabled()
 
-    def one(start: int, stop: int) -> None:
+    def run() -> None:
         with torch.inference_mode(inference):
-            work(start, stop)
+            for start, stop in blocks:  # each takes what is next: a list's iterator can be shared
+                work(start, stop)
 
-    others = [_pool(size - 1).submit(one, a, b) for a, b in pairwise(edges[1:])]
+    others = [_pool(size - 1).submit(run) for _ in range(size - 1)]
     own, _here.size = _size(), 1  # blocks within a block would wait for the others
     try:
-        work(edges[0], edges[1])
+        run()
     finally:
         _here.size = own
         errors = [other.exception() for other in others]
