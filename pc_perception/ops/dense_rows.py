@@ -60,11 +60,12 @@ class Packed:
     n_out: int
 
     def inputs(self, n_in: int) -> np.ndarray:
-        """Return room for a tile of rows of ``n_in`` factors, zeros: bfloat16 as uint16, or float32."""
+        """Return room for a tile of rows of ``n_in`` factors: bfloat16 as uint16, or float32; zeros behind them."""
         pairs = self.weight.dtype == np.uint32
-        depth = self.weight.shape[1]
-        assert n_in <= depth * (2 if pairs else 1)
-        return np.zeros((TILE, 2 * depth), np.uint16) if pairs else np.zeros((TILE, depth), np.float32)
+        width = self.weight.shape[1] * (2 if pairs else 1)
+        assert n_in <= width
+        make = np.empty if n_in == width else np.zeros
+        return make((TILE, width), np.uint16 if pairs else np.float32)
 
     def outputs(self) -> np.ndarray:
         """Return room for a tile of products, float32, not initialised."""
