@@ -10,7 +10,9 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from pc_perception.commands.arguments import build_parser
@@ -21,7 +23,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; return the exit code (0 done, 1 refused with one sentence, 130 interrupted)."""
     arguments = build_parser().parse_args(argv)
     run = RUNS[arguments.command]
-    return run_command("pc-perception", lambda: run(arguments), "interrupted; what was finished is kept")
+    work = partial(run if run in QUICK else _with_kernels, arguments)
+    return run_command("pc-perception", work, "interrupted; what was finished is kept")
+
+
+def _with_kernels(a: argparse.Namespace) -> None:
+    """Run a subcommand that computes; where it has to compile its kernels first, it says so."""
+    from tqdm import tqdm
+
+    from pc_perception import kernel_cache
+
+    with kernel_cache.telling(partial(tqdm.write, file=sys.stderr)):  # between the lines of a progress bar
+        RUNS[a.command](a)
 
 
 def _segment_many(a: argparse.Namespace) -> None:
@@ -166,6 +179,8 @@ RUNS: dict[str, Callable[[argparse.Namespace], None]] = {
     "inspect": _inspect,
     "doctor": _doctor,
 }
+QUICK = (_inspect, _doctor)
+"""Those that need no kernels, and do not wait for Numba to be imported."""
 
 
 if __name__ == "__main__":

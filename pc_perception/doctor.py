@@ -9,6 +9,7 @@ from dataclasses import asdict
 
 from . import doctor_probes as probes
 from .doctor_probes import Finding
+from .packages import PACKAGES
 
 __all__ = ["Finding", "diagnose", "format_json", "format_table", "run", "warm_up"]
 
@@ -34,7 +35,7 @@ def diagnose() -> list[Finding]:
         probes.numba(),
         *probes.sparse(facts),
         *probes.open3d(),
-        *(probes.package(package) for package in probes.PACKAGES),
+        *(probes.package(package) for package in PACKAGES),
         *probes.ros(),
         probes.shipped_models(),
     ]

@@ -14,12 +14,14 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata, resources
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
+
+from .packages import OPEN3D, Package
 
 Verdict = Literal["ok", "missing", "broken", "note"]
 
@@ -44,53 +46,8 @@ class Finding:
     install: str = ""
 
 
-@dataclass(frozen=True)
-class Package:
-    """An optional package: what it is imported as, where it comes from, what it is good for."""
-
-    module: str
-    distributions: tuple[str, ...]
-    enables: str
-    install: str
-
-
-PACKAGES = (
-    Package("safetensors", ("safetensors",), "model files", "pip install safetensors"),
-    Package("rosbags", ("rosbags",), "bags (mcap, sqlite3, ROS 1) without ROS", "pip install rosbags"),
-    Package("PIL", ("pillow",), "pictures (--picture)", "pip install pillow"),
-    Package("laspy", ("laspy",), "las and laz files", 'pip install "laspy[lazrs]"'),
-    Package("skimage", ("scikit-image",), "meshes (complete, generate)", "pip install scikit-image"),
-    Package(
-        "cv2",
-        ("opencv-python-headless", "opencv-python"),
-        "pc-calibrate",
-        "pip install opencv-python-headless",
-    ),
-    Package(
-        "cyclonedds",
-        ("cyclonedds",),
-        "serve: live topics without ROS",
-        'pip install "cyclonedds>=11.0.1,<12"',
-    ),
-    Package("distributed", ("distributed",), "segment --cluster", "pip install distributed"),
-    Package(
-        "mmengine", ("mmengine-lite", "mmengine"), "training", 'pip install mmengine-lite "setuptools<81"'
-    ),
-    Package("tensorboard", ("tensorboard",), "training curves", "pip install tensorboard"),
-    Package("h5py", ("h5py",), "objects in h5 files", "pip install h5py"),
-    Package("sklearn", ("scikit-learn",), "probes of features", "pip install scikit-learn"),
-    Package(
-        "transformers",
-        ("transformers",),
-        "large picture trunks (CMCR)",
-        'pip install "transformers>=5.23,<6"',
-    ),
-    Package("nuscenes", ("nuscenes-devkit",), "the nuScenes data set", "pip install nuscenes-devkit"),
-    Package("mcap", ("mcap",), "nothing more: rosbags reads mcap", ""),
-    Package("onnxruntime", ("onnxruntime", "onnxruntime-gpu"), "nothing yet: models run in torch", ""),
-    Package("openvino", ("openvino",), "nothing yet: models run in torch", ""),
-)
-
+_SPCONV = ((11, 4), (11, 8), (12, 1), (12, 4), (12, 6))
+"""CUDA versions that spconv 2.3.8 has wheels for."""
 _SYSTEM_LIBRARIES = {
     "libusb-1.0.so.0": "libusb-1.0-0",
     "libGL.so.1": "libgl1",
@@ -102,8 +59,10 @@ _SYSTEM_LIBRARIES = {
 _TORCH_PROBE = """
 import json, torch
 names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+usable = torch.cuda.is_available()
 print(json.dumps({"version": torch.__version__, "cuda": torch.version.cuda, "names": names,
-                  "threads": torch.get_num_threads(), "usable": torch.cuda.is_available()}))
+                  "threads": torch.get_num_threads(), "usable": usable,
+                  "capability": torch.cuda.get_device_capability() if usable else None}))
 """
 
 
@@ -155,11 +114,18 @@ def torch(facts: dict | None) -> Iterator[Finding]:
     yield Finding("torch", "ok", f"{facts['version']}, {facts['threads']} threads", "all models")
     if facts["usable"]:
         yield Finding("CUDA", "ok", f"{facts['cuda']}: {', '.join(facts['names'])}", "device=cuda")
-    elif shutil.which("nvidia-smi") and facts["cuda"] is None:
-        line = f"pip install --force-reinstall torch=={facts['version'].split('+')[0]}"
-        yield Finding("CUDA", "note", "a driver is there, this torch is a CPU build", "device=cuda", line)
+        return
+    enables = "device=cuda; the CPU works without"
+    # PyPI's wheels for Linux are CUDA builds.
+    line = (
+        f"pip install --force-reinstall torch=={facts['version'].split('+')[0]}" if not facts["cuda"] else ""
+    )
+    if line and shutil.which("nvidia-smi"):
+        yield Finding("CUDA", "note", "a driver is there, this torch is a CPU build", enables, line)
+    elif line:
+        yield Finding("CUDA", "missing", "this torch is a CPU build", f"with an NVIDIA GPU {enables}", line)
     else:
-        yield Finding("CUDA", "missing", "no usable NVIDIA GPU", "device=cuda; the CPU works without")
+        yield Finding("CUDA", "missing", "no usable NVIDIA GPU", enables)
 
 
 def numba() -> Finding:
@@ -174,8 +140,13 @@ def numba() -> Finding:
 
 
 def sparse(torch: dict | None) -> Iterator[Finding]:
-    """Look at Triton and at the packages that can stand in for our kernels, all of which need a GPU."""
-    cuda = (torch or {}).get("cuda") if (torch or {}).get("usable") else None
+    """Look at Triton and at the packages that can stand in for our kernels, all of which need a GPU.
+
+    Those are installed where a run must follow a published one; without a GPU they are of no use.
+    """
+    facts = torch or {}
+    cuda = facts.get("cuda") if facts.get("usable") else None
+    not_needed = "not needed: our kernels do it; "
     version, enables = _version("triton"), "our kernels on CUDA; without it the operations run in torch there"
     if version:
         yield Finding("triton", "ok", version, enables)
@@ -185,13 +156,37 @@ def sparse(torch: dict | None) -> Iterator[Finding]:
         found = next((d.version for d in metadata.distributions() if d.name.startswith("spconv")), "found")
         why = "sparse convolution, by backend=spconv" if cuda else "not used: its CPU results are wrong"
         yield Finding("spconv", "note", found, why)
+    elif cuda:
+        yield Finding("spconv", "missing", "not installed", f"{not_needed}backend=spconv", _spconv_line(cuda))
     else:
-        yield Finding("spconv", "missing", "not installed", "nothing: no shipped model needs it")
+        yield Finding("spconv", "missing", "not installed", f"{not_needed}it is for CUDA alone")
     if find_spec("pointnet2_ops"):
         why = "farthest points and balls, by backend=pointnet2" if cuda else "not used: it needs CUDA"
         yield Finding("pointnet2_ops", "note", "found", why)
+    elif cuda:
+        enables = f"{not_needed}backend=pointnet2; nvcc builds it"
+        yield Finding(
+            "pointnet2_ops", "missing", "not installed", enables, _pointnet2_line(facts["capability"])
+        )
     else:
-        yield Finding("pointnet2_ops", "missing", "not installed", "nothing: our own kernels replace it")
+        yield Finding("pointnet2_ops", "missing", "not installed", f"{not_needed}it is for CUDA alone")
+
+
+def _spconv_line(cuda: str) -> str:
+    """Wheels are named after CUDA's version; one of an older version runs beside a newer one."""
+    version = tuple(int(part) for part in cuda.split(".")[:2])
+    fitting = [v for v in _SPCONV if v <= version] or _SPCONV[:1]
+    return "pip install spconv-cu{}{}".format(*fitting[-1])
+
+
+def _pointnet2_line(capability: Sequence[int]) -> str:
+    """There is no wheel, and its setup.py names GPUs that today's nvcc does not know, over those asked for."""
+    folder = "Pointnet2_PyTorch/pointnet2_ops_lib"
+    return (
+        "git clone https://github.com/erikwijmans/Pointnet2_PyTorch && "
+        f"sed -i /TORCH_CUDA_ARCH_LIST/d {folder}/setup.py && "
+        f"TORCH_CUDA_ARCH_LIST={'.'.join(map(str, capability))} pip install --no-build-isolation ./{folder}"
+    )
 
 
 def _missing_libraries() -> list[str]:
@@ -206,11 +201,9 @@ def _missing_libraries() -> list[str]:
 
 def open3d() -> Iterator[Finding]:
     """Look at Open3D, and the libraries of the system that it loads."""
-    enables = "the simulator, pc-perception demo"
+    enables = OPEN3D.enables
     if find_spec("open3d") is None:
-        cpu = sys.platform == "linux" and platform.machine() == "x86_64"
-        line = f"pip install {'open3d-cpu' if cpu else 'open3d'}"
-        yield Finding("open3d", "missing", "not installed", enables, line)
+        yield Finding("open3d", "missing", "not installed", enables, OPEN3D.install)
         return
     worked, answer = _probe("import open3d; print(open3d.__version__)")
     if worked:
@@ -242,7 +235,8 @@ def ros() -> Iterator[Finding]:
         if installed:
             yield Finding("ROS 2", "note", "installed, not sourced", enables, f"source {installed[-1]}")
         else:
-            yield Finding("ROS 2", "missing", "not installed", enables, "")
+            line = "https://docs.ros.org/en/jazzy/Installation.html says how; none of the rest needs it"
+            yield Finding("ROS 2", "missing", "not installed", enables, line)
         return
     worked, answer = _probe("import rclpy; print(rclpy.__file__)")
     if not worked:

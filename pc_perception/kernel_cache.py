@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A folder for compiled kernels where numba finds none: a container's user without a home, a read-only system.
+"""Where compiled kernels are kept, and the news that they have to be compiled first.
+
+A folder where numba finds none: a container's user without a home, a read-only system.
 
 numba keeps what it compiles beside the sources or in the user's cache. Where it may write neither, it refuses to
 compile at all.
@@ -11,10 +13,32 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 VARIABLE = "NUMBA_CACHE_DIR"
+COMPILING = "compiling the kernels for this machine, once; it takes about 20 s"
+
+
+@contextmanager
+def telling(say: Callable[[str], object]) -> Iterator[None]:
+    """Call ``say`` once, with one line, as soon as numba compiles a kernel that it has in no cache."""
+    from numba.core import event
+
+    class Listener(event.Listener):  # type: ignore[misc]
+        told = False
+
+        def on_start(self, _: event.Event) -> None:
+            if not self.told:
+                self.told = True
+                say(COMPILING)
+
+        def on_end(self, _: event.Event) -> None:
+            pass
+
+    with event.install_listener("numba:compile", Listener()):
+        yield
 
 
 def provide() -> None:

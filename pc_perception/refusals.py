@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .interrupts import interruptible
+from .packages import missing
 
 _OF_FILES: dict[type[OSError], str] = {
     FileNotFoundError: "there is no '{}'",
@@ -55,6 +56,8 @@ def sentence(error: BaseException) -> str:
     """Return what an error says, and of the system's errors what they mean for the user."""
     if isinstance(error, MemoryError):
         return f"the clouds do not fit into memory ({error or 'out of memory'}); crop or thin them first"
+    if isinstance(error, ImportError) and (told := missing(error)):
+        return told
     if isinstance(error, OSError) and error.strerror:
         if error.filename is None:
             return error.strerror

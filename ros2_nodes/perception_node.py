@@ -24,6 +24,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import PointCloud2
 from std_srvs.srv import Trigger
 
+from pc_perception import kernel_cache
 from pc_perception.inference.memory import give_back_memory, keep_freed_memory
 
 from . import parameters
@@ -155,7 +156,8 @@ class PerceptionNode(LifecycleNode):
         try:
             limit_threads(self.values.get("threads", 0))  # before anything that imports torch
             keep_freed_memory()
-            self._worker = self.make_worker()
+            with kernel_cache.telling(self.get_logger().info):
+                self._worker = self.make_worker()
         except Exception as error:
             self._problem = f"cannot configure: {error}"
             self.get_logger().error(self._problem)

@@ -9,6 +9,11 @@ from pathlib import Path
 
 from pc_perception.refusals import finite
 
+_EXIT_CODES = (
+    "Exit code 1: refused; or damaged files or messages were left out, a recording breaks off, or not one cloud has a "
+    "finite point. What was labelled is kept. Empty clouds among others are counted and told."
+)
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser; what it parses names the subcommand as ``command``."""
@@ -16,8 +21,14 @@ def build_parser() -> argparse.ArgumentParser:
         prog="pc-perception", description="Label clouds, simulate, look into model files and installations."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
-    _add_segment(commands.add_parser("segment", help="label a file, a folder of clouds or a bag"))
-    _add_classify(commands.add_parser("classify", help="name single objects, or the objects of scenes"))
+    _add_segment(
+        commands.add_parser("segment", help="label a file, a folder of clouds or a bag", epilog=_EXIT_CODES)
+    )
+    _add_classify(
+        commands.add_parser(
+            "classify", help="name single objects, or the objects of scenes", epilog=_EXIT_CODES
+        )
+    )
     _add_complete(commands.add_parser("complete", help="draw the whole of an object seen from one side"))
     _add_generate(commands.add_parser("generate", help="make new shapes of a class"))
     _add_serve(commands.add_parser("serve", help="label a robot's live clouds, with no ROS installed"))
@@ -101,7 +112,9 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--picture", type=Path, metavar="P.png", help="draw the labelled clouds")
     parser.add_argument("--html", type=Path, metavar="H.html", help="write an interactive page")
     _add_view(parser)
-    parser.add_argument("--json", action="store_true", dest="as_json", help="last line: one JSON object")
+    parser.add_argument(
+        "--json", action="store_true", dest="as_json", help="last line: one JSON object (docs/deployment.md)"
+    )
     _add_threshold(parser)
     parser.add_argument(
         "--window", type=finite, default=0.0, metavar="M", help="cut large scenes into squares of M metres"

@@ -15,7 +15,7 @@ from pc_perception.inference.object_contract import MIN_POINTS
 from pc_perception.io.arrays import Columns
 from pc_perception.labels import UNLABELED
 
-from .sources import SourceCloud, open_source
+from .sources import SourceCloud, Tally, open_source
 
 
 def run(
@@ -37,13 +37,12 @@ def run(
     source = open_source(path, topic, columns)
     classifier = load_classifier(model, device)
     classifier = classifier.among(among) if among else classifier
-    n_objects = 0
+    tally = Tally()
     for group in _groups(source.clouds()):
         for item, found in zip(group, classifier([one.cloud for one in group]), strict=True):
             print(json.dumps(_plain(item, found)) if as_json else _line(item, found), flush=as_json)
-        n_objects += len(group)
-    if not n_objects:
-        raise ValueError(f"'{path}' holds no cloud")
+            tally.count(item.cloud)
+    tally.refuse_nothing(path)
 
 
 def _groups(items: Iterator[SourceCloud]) -> Iterator[Sequence[SourceCloud]]:

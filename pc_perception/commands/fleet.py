@@ -35,7 +35,7 @@ def run(
     """Label all bags below ``folder`` into ``out``; what is finished there is skipped.
 
     Raises:
-        FileNotFoundError, ValueError: nothing can be begun; or, at the end, bags failed or are cut off.
+        FileNotFoundError, ValueError: nothing can be begun; or, at the end, bags failed, are cut off or have gaps.
     """
     if out is None:
         raise ValueError("many bags need --out FOLDER for the labelled ones")
@@ -58,7 +58,7 @@ def run(
         _print_table(outcomes)
     bad = [name for name, outcome in outcomes.items() if outcome.status != "done"]
     if bad:
-        raise ValueError(f"{len(bad)} of {len(jobs)} bags were not labelled to their end: {', '.join(bad)}")
+        raise ValueError(f"{len(bad)} of {len(jobs)} bags were not labelled whole: {', '.join(bad)}")
 
 
 def _outcomes(jobs: list[Job], n_jobs: int, cluster: str | None, show: bool) -> Iterator[tuple[Job, Outcome]]:

@@ -17,6 +17,8 @@ from typing import Any
 
 LIFELINE = "--end-with-stdin"
 PART = ".part.mcap"
+FINISHED = ("done", "cut", "gaps")
+"""How bags end that are not tried again: the others are ``failed``."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: ``done``; ``cut``, labelled up to where the recording breaks off; or ``failed``."""
+    """How a job ended.
+
+    ``done``; ``cut``, labelled up to where the recording breaks off; ``gaps``, labelled but for damaged messages; or
+    ``failed``.
+    """
 
     status: str
     clouds: int = 0
@@ -128,6 +134,6 @@ def _outcome(code: int, stdout: str, stderr: str) -> Outcome:
     if code == 0:
         status, error = "done", ""
     else:
-        status = "cut" if report.get("cut_off") else "failed"
+        status = "cut" if report.get("cut_off") else "gaps" if report.get("left_out") else "failed"
     names = ("clouds", "points", "seconds", "model", "labels")
     return Outcome(status, error=error, **{name: report[name] for name in names if name in report})

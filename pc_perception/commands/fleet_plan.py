@@ -14,7 +14,7 @@ from typing import Any
 import pc_perception
 from pc_perception.inference.model_file import shipped_models
 
-from .fleet_job import Job, Outcome
+from .fleet_job import FINISHED, Job, Outcome
 
 BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 MANIFEST = "manifest.json"
@@ -51,17 +51,23 @@ def find_bags(folder: Path, out: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"'{folder}' is not a folder; --jobs labels the bags below one")
+    bags = bags_below(folder, out)
+    if not bags:
+        raise ValueError(f"no bag lies in or below '{folder}' ({', '.join(BAG_SUFFIXES)}, rosbag2 folders)")
+    return bags
+
+
+def bags_below(folder: Path, out: Path | None = None) -> list[Path]:
+    """Return what ``find_bags`` does, which may be nothing."""
     bags: list[Path] = []
     for where, folders, files in os.walk(folder):
         here = Path(where)
-        folders[:] = sorted(f for f in folders if (here / f).resolve() != out.resolve())
+        folders[:] = sorted(f for f in folders if out is None or (here / f).resolve() != out.resolve())
         if "metadata.yaml" in files:
             bags.append(here)
             folders.clear()
         else:
             bags += sorted(here / f for f in files if f.endswith(BAG_SUFFIXES))
-    if not bags:
-        raise ValueError(f"no bag lies in or below '{folder}' ({', '.join(BAG_SUFFIXES)}, rosbag2 folders)")
     return bags
 
 
@@ -140,7 +146,7 @@ class Manifest:
     def is_finished(self, job: Job) -> bool:
         """Tell whether the output is there and made from the same bag, model and options."""
         entry = self._bags.get(job.name, {})
-        finished = entry.get("status") in ("done", "cut") and entry.get("key") == job.key
+        finished = entry.get("status") in FINISHED and entry.get("key") == job.key
         return finished and (self._out / job.name).is_file()
 
     def record(self, job: Job, outcome: Outcome) -> None:

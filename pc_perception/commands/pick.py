@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.loading import load_segmenter
-from pc_perception.inference.model_choice import choose_model
 from pc_perception.inference.model_file import read_model_file
 from pc_perception.inference.scene_choice import SceneDescriber, choose
 from pc_perception.inference.segmenter import Segmenter
@@ -27,7 +26,7 @@ from pc_perception.labels import UNLABELED, LabelSet
 from pc_perception.refusals import sentence
 
 from .sinks import refuse_input
-from .sources import Source, SourceCloud, open_source
+from .sources import Source, SourceCloud, open_source, suitable_model
 
 
 def run(
@@ -67,9 +66,7 @@ def _fitting(source: Source) -> str:
     first = next(source.clouds(), None)
     if first is None:
         raise ValueError(f"'{source.path}' holds no cloud")
-    name, reason = choose_model(first.cloud)
-    print(f"model '{name}': {reason} (--model overrides)", file=sys.stderr)
-    return name
+    return suitable_model(source, first.cloud)
 
 
 def _choose(source: Source, describe: SceneDescriber, n: int) -> list[int]:

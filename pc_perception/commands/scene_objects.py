@@ -26,7 +26,7 @@ from pc_perception.io.bags import BagReader
 from pc_perception.io.tf_tree import TransformTree
 
 from .object_sinks import open_object_sink
-from .sources import Source, SourceCloud, open_source
+from .sources import Source, SourceCloud, Tally, open_source
 
 BY_CHOICE, GEOMETRY = "auto", "none"
 
@@ -63,11 +63,11 @@ def run(
     classifier = classifier.among(among) if among else classifier
     poses = _Poses(source, fixed_frame)
     sweeps: SweepObjects | None = None
-    n_scenes = 0
+    tally = Tally()
     with sink as writer:
         for item in _with_bar(source, quiet=as_json):
             if sweeps is None:
-                suits = choose_model(item.cloud)[0]
+                suits = choose_model(source.telling(item.cloud))[0]
                 name = suits if segmenter == BY_CHOICE else segmenter
                 things = None if name == GEOMETRY else load_segmenter(name, device)
                 instances = ROOM if suits == "room" else InstanceOptions()
@@ -78,10 +78,9 @@ def run(
             if writer is not None:
                 writer.write(item.name, item.cloud, result)
             tqdm.write(json.dumps(_plain(item, result)) if as_json else _lines(item, result))
-            n_scenes += 1
-    if not n_scenes:
-        raise ValueError(f"'{path}' holds no cloud")
-    print(f"{n_scenes} scene(s); {poses.told}" + (f"; written to {out}" if out else ""), file=sys.stderr)
+            tally.count(item.cloud)
+    tally.refuse_nothing(path)
+    print(f"{tally.clouds} scene(s); {poses.told}" + (f"; written to {out}" if out else ""), file=sys.stderr)
 
 
 class _Poses:

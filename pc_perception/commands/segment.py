@@ -19,7 +19,6 @@ from tqdm import tqdm
 from pc_perception.cloud import PointCloud
 from pc_perception.inference.loading import load_segmenter
 from pc_perception.inference.memory import keep_freed_memory
-from pc_perception.inference.model_choice import choose_model
 from pc_perception.inference.segmenter import SegmentationResult
 from pc_perception.inference.sensor_check import mismatches
 from pc_perception.inference.stream import SweepOptions, SweepSegmenter
@@ -31,30 +30,34 @@ from pc_perception.refusals import refuse_unwritable
 from pc_perception.visualization.live import LiveView
 
 from .sinks import Sink, open_sink, refuse_picture
-from .sources import Source, open_source
+from .sources import LeftOut, Source, Tally, open_source, suitable_model
 
 MAX_PICTURED = 40
 """Clouds kept in memory for the picture and the page; of a longer source the first ones are shown."""
 
 
 @dataclass
-class Report:
-    """What a run did, for the table and for ``--json``; ``cut_off`` where a bag broke off."""
+class Report(Tally):
+    """What a run did, for the table and for ``--json``.
 
-    clouds: int = 0
-    points: int = 0
+    Attributes:
+        cut_off: the recording broke off.
+        left_out: how many damaged files or messages.
+    """
+
     seconds: float = 0.0
     labels: Counter[str] = field(default_factory=Counter)
     cut_off: bool = False
+    left_out: int = 0
 
     def add(self, cloud: PointCloud, result: SegmentationResult) -> None:
         """Count one result."""
-        self.clouds += 1
-        self.points += len(cloud)
+        self.count(cloud)
         self.labels.update(result.label_set.count(result.labels))
 
     def as_json(self, sweeps: SweepSegmenter | None, model: str) -> dict[str, Any]:
-        """Return the object that ``--json`` prints."""
+        """Return the object that ``--json`` prints; what went wrong is in it only where something did."""
+        wrong = {"cut_off": self.cut_off, "left_out": self.left_out, "empty": self.empty}
         timing = sweeps.timing if sweeps and self.clouds else None
         latency = {f"p{q}": round(timing.percentile("total", q), 3) if timing else None for q in (50, 99)}
         return {
@@ -65,7 +68,7 @@ class Report:
             "labels": dict(self.labels),
             "model": model,
             "device": str(sweeps.model.device) if sweeps else "",
-            "cut_off": self.cut_off,
+            **{name: value for name, value in wrong.items() if value},
         }
 
 
@@ -111,14 +114,16 @@ def run(
         except BagTruncated:
             run_state.report.cut_off = True
             raise
+        except LeftOut as error:
+            run_state.report.left_out = error.n
+            raise
         finally:
             run_state.report.seconds = time.perf_counter() - start
             if run_state.report.clouds:
                 _print(run_state, out, as_json)
                 for drawn in _pictures(run_state, picture, html, title=path.name):
                     print(f"drawn: {drawn}", file=sys.stderr)
-        if not run_state.report.clouds:
-            raise ValueError(f"'{path}' holds no cloud")
+        run_state.report.refuse_nothing(path)
         if page is not None:
             print("the page stays until Ctrl-C", file=sys.stderr)
             threading.Event().wait()
@@ -147,7 +152,7 @@ class _Run:
         bar = tqdm(total=total, unit="cloud", disable=None if show_progress and total != 1 else True)
         with bar:
             for item in source.clouds():
-                sweeps = self._sweeps_for(item.cloud)
+                sweeps = self._sweeps_for(source, item.cloud)
                 result = sweeps(item.cloud)
                 if writer is not None:
                     writer.write(item.name, item.cloud, result)
@@ -162,15 +167,16 @@ class _Run:
         model = load_segmenter(self.name, self.device)
         return SweepSegmenter(WindowedSegmenter(model, self.windows) if self.windows else model, self.options)
 
-    def _sweeps_for(self, cloud: PointCloud) -> SweepSegmenter:
+    def _sweeps_for(self, source: Source, cloud: PointCloud) -> SweepSegmenter:
         if self.sweeps is None:
-            self.name, reason = choose_model(cloud)
-            print(f"model '{self.name}': {reason} (--model overrides)", file=sys.stderr)
+            self.name = suitable_model(source, cloud)
             self.sweeps = self._load()
         if not self.report.clouds:
             warm_up()  # else the first cloud's time is that of loading kernels
-            for sentence in mismatches(cloud, self.sweeps.model.contract.seen):
-                print(f"unlike the training data: {sentence}", file=sys.stderr)
+            telling = source.telling(cloud)
+            if telling.finite().any():
+                for sentence in mismatches(telling, self.sweeps.model.contract.seen):
+                    print(f"unlike the training data: {sentence}", file=sys.stderr)
         return self.sweeps
 
 

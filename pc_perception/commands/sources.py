@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pc_perception.cloud import PointCloud
+from pc_perception.inference.model_choice import choose_model
 from pc_perception.io import bags
 from pc_perception.io.arrays import Columns
 from pc_perception.io.files import cloud_files, read_clouds
@@ -20,6 +23,50 @@ class SourceCloud:
 
     name: str
     cloud: PointCloud
+
+
+class LeftOut(ValueError):
+    """Damaged files of a folder or messages of a recording; raised after all others were handed out.
+
+    Attributes:
+        n: how many.
+    """
+
+    def __init__(self, damaged: Sequence[str], n_all: int, kind: str) -> None:
+        told = "; ".join(damaged[:3]) + ("; ..." if len(damaged) > 3 else "")
+        super().__init__(f"{len(damaged)} of {n_all} {kind} were left out: {told}")
+        self.n = len(damaged)
+
+
+@dataclass
+class Tally:
+    """What was worked on; ``empty`` are the clouds without one finite point, of which nothing can be said."""
+
+    clouds: int = 0
+    points: int = 0
+    empty: int = 0
+
+    def count(self, cloud: PointCloud) -> None:
+        """Count one cloud."""
+        self.clouds += 1
+        self.points += len(cloud)
+        self.empty += not cloud.finite().any()
+
+    def refuse_nothing(self, path: Path) -> None:
+        """Tell of empty clouds among others, such as the first of a live recording.
+
+        Raises:
+            ValueError: there was no cloud, or no finite point in any.
+        """
+        if not self.clouds:
+            raise ValueError(f"'{path}' holds no cloud")
+        if self.empty == self.clouds:
+            raise ValueError(
+                f"'{path}' holds nothing to label: none of its {self.points:,} points in {self.clouds} cloud(s) has "
+                "finite x, y and z; look at the sensor, or at what wrote the file"
+            )
+        if self.empty:
+            print(f"{self.empty} of {self.clouds} clouds have no finite point: no labels", file=sys.stderr)
 
 
 @dataclass(frozen=True)
@@ -47,13 +94,24 @@ class Source:
         """Yield the clouds in order.
 
         Raises:
-            ValueError: files are damaged, or a recording ends early (after all that could be read).
+            ValueError: the one file is damaged; or, after all that could be read, ``LeftOut``, or the recording
+                breaks off (``BagTruncated``).
         """
         if self.is_bag:
-            with bags.BagReader(self.path) as reader:
-                for stamp_ns, cloud in reader.clouds(self.topic):
-                    yield SourceCloud(str(stamp_ns), cloud)
-            return
+            yield from self._messages()
+        else:
+            yield from self._file_clouds()
+
+    def _messages(self) -> Iterator[SourceCloud]:
+        with bags.BagReader(self.path) as reader:
+            for stamp_ns, cloud in reader.clouds(self.topic):
+                yield SourceCloud(str(stamp_ns), cloud)
+            if reader.left_out:
+                told = [f"of '{name}' at {at} ns: {why}" for (name, at), why in reader.left_out.items()]
+                n_all = sum(reader.topics[name].count for name in {name for name, _ in reader.left_out})
+                raise LeftOut(told, n_all, "messages")
+
+    def _file_clouds(self) -> Iterator[SourceCloud]:
         root = self.path if self.path.is_dir() and self.path not in self.files else self.path.parent
         damaged: list[str] = []
         for file in self.files:
@@ -68,8 +126,15 @@ class Source:
             for i, cloud in enumerate(several):
                 yield SourceCloud(f"{stem}[{i}]" if len(several) > 1 else stem, cloud)
         if damaged:
-            told = "; ".join(damaged[:3]) + ("; ..." if len(damaged) > 3 else "")
-            raise ValueError(f"{len(damaged)} of {len(self.files)} files were left out: {told}")
+            raise LeftOut(damaged, len(self.files), "files")
+
+    def telling(self, first: PointCloud) -> PointCloud:
+        """Return the cloud that a model is chosen by: the first with a finite point; ``first`` where there is none."""
+        if first.finite().any():
+            return first
+        with suppress(ValueError, OSError):  # told by who reads it all
+            return next((item.cloud for item in self.clouds() if item.cloud.finite().any()), first)
+        return first
 
 
 def open_source(
@@ -96,11 +161,28 @@ def open_source(
     if out is not None and path.resolve() in out.resolve().parents:
         files = [file for file in files if out.resolve() not in file.resolve().parents]
     if not files:
-        raise ValueError(
-            f"folder '{path}' holds no cloud files and no rosbag2 recording; name a ROS 1 .bag itself"
-            " (segment --jobs N labels all bags below a folder)"
-        )
+        raise ValueError(_nothing_in(path, out))
     return Source(path, tuple(files), columns)
+
+
+def suitable_model(source: Source, first: PointCloud) -> str:
+    """Return the shipped model that suits a source, and say so on stderr."""
+    name, reason = choose_model(source.telling(first))
+    whose = "" if len(source.files) == 1 else " for all clouds, by the first"
+    print(f"model '{name}'{whose}: {reason} (--model overrides)", file=sys.stderr)
+    return name
+
+
+def _nothing_in(folder: Path, out: Path | None) -> str:
+    from .fleet_plan import bags_below
+
+    found = bags_below(folder, out)
+    if not found:
+        return f"folder '{folder}' holds no cloud files and no recording"
+    return (
+        f"folder '{folder}' holds no cloud files, but {len(found)} recording(s), such as '{found[0]}': name one, or "
+        "label all by pc-perception segment with --jobs N and --out FOLDER"
+    )
 
 
 def _refuse_both(path: Path) -> None:

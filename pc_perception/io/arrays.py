@@ -13,6 +13,7 @@ fields; ``frame``, ``stamp_ns`` and ``grid_shape`` are kept. It holds several cl
 
 from __future__ import annotations
 
+import math
 import struct
 import tokenize
 import zipfile
@@ -20,7 +21,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,7 @@ _LOAD_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
 )
+_NPY, _ZIP = b"\x93NUMPY", b"PK"
 
 
 def read_npy(path: Path, columns: Columns = None) -> PointCloud:
@@ -95,28 +97,67 @@ def _names_for(values: NDArray) -> tuple[str, ...]:
         return (*COLUMN_NAMES[6], "label")
     if n_columns not in COLUMN_NAMES:
         raise ValueError(
-            f"the table has {n_columns} columns; name them, as columns=x,y,z,_,intensity (_: left out)"
+            f"the table has {n_columns} columns; name them, as columns=x,y,z,_,intensity (--columns of a command; "
+            "_: left out)"
         )
     return COLUMN_NAMES[n_columns]
 
 
 def load_npy(path: Path) -> NDArray:
     """Return the array of a .npy file; ValueError where it is damaged."""
-    try:
-        with path.open("rb") as stream:
+    with path.open("rb") as stream:
+        _refuse_other(stream, _NPY, ".npy")
+        try:
+            shape, dtype = _npy_header(stream)
+            needed, there = math.prod(shape) * dtype.itemsize, path.stat().st_size - stream.tell()
+            if there < needed:
+                raise ValueError(f"its {shape} values of {dtype} need {needed} bytes, {there} are there")
+            stream.seek(0)
             return np.lib.format.read_array(stream, allow_pickle=False)
-    except _LOAD_ERRORS as error:
-        raise ValueError(f"the .npy file cannot be read: {error}") from error
+        except _LOAD_ERRORS as error:
+            raise _damaged(".npy", error) from error
 
 
 def load_npz(path: Path) -> dict[str, NDArray]:
     """Return the arrays of an .npz file by name; ValueError where it is damaged."""
-    try:
-        # Opened here, because numpy leaves its own handle open when the archive is damaged.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except _LOAD_ERRORS as error:
-        raise ValueError(f"the .npz file cannot be read: {error}") from error
+    # Opened here, because numpy leaves its own handle open when the archive is damaged.
+    with path.open("rb") as stream:
+        _refuse_other(stream, _ZIP, ".npz")
+        try:
+            if not zipfile.is_zipfile(stream):
+                raise ValueError("the list of its arrays, at its end, is missing")
+            stream.seek(0)
+            with np.load(stream, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
+        except _LOAD_ERRORS as error:
+            raise _damaged(".npz", error) from error
+
+
+def _refuse_other(stream: BinaryIO, magic: bytes, kind: str) -> None:
+    head = stream.read(8)
+    stream.seek(0)
+    if not head.startswith(magic):
+        found = (
+            f"begins with {head!r}, not with {magic!r}; is its ending right?"
+            if head
+            else "is empty; copy it again"
+        )
+        raise ValueError(f"it is no {kind} file: it {found}")
+
+
+def _damaged(kind: str, error: Exception) -> ValueError:
+    if "allow_pickle" in str(error):
+        return ValueError(
+            f"the {kind} file holds Python objects, which are never loaded; save arrays of numbers"
+        )
+    return ValueError(f"the {kind} file is truncated or damaged: {error}; copy or write it again")
+
+
+def _npy_header(stream: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
+    version = np.lib.format.read_magic(stream)
+    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else None
+    shape, _, dtype = (reader or np.lib.format.read_array_header_2_0)(stream)
+    return shape, dtype
 
 
 def read_npz(path: Path, columns: Columns = None) -> PointCloud:
@@ -136,17 +177,18 @@ def read_npz(path: Path, columns: Columns = None) -> PointCloud:
 
 
 def looks_like_cloud(path: Path) -> bool:
-    """Tell from the header of a .npy or .npz file, without its data, whether clouds are inside."""
+    """Tell from the header of a .npy or .npz file, without its data, whether clouds are inside.
+
+    A damaged one might have held some: it counts, so that its reader tells what is wrong.
+    """
     try:
         with path.open("rb") as stream:
             if path.suffix.lower() == ".npz":
                 names = zipfile.ZipFile(stream).namelist()
                 return "xyz.npy" in names or "points.npy" in names
-            version = np.lib.format.read_magic(stream)
-            reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else None
-            shape, _, dtype = (reader or np.lib.format.read_array_header_2_0)(stream)
+            shape, dtype = _npy_header(stream)
     except _LOAD_ERRORS:
-        return False
+        return True
     return dtype.names is not None or (len(shape) == 2 and shape[1] in COLUMN_NAMES)
 
 

@@ -38,7 +38,7 @@ class BagReader:
 
     Attributes:
         topics: every topic by name, with type and count.
-        n_unreadable: messages that ``clouds`` had to leave out so far; the log says why.
+        left_out: messages that could not be used so far: (topic, bag stamp in ns) -> why. The log says it too.
 
     Raises:
         FileNotFoundError, ValueError: on entering, where there is nothing readable.
@@ -47,7 +47,7 @@ class BagReader:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.topics: dict[str, Topic] = {}
-        self.n_unreadable = 0
+        self.left_out: dict[tuple[str, int], str] = {}
         self._sources: list[Source] = []
 
     def __enter__(self) -> BagReader:
@@ -80,7 +80,9 @@ class BagReader:
         if len(found) == 1:
             return found[0]
         if found:
-            raise ValueError(f"the bag has several topics with clouds, choose one: {', '.join(found)}")
+            raise ValueError(
+                f"the bag has several topics with clouds; name one (--topic): {', '.join(found)}"
+            )
         raise ValueError(
             f"the bag '{self.path}' has no clouds: no PointCloud2, CustomMsg or depth image. {self.listing()}"
         )
@@ -208,9 +210,10 @@ class BagReader:
         return f"Its topics are: {', '.join(sorted(kinds)) or 'none'}"
 
     def leave_out(self, name: str, stamp_ns: int, error: Exception) -> None:
-        """Count and log a message that cannot be used."""
-        self.n_unreadable += 1
-        _log.warning("a message of '%s' at %d ns was left out: %s", name, stamp_ns, error)
+        """Note and log a message that cannot be used; once, however often it is come by."""
+        if (name, stamp_ns) not in self.left_out:
+            _log.warning("a message of '%s' at %d ns was left out: %s", name, stamp_ns, error)
+        self.left_out[name, stamp_ns] = str(error)
 
     def first(self, name: str) -> Any:
         """Return the first readable message of a topic, or None."""

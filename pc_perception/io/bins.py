@@ -12,6 +12,8 @@ other              4 or 5   the one that the size is a multiple of; refused wher
 ``columns=3``      3        x, y, z
 ``columns=6``      6        x, y, z, red, green, blue (SUN RGB-D)
 =================  =======  ==========================================================
+
+Text, and values that are no coordinates in metres, are refused: any file can be taken for rows of float32.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ COLUMN_NAMES: dict[int, tuple[str, ...]] = {
     5: ("x", "y", "z", "intensity", "ring"),
     6: ("x", "y", "z", "red", "green", "blue"),
 }
+_FAR_M = 1e6
+_FAR_SHARE = 0.1  # of other files' bytes, taken for float32, about half are further; of sensors' none
 
 
 def column_names(columns: int | Sequence[str]) -> tuple[str, ...]:
@@ -58,9 +62,10 @@ def read_bin(path: Path, columns: int | Sequence[str] | None = None) -> PointClo
         columns: number or names of its columns; None decides as the module's table says.
 
     Raises:
-        ValueError: the size does not fit the columns, or the columns cannot be told.
+        ValueError: the size does not fit the columns, or they cannot be told, or the file is of another kind.
     """
     raw = path.read_bytes()
+    _refuse_text(raw[:64])
     if len(raw) % 4:
         raise ValueError(f"its {len(raw)} bytes are not a whole number of float32 values: truncated?")
     values = np.frombuffer(raw, "<f4").astype(np.float32)
@@ -70,7 +75,29 @@ def read_bin(path: Path, columns: int | Sequence[str] | None = None) -> PointClo
             f"its {len(raw)} bytes are not a whole number of rows of {len(names)} float32 "
             f"({', '.join(names)}): truncated, or other columns?"
         )
-    return cloud_from_matrix(values.reshape(-1, len(names)), names, _stamp_ns(path))
+    rows = values.reshape(-1, len(names))
+    _refuse_absurd(rows[:, [names.index(axis) for axis in "xyz"]])
+    return cloud_from_matrix(rows, names, _stamp_ns(path))
+
+
+def _refuse_text(head: bytes) -> None:
+    if head and all(32 <= byte < 127 or 9 <= byte <= 13 for byte in head):
+        begin = head[:20].decode("ascii")
+        raise ValueError(
+            f"it is text (it begins with {begin!r}), a .bin holds float32 values: give it the ending of its format, "
+            "such as .txt, .csv, .pcd or .ply"
+        )
+
+
+def _refuse_absurd(xyz: NDArray[np.float32]) -> None:
+    n_finite = np.count_nonzero(np.isfinite(xyz))
+    n_far = np.count_nonzero(np.isfinite(xyz) & (np.abs(xyz) > _FAR_M))
+    if n_far > _FAR_SHARE * n_finite:
+        raise ValueError(
+            f"{n_far / xyz.size:.0%} of its coordinates are beyond {_FAR_M / 1e3:,.0f} km and "
+            f"{1 - n_finite / xyz.size:.0%} are NaN or infinite: it is another kind of file, or has other columns "
+            "(columns=, or --columns of a command)"
+        )
 
 
 def write_bin(path: Path, cloud: PointCloud) -> None:
@@ -104,7 +131,7 @@ def _guess(path: Path, values: NDArray) -> tuple[str, ...]:
     if not fitting:
         raise ValueError(
             f"its {4 * len(values)} bytes are rows neither of 4 nor of 5 float32: it is truncated, or its "
-            "columns have to be given (columns=6 for x,y,z,r,g,b)"
+            "columns have to be given (columns=6, or --columns 6 of a command, for x,y,z,r,g,b)"
         )
     raise ValueError(_two_readings(values, 4, 5))
 
@@ -113,7 +140,10 @@ def _two_readings(values: NDArray, a: int, b: int, why_a: str = "", why_b: str =
     def reading(n: int, why: str) -> str:
         return f"{len(values) // n} points of {n} columns ({','.join(COLUMN_NAMES[n])}){' ' * bool(why)}{why}"
 
-    return f"it can be {reading(a, why_a)} or {reading(b, why_b)}; say which with columns={a} or {b}"
+    return (
+        f"it can be {reading(a, why_a)} or {reading(b, why_b)}; say which with columns={a} or {b} "
+        f"(--columns {a} or {b} of a command)"
+    )
 
 
 def is_one_table(values: NDArray, n_columns: int) -> bool:
@@ -126,7 +156,7 @@ def is_one_table(values: NDArray, n_columns: int) -> bool:
     rows = values[: len(values) // n_columns * n_columns].reshape(-1, n_columns)[:60000]
     if len(rows) < 100:
         return True
-    rows = np.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0)
+    rows = np.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float64)
     spread = np.ptp(np.quantile(rows, (0.05, 0.95), axis=0), axis=0) + 1e-6
     worst = np.zeros(n_columns)
     for period in (2, 3, 4, 5, 6):

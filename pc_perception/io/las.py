@@ -36,6 +36,7 @@ def read_las(path: Path) -> PointCloud:
     """
     laspy = _laspy()
     try:
+        _refuse_cut(laspy, path)
         data = laspy.read(str(path))
         fields: dict[str, NDArray] = {}
         xyz, frame = shift_origin(np.stack([data.x, data.y, data.z], axis=1))
@@ -50,8 +51,21 @@ def read_las(path: Path) -> PointCloud:
         for name in data.point_format.extra_dimension_names:
             fields[name] = np.array(data[name])
     except Exception as error:  # laspy and lazrs raise many types of their own, none documented
-        raise ValueError(f"the LAS file cannot be read: {str(error).splitlines()[0]}") from error
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"the LAS file is truncated or damaged: {why}; copy or export it again") from error
     return PointCloud(xyz, fields, frame)
+
+
+def _refuse_cut(laspy: Any, path: Path) -> None:
+    with laspy.open(str(path)) as reader:
+        header = reader.header
+    if header.are_points_compressed:  # their size is not known before; lazrs finds the end
+        return
+    needed = header.offset_to_point_data + header.point_count * header.point_format.size
+    if path.stat().st_size < needed:
+        raise ValueError(
+            f"its {header.point_count} points need {needed} bytes, {path.stat().st_size} are there"
+        )
 
 
 def write_las(path: Path, cloud: PointCloud) -> None:

@@ -21,14 +21,15 @@ _FRAME = re.compile(r"offset_(-?\d+)_(-?\d+)_(-?\d+)")
 
 def shift_origin(xyz: NDArray) -> tuple[NDArray[np.float32], str]:
     """Return (N, 3) float32 coordinates and the frame's name, empty where nothing was moved."""
-    wide = xyz.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # NaNs of every kind
+        wide = xyz.astype(np.float64)
     finite = wide[np.isfinite(wide).all(axis=1)]
-    if len(finite) == 0 or not (np.abs(np.median(finite, axis=0)) > _FAR_M).any():
-        with np.errstate(over="ignore"):
-            return wide.astype(np.float32), ""
-    origin = np.floor(np.median(finite, axis=0) / _GRID_M) * _GRID_M
-    frame = "offset_{:.0f}_{:.0f}_{:.0f}".format(*(origin + 0.0))
-    return (wide - origin).astype(np.float32), frame
+    origin, frame = np.zeros(3), ""
+    if len(finite) and (np.abs(np.median(finite, axis=0)) > _FAR_M).any():
+        origin = np.floor(np.median(finite, axis=0) / _GRID_M) * _GRID_M
+        frame = "offset_{:.0f}_{:.0f}_{:.0f}".format(*(origin + 0.0))
+    with np.errstate(over="ignore"):  # damaged values beyond float32 become infinite: no points
+        return (wide - origin).astype(np.float32), frame
 
 
 def true_coordinates(cloud: PointCloud) -> NDArray:

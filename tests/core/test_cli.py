@@ -54,7 +54,7 @@ def test_json_is_the_last_line_and_complete(
     )
     assert code == 0
     report = json.loads(out.splitlines()[-1])
-    expected = {"clouds", "points", "seconds", "latency_ms", "labels", "model", "device", "cut_off"}
+    expected = {"clouds", "points", "seconds", "latency_ms", "labels", "model", "device"}
     assert set(report) == expected
     assert (report["clouds"], report["points"], report["device"]) == (1, len(cloud), "cpu")
     assert set(report["latency_ms"]) == {"p50", "p99"}
@@ -281,8 +281,9 @@ def test_a_cut_bag_keeps_what_was_read(
     cut = tmp_path / "cut.mcap"
     cut.write_bytes(whole.read_bytes()[: int(0.7 * whole.stat().st_size)])
     out = tmp_path / "labelled.mcap"
-    code, _, err = run(capsys, "segment", cut, "--model", model_path, "--out", out)
+    code, printed, err = run(capsys, "segment", cut, "--model", model_path, "--out", out, "--json")
     assert code == 1
+    assert json.loads(printed.splitlines()[-1])["cut_off"] is True
     assert "pc-perception:" in err
     with BagReader(out) as reader:
         assert 10 < len(list(reader.clouds("/segmentation"))) < 40

@@ -169,7 +169,9 @@ def test_a_picture_of_too_many_pixels_is_refused() -> None:
             uncompressed_depth(msg)
 
 
-def test_a_recording_of_nothing_but_compressed_images_is_labelled(tmp_path: Path, model_path: Path) -> None:
+def test_a_recording_of_nothing_but_compressed_images_is_labelled(
+    tmp_path: Path, model_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rng = np.random.default_rng(0)
     K = np.array([[40.0, 0, 16], [0, 40.0, 12], [0, 0, 1]])
     colors = rng.integers(0, 255, (24, 32, 3), np.uint8)
@@ -188,16 +190,18 @@ def test_a_recording_of_nothing_but_compressed_images_is_labelled(tmp_path: Path
     with BagReader(tmp_path / "camera.mcap") as bag:
         assert bag.default_topic() == "/depth/image/compressedDepth"
         clouds = [cloud for _, cloud in bag.clouds()]
-        assert bag.n_unreadable == 1
+        assert len(bag.left_out) == 1
     assert [cloud.grid_shape for cloud in clouds] == [(24, 32)] * 2
     assert np.array_equal(
         np.nan_to_num(clouds[0].xyz[:, 2]).reshape(24, 32), some_depth(1) * np.float32(0.001)
     )
     assert np.array_equal(clouds[0].fields["rgb"], colors.reshape(-1, 3))
     out = tmp_path / "labelled.mcap"
-    assert (
-        main(["segment", str(tmp_path / "camera.mcap"), "--out", str(out), "--model", str(model_path)]) == 0
-    )
+    arguments = ["segment", str(tmp_path / "camera.mcap"), "--out", str(out), "--model", str(model_path)]
+    assert main(arguments) == 1
+    assert "1 of 3 messages were left out" in capsys.readouterr().err
+    with BagReader(out) as bag:
+        assert len(list(bag.clouds())) == 2
 
 
 def test_raw_depth_is_taken_where_both_are_there(tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ def test_everything_is_looked_for_once(findings: list[Finding]) -> None:
     assert len(set(names)) == len(names)
     asked = {"python", "torch", "CUDA", "numba", "triton", "spconv", "pointnet2_ops", "open3d", "ROS 2"}
     assert asked <= set(names)
-    assert {"mmengine-lite", "nuscenes-devkit", "laspy", "rosbags", "mcap", "tensorboard"} <= set(names)
+    assert {"mmengine-lite", "nuscenes-devkit", "laspy", "rosbags", "tensorboard"} <= set(names)
+    assert all(f.install or f.enables.startswith("not needed") for f in findings if f.verdict == "missing")
 
 
 def test_what_an_extra_needs_is_looked_for(findings: list[Finding]) -> None:
@@ -72,6 +73,22 @@ def test_a_missing_package_comes_with_its_line(monkeypatch: pytest.MonkeyPatch) 
     assert only(probes.torch(None), "torch").install == 'pip install "torch>=2.4,<2.14"'
 
 
+@pytest.mark.parametrize(
+    ("cuda", "wheel"), [("11.8", "cu118"), ("12.2", "cu121"), ("12.8", "cu126"), ("13.0", "cu126")]
+)
+def test_packages_for_cuda_come_with_their_lines(
+    cuda: str, wheel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probes, "find_spec", lambda name: None)
+    facts = {"cuda": cuda, "usable": True, "capability": [9, 0]}
+    assert only(probes.sparse(facts), "spconv").install == f"pip install spconv-{wheel}"
+    assert "TORCH_CUDA_ARCH_LIST=9.0 pip install" in only(probes.sparse(facts), "pointnet2_ops").install
+    for name in ("spconv", "pointnet2_ops"):
+        finding = only(probes.sparse({**facts, "usable": False}), name)
+        assert (finding.verdict, finding.install) == ("missing", "")
+        assert finding.enables.startswith("not needed")
+
+
 def test_a_missing_system_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     reason = "OSError: libusb-1.0.so.0: cannot open shared object file"
     monkeypatch.setattr(probes, "find_spec", lambda name: object())
@@ -90,6 +107,9 @@ def test_a_gpu_without_a_gpu_build_is_pointed_out(monkeypatch: pytest.MonkeyPatc
     finding = only(probes.torch(facts), "CUDA")
     assert finding.verdict == "note"
     assert finding.install == "pip install --force-reinstall torch==2.13.0"
+    monkeypatch.setattr(probes.shutil, "which", lambda name: None)
+    finding = only(probes.torch(facts), "CUDA")
+    assert (finding.verdict, finding.install) == ("missing", "pip install --force-reinstall torch==2.13.0")
     finding = only(probes.torch({**facts, "cuda": "12.6", "names": ["H200"], "usable": True}), "CUDA")
     assert (finding.verdict, finding.found) == ("ok", "12.6: H200")
 

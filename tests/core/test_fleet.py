@@ -25,6 +25,7 @@ from pc_perception.commands.fleet_job import Job, Outcome, label_bag
 from pc_perception.commands.fleet_plan import Manifest, Plan, find_bags, make_jobs
 from pc_perception.inference.loading import load_model
 from pc_perception.io.bags import BagReader, BagWriter
+from pc_perception.io.message_types import new_message
 
 from .conftest import make_cloud
 
@@ -129,6 +130,36 @@ def test_a_fleet_is_labelled_around_its_bad_bags_and_resumed(
     assert "4 bags, 3 finished before" in captured.err
     assert "1 cut, 3 done" in captured.out
     assert (out / "day1" / "a.mcap").stat().st_mtime_ns == untouched
+
+
+def test_a_bag_with_damaged_messages_is_labelled_once(
+    tmp_path: Path, model_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    with BagWriter(folder / "a.mcap") as bag:
+        bag.write_cloud("/points", replace(make_cloud(0, 300), stamp_ns=1))
+        cut = new_message("sensor_msgs/msg/PointCloud2")
+        cut.height, cut.width, cut.point_step = 1, 10, 16
+        bag.write("/points", "sensor_msgs/msg/PointCloud2", cut, 2)
+    arguments = [
+        "segment",
+        str(folder),
+        "--jobs",
+        "1",
+        "--out",
+        str(out),
+        "--model",
+        str(model_path),
+        "--json",
+    ]
+    for finished in (0, 1):
+        assert main(arguments) == 1
+        captured = capsys.readouterr()
+        outcome = json.loads(captured.out.splitlines()[-1])["a.mcap"]
+        assert (outcome["status"], outcome["clouds"]) == ("gaps", 1)
+        assert "1 of 2 messages were left out" in outcome["error"]
+        assert f"1 bags, {finished} finished before" in captured.err
+    assert [p.name for p in out.glob("*.mcap")] == ["a.mcap"]
 
 
 def test_a_bag_that_kills_its_process_is_reported(tmp_path: Path, model_path: Path) -> None:

@@ -2,12 +2,16 @@
 """Where compiled kernels go when neither the package nor the user's cache can be written."""
 
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
 from pc_perception import kernel_cache
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -40,6 +44,31 @@ def test_a_folder_that_others_could_fill_is_not_used(closed: Path, tmp_path: Pat
         expected.mkdir()
         expected.chmod(0o777)
     assert kernel_cache.folder_beside([closed]) != expected
+
+
+KERNEL = """
+import numba
+
+@numba.njit(cache=True)
+def double(x):
+    return 2 * x
+"""
+CALL = """
+import sys
+from pc_perception import kernel_cache
+with kernel_cache.telling(print):
+    from kernel import double
+    double(1), double(2), double(0.5)
+"""
+
+
+def test_compiling_is_told_once_and_only_where_nothing_is_cached(tmp_path: Path) -> None:
+    (tmp_path / "kernel.py").write_text(KERNEL)
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    for expected in (f"{kernel_cache.COMPILING}\n", ""):
+        command = [sys.executable, "-c", CALL]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout == expected
 
 
 def test_numba_is_told(closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
