@@ -25,8 +25,8 @@ from benchmarks.live import MODEL, messages
 from pc_perception.inference.loading import load_segmenter
 from pc_perception.inference.model_file import build, read_model_file
 from pc_perception.io.pointcloud2 import cloud_from_msg
-from pc_perception.models.linear import cpu_has_bfloat16
 from pc_perception.models.scene_encoder import SceneSegmenter
+from pc_perception.ops.dense_rows import HAS_PAIRS
 from pc_perception.ops.parallel import by_rows, team
 
 THREADS = 2
@@ -90,7 +90,7 @@ def _peers(plain: Products, xs: list[Tensor]) -> dict[str, Callable[[], object]]
         if installed("onnxruntime"):
             peers["ONNX Runtime float32"] = _onnx_runtime(file, arrays)
         if installed("openvino"):
-            for precision in ("f32", "bf16") if cpu_has_bfloat16() else ("f32",):
+            for precision in ("f32", "bf16") if HAS_PAIRS else ("f32",):
                 peers[f"OpenVINO {precision}"] = _openvino(file, arrays, precision)
     return peers
 

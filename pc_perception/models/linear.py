@@ -3,15 +3,12 @@
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pc_perception.ops.backend import resolve
-from pc_perception.ops.dense_rows import Packed, dense, pack
+from pc_perception.ops.dense_rows import HAS_PAIRS, Packed, dense, pack
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 
@@ -83,18 +80,7 @@ def set_precision(network: nn.Module, precision: str, device: torch.device) -> s
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Say whether a device multiplies bfloat16 natively."""
+    """Say whether a device multiplies bfloat16 natively, on CPUs in our own products."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    return device.type == "cpu" and cpu_has_bfloat16()
-
-
-@cache
-def cpu_has_bfloat16() -> bool:
-    """Say whether this CPU multiplies bfloat16 natively (Linux; elsewhere no)."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    flags = next((line.split() for line in text.splitlines() if line.startswith(("flags", "Features"))), [])
-    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags)
+    return device.type == "cpu" and HAS_PAIRS
