@@ -46,7 +46,7 @@ def compose(session: Session) -> list[LaunchDescriptionEntity]:
     actions.append(node)
     if not topics["depth"]:
         actions += session.simulated("simulated_rgbd_node", **SIMULATED)
-    frame = "camera_color_optical_frame" if topics["depth"] else "map"
+    frame = "camera_color_optical_frame" if topics["depth"] else "camera_optical_frame"
     return actions + session.rviz("rgbd.rviz", frame, topics)
 
 

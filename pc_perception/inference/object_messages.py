@@ -54,8 +54,9 @@ def object_markers(result: ObjectsResult, frame: str, stamp_ns: int, new: New) -
     """
     clear = new(_MARKER)
     set_header(clear, frame, stamp_ns)
-    # RViz refuses an array in which two markers, even this one, share namespace and id.
-    clear.ns, clear.id, clear.action = "objects", -1, _DELETEALL
+    # Without a namespace: with one, RViz deletes that one's markers alone. It refuses an array in which two markers,
+    # even this one, share namespace and id.
+    clear.ns, clear.id, clear.action = "", -1, _DELETEALL
     markers = [clear]
     for row in range(len(result)):
         label, confirmed = int(result.labels[row]), bool(result.confirmed[row])

@@ -90,7 +90,7 @@ def test_detections_markers_and_instances_say_what_the_library_says(
     from sensor_msgs.msg import PointCloud2
     from sensor_msgs_py.point_cloud2 import read_points
     from vision_msgs.msg import Detection3DArray
-    from visualization_msgs.msg import MarkerArray
+    from visualization_msgs.msg import Marker, MarkerArray
 
     start(bench, objects, fixed_frame="")
     got = listen(bench, "objects", Detection3DArray)
@@ -116,6 +116,8 @@ def test_detections_markers_and_instances_say_what_the_library_says(
     texts = [m.text for m in markers[-1].markers if m.text]
     assert texts == [f"{name} {i}" for name, i in zip(names, expected.track_ids, strict=True)]
     assert len({(m.ns, m.id) for m in markers[-1].markers}) == len(markers[-1].markers) == 7
+    clear = markers[-1].markers[0]  # of no namespace: RViz deletes those of all
+    assert (clear.action, clear.ns) == (Marker.DELETEALL, "")
     cloud = instances[-1]
     assert (cloud.header, cloud.height, cloud.width) == (sent.header, 10, sent.width)
     assert {f.name: f.datatype for f in cloud.fields if f.name != "rgb"} == {

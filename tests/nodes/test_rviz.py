@@ -87,6 +87,13 @@ def test_the_fixed_frame_drives_along_with_the_simulated_sensor() -> None:
     assert (legend["Durability Policy"], legend["Reliability Policy"]) == ("Transient Local", "Reliable")
 
 
+@pytest.mark.ros
+def test_the_view_of_an_rgbd_camera_is_in_the_frame_of_the_simulated_one() -> None:
+    from ros2_nodes.simulated_rgbd_node import FRAME
+
+    assert manager("rgbd")["Global Options"]["Fixed Frame"] == FRAME
+
+
 @pytest.mark.parametrize("file", sorted((ROOT / "launch/rviz").glob("*.rviz")), ids=lambda f: f.stem)
 def test_displays_of_every_file_follow_the_namespace_and_take_what_sensors_send(file: Path) -> None:
     shown = yaml.safe_load(file.read_text(encoding="utf-8"))["Visualization Manager"]["Displays"]
