@@ -3,9 +3,10 @@
 
 Reproduces: nothing published; weights/street.safetensors.
 Command:    pc-train street threads=1 init=work_dirs/street_sim/model.safetensors
-            data_root=DIR_OF_PANDASET_KEYFRAMES, then twice more from what that left (init=... n_scenes=1000
-            max_minutes=60, the second seed=1)
-Hardware:   one CPU core, 32, 60 and 57 minutes after two runs of street_sim, shared with other work.
+            data_root=DIR_OF_PANDASET_KEYFRAMES, then three times more from what that left (init=... n_scenes=1000
+            max_minutes=60, and the same with seed=1; at last data=sim:street,sim:drive,nuscenes
+            data_shares=(0.5,0.3,0.2) warm_up=0.03 ema=0.999 max_minutes=62 seed=7)
+Hardware:   one CPU core, 32, 60, 57 and 62 minutes after two runs of street_sim, shared with other work.
 Expected:   docs/results/real_clouds.md; the keyframes that it is trained on are not measured again.
 """
 
