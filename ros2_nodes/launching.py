@@ -3,7 +3,12 @@
 
 from __future__ import annotations
 
+import atexit
+import json
+import os
+import tempfile
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
@@ -22,7 +27,17 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode, Node
 from launch_ros.event_handlers import OnStateTransition
 
+from .bag_topics import sensor_topics
 from .launch_arguments import PACKAGE, SHARE, Argument, positive, refuse_unknown
+
+CYCLONE = (
+    "<CycloneDDS><Domain><General><MaxMessageSize>65500B</MaxMessageSize><FragmentSize>65000B</FragmentSize>"
+    "</General><Internal><SocketReceiveBufferSize max='16MB'/></Internal></Domain></CycloneDDS>"
+)
+"""Few datagrams to a cloud, as Fast DDS sends by default: 40 of 2.6 MB, of which those that a full buffer refused
+are asked for in one go. And a buffer for several clouds, as far as net.core.rmem_max allows."""
+ACKNOWLEDGED_MS = 10_000
+"""How long a player waits at a bag's end until everything has arrived."""
 
 
 class Session:
@@ -32,13 +47,20 @@ class Session:
         self._context = context
         given = context.launch_configurations
         bag = "bag" in given and self.said("bag")
+        sensors = [name for name in ("input", "depth") if name in given and self.said(name)]
+        # Players and simulated sensors are reliable; of a sensor that is there it is not known.
+        self._reliable = bool(bag) or not sensors
         self._bag_rate = positive("bag_rate", self.said("bag_rate")) if "bag_rate" in given else 1.0
         self.sim_time: dict[str, object] = (
             {"use_sim_time": True} if bag or self.said("use_sim_time") == "true" else {}
         )
+        # CYCLONEDDS_URI has the last word; other middleware does not read it.
+        said = context.environment.get("CYCLONEDDS_URI", "")
+        self._environment = {"CYCLONEDDS_URI": ",".join(part for part in (CYCLONE, said) if part)}
         self._common: dict[str, Any] = {
             "package": PACKAGE,
             "namespace": self.said("namespace"),
+            "additional_env": self._environment,
             "output": "screen",
             "ros_arguments": ["--log-level", self.said("log_level")],
             "sigterm_timeout": "20",  # on a busy machine the end of a sweep takes its time
@@ -96,24 +118,22 @@ class Session:
             given["threads"] = int(self.said("threads"))
         if self.said("autostart") == "false":
             given["autostart"] = False
+        if self._reliable:
+            given["reliable"] = True
         return given
 
     def play(self, node: LifecycleNode, told: str) -> LaunchDescriptionEntity:
-        """Play the bag as soon as ``node`` is active: a short one would be over before the model is loaded."""
-        play = ExecuteProcess(
-            cmd=[
-                "ros2",
-                "bag",
-                "play",
-                self.said("bag"),
-                "--clock",
-                "--delay",
-                "1",
-                "--rate",
-                str(self._bag_rate),
-            ],
-            output="screen",
-        )
+        """Play the bag as soon as ``node`` is active: a short one would be over before the model is loaded.
+
+        Raises:
+            FileNotFoundError, ValueError: there is no such bag, or it cannot be read.
+        """
+        bag = self.said("bag")
+        command = ["ros2", "bag", "play", bag, "--clock", "--delay", "1", "--rate", str(self._bag_rate)]
+        kept = {topic: {"reliability": "reliable", "history": "keep_all"} for topic in sensor_topics(bag)}
+        command += ["--qos-profile-overrides-path", _while_launched(json.dumps(kept), ".yaml")]
+        command += ["--wait-for-all-acked", str(ACKNOWLEDGED_MS)]
+        play = ExecuteProcess(cmd=command, additional_env=self._environment, output="screen")
         return RegisterEventHandler(
             OnStateTransition(
                 target_lifecycle_node=node, goal_state="active", entities=[LogInfo(msg=told), play]
@@ -130,12 +150,18 @@ class Session:
             return [
                 LogInfo(msg="rviz2 is not installed: install it (ros-<distro>-rviz2), or say rviz:=false")
             ]
-        config = PathJoinSubstitution([SHARE, "rviz", file])
+        config = PathJoinSubstitution([SHARE, "rviz", file]).perform(self._context)
+        if self._reliable:
+            shown = (
+                Path(config).read_text(encoding="utf-8").replace("Policy: Best Effort", "Policy: Reliable")
+            )
+            config = _while_launched(shown, ".rviz")
         return [
             Node(
                 package="rviz2",
                 executable="rviz2",
                 namespace=self.said("namespace"),
+                additional_env=self._environment,
                 arguments=["-d", config, "-f", self.said("rviz_frame") or frame],
                 parameters=[self.sim_time],
                 remappings=_remappings(remappings),
@@ -159,6 +185,15 @@ def describe(
 
     description = LaunchDescription([*declared, OpaqueFunction(function=compose_known)])
     return description
+
+
+def _while_launched(text: str, suffix: str) -> str:
+    """Write a file that is there until the launch ends, and return its path."""
+    descriptor, name = tempfile.mkstemp(suffix, "pc_perception_")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    atexit.register(Path(name).unlink, missing_ok=True)
+    return name
 
 
 def _given(context: LaunchContext, description: LaunchDescription) -> list[str]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, qos_policy_name_from_kind
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from std_msgs.msg import Float64
@@ -17,6 +16,9 @@ from pc_perception.labels import LabelSet
 
 from .conversions import LabelInfo, label_info_message, legend_message
 from .qos import LATCHED, PublisherEventCallbacks, sensor_qos
+
+if TYPE_CHECKING:
+    from .perception_node import PerceptionNode
 
 DEBUG_TOPICS = (
     "cyclic_time_ms",
@@ -30,19 +32,21 @@ class Outputs:
 
     def __init__(
         self,
-        node: LifecycleNode,
+        node: PerceptionNode,
         topics: Mapping[str, type],
         reliable: Collection[str] = (),
         labels: bool = True,
     ) -> None:
         """Make the publishers: ``topics`` (name -> message type) at sensor QoS, and those of labels and latencies.
 
-        Those also named in ``reliable`` are reliable: small ones, which subscribers of either kind then get.
+        Those also named in ``reliable`` are reliable: small ones, which subscribers of either kind then get. With
+        the parameter of that name all are.
         Without ``labels`` there is no legend and no label_info.
         """
         self._node = node
         self._data = {
-            topic: self._publisher(topic, kind, topic in reliable) for topic, kind in topics.items()
+            topic: self._publisher(topic, kind, topic in reliable or node.values["reliable"])
+            for topic, kind in topics.items()
         }
         latched = {"legend": MarkerArray, "label_info": LabelInfo} if labels else {}
         self._latched = {

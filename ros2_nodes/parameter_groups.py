@@ -41,6 +41,13 @@ def model(default: str, shipped: str = "street, room") -> tuple[Parameter, ...]:
 LIFE_CYCLE = (
     Parameter("autostart", True, "Configure and activate at start, without a manager.", read_only=True),
     Parameter("diagnostics_period_s", 1.0, "Seconds between two messages on /diagnostics.", 0.1, 60.0, True),
+    Parameter(
+        "reliable",
+        False,
+        "Have lost parts of clouds and pictures sent again, in and out; of publishers that are best effort nothing "
+        "is heard then.",
+        read_only=True,
+    ),
 )
 """What ``PerceptionNode`` itself reads."""
 

@@ -30,8 +30,9 @@ from pc_perception.inference.memory import give_back_memory, keep_freed_memory
 from . import parameters
 from .cloud_input import CloudInput
 from .conversions import status_message, type_name
+from .datagrams import n_dropped
 from .qos import LATCHED, SubscriptionEventCallbacks, sensor_qos
-from .runtime import ERROR, OK, WARN, Report, Words, limit_threads
+from .runtime import ERROR, OK, WARN, Report, Words, interrupts, limit_threads
 
 if TYPE_CHECKING:
     from pc_perception.inference.live import LiveWorker
@@ -73,6 +74,7 @@ class PerceptionNode(LifecycleNode):
         self._optional: list[Any] = []
         self._clouds: CloudInput | None = None
         self._heard: Counter[str] = Counter()
+        self._dropped = 0
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Steady timers: with use_sim_time and no clock yet, others would never fire.
         self.create_timer(self.values["diagnostics_period_s"], self._diagnose, clock=STEADY)
@@ -95,7 +97,9 @@ class PerceptionNode(LifecycleNode):
     def listen(
         self, kind: type, topic: str, callback: Callable[[Any], None], depth: int = 1, raw: bool = False
     ) -> Any:
-        """Subscribe at sensor QoS, newest wins, until the node is deactivated; ``raw`` gives serialised bytes.
+        """Subscribe at sensor QoS, or reliably with `reliable`, until the node is deactivated.
+
+        ``raw`` gives serialised bytes.
 
         A publisher with another QoS is named in a warning; an input without messages or with two publishers is
         named on /diagnostics.
@@ -110,7 +114,7 @@ class PerceptionNode(LifecycleNode):
             kind,
             topic,
             heard,
-            sensor_qos(depth),
+            sensor_qos(depth, self.values["reliable"]),
             event_callbacks=SubscriptionEventCallbacks(
                 incompatible_qos=partial(self._on_incompatible, topic)
             ),
@@ -159,6 +163,8 @@ class PerceptionNode(LifecycleNode):
             with kernel_cache.telling(self.get_logger().info):
                 self._worker = self.make_worker()
         except Exception as error:
+            if interrupts:  # a compilation that was cut short, for one
+                raise KeyboardInterrupt from error
             self._problem = f"cannot configure: {error}"
             self.get_logger().error(self._problem)
             self._release()
@@ -269,7 +275,7 @@ class PerceptionNode(LifecycleNode):
         self._diagnostics.publish(message)
 
     def _input_report(self) -> Report:
-        """Warn about inputs with several publishers, whose sensors would mix, of another type, and silent ones."""
+        """Warn about inputs with several publishers, whose sensors would mix, of another type, silent and lost ones."""
         values: dict[str, object] = {}
         told: list[str] = []
         missing = self._clouds.follow_publisher() if self._clouds is not None else {}
@@ -283,4 +289,11 @@ class PerceptionNode(LifecycleNode):
                 told.append(missing.get(name, f"'{name}' is a {types[0]}, not a {kind}"))
             elif not self._heard[name]:
                 told.append(f"nothing on '{name}' yet, which has {len(types)} publisher(s)")
+        before, self._dropped = self._dropped, n_dropped()
+        values["dropped_datagrams"] = self._dropped
+        if self._dropped > before and not self.values["reliable"]:
+            told.append(
+                f"{self._dropped - before} datagrams found the receive buffer full, which loses messages: raise "
+                "net.core.rmem_max and SocketReceiveBufferSize (docs/deployment.md)"
+            )
         return Report(WARN if told else OK, "; ".join(told) or "every input arrives", values)

@@ -17,6 +17,15 @@ LATCHED = QoSProfile(
 )
 
 
-def sensor_qos(depth: int) -> QoSProfile:
-    """Return best effort with a short queue, as sensors publish; a fresh object, since rclpy edits it."""
+RELIABLE_DEPTH = 10
+"""Messages that a reliable queue holds: what was sent again comes late, with all that has come since."""
+
+
+def sensor_qos(depth: int, reliable: bool = False) -> QoSProfile:
+    """Return best effort with a short queue, as sensors publish, or reliable with a longer one.
+
+    A fresh object, since rclpy edits it.
+    """
+    if reliable:
+        return QoSProfile(depth=max(depth, RELIABLE_DEPTH), reliability=ReliabilityPolicy.RELIABLE)
     return QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT)

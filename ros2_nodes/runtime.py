@@ -20,10 +20,14 @@ __all__ = [
     "Stopwatch",
     "Vitals",
     "Words",
+    "interrupts",
     "limit_threads",
     "run_node",
     "run_nodes",
 ]
+
+interrupts: list[int] = []
+"""Signals that have told this process to end."""
 
 
 def limit_threads(threads: int) -> None:
@@ -52,8 +56,6 @@ def run_nodes(name: str, makers: Sequence[Callable[[], Any]], args: list[str] | 
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
     from rclpy.signals import SignalHandlerOptions
 
-    interrupts: list[int] = []
-
     def interrupt(number: int, _: object) -> None:
         # Ctrl-C comes from the terminal and again from launch; the second must not cut the end short. Only
         # SIG_IGN outlives the interpreter's own end.
@@ -61,6 +63,12 @@ def run_nodes(name: str, makers: Sequence[Callable[[], Any]], args: list[str] | 
         interrupts.append(number)
         raise KeyboardInterrupt
 
+    def ignored(what: sys.UnraisableHookArgs) -> None:
+        # LLVM calls back while numba compiles. What is raised there, the interrupt too, is lost and printed.
+        if not interrupts:
+            sys.__unraisablehook__(what)
+
+    sys.unraisablehook = ignored
     # Not rclpy's handlers: those take the context away under a sweep or a configure that goes on. These
     # end either at once, with publishers that still work.
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
@@ -76,7 +84,7 @@ def run_nodes(name: str, makers: Sequence[Callable[[], Any]], args: list[str] | 
         except ValueError as error:
             rclpy.logging.get_logger(name).fatal(str(error))
             sys.exit(1)
-        while rclpy.ok():
+        while rclpy.ok() and not interrupts:
             executor.spin_once(timeout_sec=0.5)  # interrupts are seen between two of these
     except (KeyboardInterrupt, ExternalShutdownException):
         pass

@@ -65,11 +65,11 @@ class SimulatedNode(Node):
         """Publish a frame that is due ``now``."""
 
     def sensor_publisher(self, kind: type, topic: str) -> Any:
-        """Return a publisher with a sensor's QoS."""
+        """Return a reliable publisher, which serves subscribers of either kind."""
         return self.create_publisher(
             kind,
             topic,
-            sensor_qos(depth=5),
+            sensor_qos(depth=5, reliable=True),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
 

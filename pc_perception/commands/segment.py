@@ -175,7 +175,8 @@ class _Run:
             warm_up()  # else the first cloud's time is that of loading kernels
             telling = source.telling(cloud)
             if telling.finite().any():
-                for sentence in mismatches(telling, self.sweeps.model.contract.seen):
+                contract = self.sweeps.model.contract
+                for sentence in mismatches(telling, contract.seen, contract.features):
                     print(f"unlike the training data: {sentence}", file=sys.stderr)
         return self.sweeps
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -120,9 +121,17 @@ class LiveModel(LiveWorker[T]):
         """Return the diagnostics since the last call: labelling, and the comparison with the training."""
         reports = super().reports()
         reports[self.words.doing].values.update(device_values(self.model.device))
-        found = self.vitals.sensor
-        sensor = Report(WARN if found else OK, "; ".join(found) or "nothing unlike the training", {})
-        return {**reports, "sensor check": sensor}
+        return {**reports, "sensor check": self._sensor_report()}
+
+    def _sensor_report(self) -> Report:
+        """Return what the last check found, as long as clouds are labelled."""
+        found, silent_s = self.vitals.sensor, time.monotonic() - self._last_check
+        if not self.values["sensor_check"]:
+            return Report(OK, "off", {})
+        if silent_s > 2 * SENSOR_CHECK_PERIOD_S:
+            since = "yet" if math.isinf(silent_s) else f"for {silent_s:.0f} s"
+            return Report(OK, f"no {self.words.item} was {self.words.done} {since}", {})
+        return Report(WARN if found else OK, "; ".join(found.values()) or "nothing unlike the training", {})
 
     def _load(self) -> Pipeline:
         model, device, precision = (self.values[name] for name in ("model", "device", "precision"))
@@ -137,16 +146,15 @@ class LiveModel(LiveWorker[T]):
         self.transport.send_label_info(self.model.label_set, self.values["confidence_threshold"])
 
     def check_sensor(self, pipeline: Pipeline, cloud: PointCloud, origin: NDArray | None = None) -> None:
-        """Compare the cloud with the model's training every few seconds; log when it stops fitting."""
+        """Compare the cloud with the model's training every few seconds; log when other quantities stop fitting."""
         now = time.monotonic()
         if not self.values["sensor_check"]:
-            self.vitals.sensor = []
+            self.vitals.sensor = {}
         elif now - self._last_check > SENSOR_CHECK_PERIOD_S:
-            self._last_check = now
             found, before = pipeline.sweeps.check_sensor(cloud, origin), self.vitals.sensor
-            self.vitals.sensor = found
-            if found and not before:
-                told = "; ".join(found)
+            self.vitals.sensor, self._last_check = found, now
+            if found.keys() - before.keys():
+                told = "; ".join(found.values())
                 self.transport.warn(f"the sensor is not like those of the model's training: {told}")
 
 

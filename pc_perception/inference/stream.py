@@ -16,7 +16,7 @@ from pc_perception.cloud import PointCloud
 from pc_perception.geometry import inverse, transform
 
 from .segmenter import SegmentationResult, Segmenter
-from .sensor_check import mismatches
+from .sensor_check import findings
 from .upright import upright
 from .vitals import Timing
 
@@ -87,12 +87,12 @@ class SweepSegmenter:
         """Drop earlier sweeps (after a jump of the clock or of the pose)."""
         self._past.clear()
 
-    def check_sensor(self, cloud: PointCloud, origin: NDArray | None = None) -> list[str]:
-        """Say where ``cloud`` lies outside of what the model's training saw (``sensor_check``)."""
-        cloud = without_ego(cloud, self.options.ego_box)
-        if self.model.contract.level_camera:  # heights mean nothing in an optical frame
+    def check_sensor(self, cloud: PointCloud, origin: NDArray | None = None) -> dict[str, str]:
+        """Say by quantity where ``cloud`` lies outside of what the model's training saw (``sensor_check``)."""
+        cloud, contract = without_ego(cloud, self.options.ego_box), self.model.contract
+        if contract.level_camera:  # heights mean nothing in an optical frame
             cloud = replace(cloud, xyz=upright(cloud))
-        return mismatches(_seen_from(cloud, origin), self.model.contract.seen)
+        return findings(_seen_from(cloud, origin), contract.seen, contract.features)
 
     def _jumped(self, stamp_ns: int) -> bool:
         before, self._stamp_ns = self._stamp_ns, stamp_ns

@@ -146,7 +146,7 @@ class Vitals:
         self.input, self.output, self.timing = RateMeter(), RateMeter(), Timing()
         self.last_error = ""
         self.invalid_share = 0.0
-        self.sensor: list[str] = []
+        self.sensor: dict[str, str] = {}
         self._before: Counter[str] = Counter()
         self._overrun_periods = 0
         self._last_input = time.monotonic()

@@ -111,13 +111,13 @@ def build_object(name: str, rng: Generator, *, fresh: bool = False) -> list[Scen
 
 
 def object_mesh(pieces: list[SceneObject]) -> Mesh:
-    """Join all parts of an object in the common frame, (V, 3) float64 metres."""
+    """Join the surfaces of all parts of an object in the common frame, (V, 3) float64 metres."""
     vertices, faces, n = [], [], 0
     for piece in pieces:
         T = piece.T_world_object
         for part in piece.parts:
             vertices.append(part.vertices.astype(np.float64) @ T[:3, :3].T + T[:3, 3])
-            faces.append(part.triangles + np.int32(n))
+            faces.append(part.surface[1] + np.int32(n))
             n += len(part.vertices)
     return Mesh(np.concatenate(vertices), np.concatenate(faces))
 
@@ -126,7 +126,7 @@ def random_shape(name: str, seed: int) -> Mesh:
     """Return the closed mesh of the shape that a class and a seed stand for, in the cube [-1, 1]^3.
 
     Every seed has a shape of its own. The mesh is a union of closed parts that may overlap: ``Solid`` tells its
-    inside. Leaves, which are open triangles in the simulator, become round clumps.
+    inside. Leaves, which are sheets without an inside in the simulator, become round clumps.
 
     Raises:
         ValueError: there is no such class.
@@ -136,7 +136,8 @@ def random_shape(name: str, seed: int) -> Mesh:
     closed = []
     for piece in pieces:
         for part in piece.parts:
-            mesh = part.mesh if shapes.is_watertight(part.mesh) else _clumps(part.mesh, rng)
+            has_sheets = len(part.surface[1]) < len(part.triangles)
+            mesh = _clumps(part.surface, rng) if has_sheets else part.mesh
             closed.append(shapes.moved(mesh, piece.T_world_object))
     return in_cube(Mesh(*shapes.join(closed)))
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pc_perception.simulation.materials import Material
-from pc_perception.simulation.shapes import Mesh
+from pc_perception.simulation.shapes import Mesh, one_sided
 
 PARTS = (
     "none", "body", "glass", "wheel", "interior", "light", "plate", "cab", "cargo", "mirror",
@@ -31,7 +31,8 @@ class Part:
     Attributes:
         name: one of ``PARTS``.
         vertices: (V, 3) float32, metres.
-        triangles: (T, 3) int32; watertight where the thing is solid.
+        triangles: (T, 3) int32, watertight; leaves are sheets of two sides, without an inside. The grounds alone
+            (road, sidewalk, kerb, terrain) are open: surfaces without an underside, not things.
         material: drawn for this instance.
         raw_class: overrides the object's class (the crown and the trunk of one tree).
     """
@@ -46,6 +47,11 @@ class Part:
     def mesh(self) -> Mesh:
         """The (vertices, triangles) pair that ``shapes`` works on."""
         return self.vertices, self.triangles
+
+    @property
+    def surface(self) -> Mesh:
+        """The same with every sheet once, without its back: what has the area that points are drawn over."""
+        return one_sided(self.mesh)
 
 
 @dataclass(frozen=True)

@@ -168,6 +168,19 @@ def grid_surface(points: NDArray) -> Mesh:
     return np.asarray(points, np.float32).reshape(-1, 3), triangles.astype(np.int32)
 
 
+def two_sided(mesh: Mesh) -> Mesh:
+    """Close sheets of loose triangles by their backs: watertight, of no volume, and met by the same rays."""
+    vertices, triangles = mesh
+    return vertices, np.concatenate([triangles, triangles[:, ::-1]])
+
+
+def one_sided(mesh: Mesh) -> Mesh:
+    """Return the mesh without the backs that ``two_sided`` made."""
+    vertices, triangles = mesh
+    first = np.unique(np.sort(triangles, axis=1), axis=0, return_index=True)[1]
+    return vertices, triangles[np.sort(first)]
+
+
 def moved(mesh: Mesh, T: NDArray) -> Mesh:
     """Apply a (4, 4) transform to a mesh."""
     vertices, triangles = mesh

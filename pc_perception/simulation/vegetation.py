@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from pc_perception.simulation.shapes import Mesh, box, ellipsoid, join, tube
+from pc_perception.simulation.shapes import Mesh, box, ellipsoid, join, tube, two_sided
 from pc_perception.simulation.template import Piece, Template
 
 N_TREES, N_BUSHES, N_HEDGES = 64, 32, 24
@@ -16,7 +16,7 @@ _CROWN, _TRUNK, _BUSH = 5, 6, 7
 
 
 def leaves(centers: NDArray, sizes: NDArray, rng: np.random.Generator) -> Mesh:
-    """Make one randomly turned triangle per row of (N, 3) ``centers`` (open surfaces)."""
+    """Make one randomly turned sheet, a triangle and its back, per row of (N, 3) ``centers``."""
     n = len(centers)
     u = rng.normal(size=(n, 3))
     u /= np.linalg.norm(u, axis=1, keepdims=True)
@@ -25,7 +25,7 @@ def leaves(centers: NDArray, sizes: NDArray, rng: np.random.Generator) -> Mesh:
     reach = 0.7 * sizes[:, None]
     corners = np.stack([-u * reach, 0.5 * u * reach + v * reach, 0.5 * u * reach - v * reach], 1)
     vertices = (centers[:, None] + corners).reshape(-1, 3).astype(np.float32)
-    return vertices, np.arange(3 * n, dtype=np.int32).reshape(-1, 3)
+    return two_sided((vertices, np.arange(3 * n, dtype=np.int32).reshape(-1, 3)))
 
 
 def _clumped(

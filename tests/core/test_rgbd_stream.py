@@ -155,6 +155,6 @@ def test_heights_of_a_camera_are_compared_upright():
     floor = np.where(rows > 30, np.minimum(floor, 1.2 * K[1, 1] / np.maximum(rows - K[1, 2], 1)), floor)
     cloud = rgbd_cloud(image(floor.astype(np.float32)), camera_info())
     model.contract = replace(ByDepth.contract, level_camera=True, seen=seen)
-    assert SweepSegmenter(model).check_sensor(cloud) == []
+    assert SweepSegmenter(model).check_sensor(cloud) == {}
     model.contract = replace(model.contract, level_camera=False)
-    assert "heights run from" in SweepSegmenter(model).check_sensor(cloud)[0]
+    assert "heights run from" in SweepSegmenter(model).check_sensor(cloud)["height_m"]

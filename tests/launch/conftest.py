@@ -91,26 +91,29 @@ def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model.write(tmp_path_factory.mktemp("model") / "tiny.safetensors")
 
 
-@pytest.fixture(scope="session")
-def bag(ros_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A rosbag2 bag of four seconds with an empty camera topic and clouds on /lidar."""
+def write_bag(folder: Path, n_clouds: int, n_points: int, rate_hz: int) -> Path:
+    """Write a rosbag2 bag with an empty camera topic and clouds on /lidar."""
     import numpy as np
     from rclpy.serialization import serialize_message
     from rosbag2_py import ConverterOptions, SequentialWriter, StorageOptions, TopicMetadata
     from sensor_msgs_py.point_cloud2 import create_cloud_xyz32
     from std_msgs.msg import Header
 
-    folder = tmp_path_factory.mktemp("bag") / "drive"
     writer = SequentialWriter()
     writer.open(StorageOptions(uri=str(folder), storage_id="mcap"), ConverterOptions("cdr", "cdr"))
     for i, (name, kind) in enumerate({"/camera": "Image", "/lidar": "PointCloud2"}.items()):
         metadata = {"name": name, "type": f"sensor_msgs/msg/{kind}", "serialization_format": "cdr"}
         writer.create_topic(TopicMetadata(id=i, **metadata))
-    points = np.random.default_rng(0).uniform(-20, 20, (2000, 3)).astype(np.float32)
-    for i in range(20):
-        header = Header(frame_id="sensor")
-        header.stamp.sec, header.stamp.nanosec = 1_700_000_000 + i // 5, i % 5 * 200_000_000
-        stamp_ns = header.stamp.sec * 10**9 + header.stamp.nanosec
+    points = np.random.default_rng(0).uniform(-20, 20, (n_points, 3)).astype(np.float32)
+    for i in range(n_clouds):
+        header, stamp_ns = Header(frame_id="sensor"), 1_700_000_000 * 10**9 + i * 10**9 // rate_hz
+        header.stamp.sec, header.stamp.nanosec = divmod(stamp_ns, 10**9)
         writer.write("/lidar", serialize_message(create_cloud_xyz32(header, points)), stamp_ns)
     del writer
     return folder
+
+
+@pytest.fixture(scope="session")
+def bag(ros_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bag of four seconds of small clouds."""
+    return write_bag(tmp_path_factory.mktemp("bag") / "drive", 20, 2000, 5)

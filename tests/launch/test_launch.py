@@ -14,7 +14,7 @@ import pytest
 from pc_perception.inference.model_file import shipped_models
 from pc_perception.io import livox
 from pc_perception.io.message_types import typestore
-from tests.launch.conftest import Workspace
+from tests.launch.conftest import Workspace, write_bag
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
 FILE = Path(__file__).with_name("launch_segment.py")
@@ -38,10 +38,29 @@ def test_an_input_and_a_bag_are_labelled(workspace: Workspace, tiny_file: Path, 
     launch_test(workspace, model=str(tiny_file), **source)
 
 
+DEFAULT_BUFFER = (
+    ",<CycloneDDS><Domain><Internal><SocketReceiveBufferSize max='212993B'/></Internal></Domain></CycloneDDS>"
+)
+"""What Linux grants unless net.core.rmem_max is raised."""
+
+
+@pytest.mark.parametrize("workspace", ["symlinked"], indirect=True)
+def test_every_large_cloud_of_a_bag_arrives(workspace: Workspace, tiny_file: Path, tmp_path: Path) -> None:
+    n, file = 10, Path(__file__).with_name("launch_bag.py")
+    arguments = {"rviz": "false", "threads": "1", "model": str(tiny_file)}
+    arguments["bag"] = str(write_bag(tmp_path / "drive", n, 200_000, 10))  # 2.4 MB each
+    command = (sys.executable, "-m", "launch_testing.launch_test", str(file))
+    wanted = json.dumps({"arguments": arguments, "clouds": n})
+    uri = workspace.env["CYCLONEDDS_URI"] + DEFAULT_BUFFER
+    done = workspace.run(*command, PC_PERCEPTION_LAUNCH_TEST=wanted, CYCLONEDDS_URI=uri, timeout_s=300)
+    assert done.returncode == 0, done.stdout
+
+
 def test_the_clouds_of_a_bag_are_found(bag: Path) -> None:
-    from ros2_nodes.bag_topics import cloud_topic
+    from ros2_nodes.bag_topics import cloud_topic, sensor_topics
 
     assert cloud_topic(bag) == cloud_topic(next(bag.glob("*.mcap"))) == ("/lidar", "sensor")
+    assert set(sensor_topics(bag)) == {"/lidar", "/camera"}
     with pytest.raises(ValueError, match=r"no clouds .* on '/camera'; it has them on /lidar"):
         cloud_topic(bag, "/camera")
     with pytest.raises(FileNotFoundError, match="no bag"):

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,6 +75,29 @@ def test_a_model_that_cannot_be_loaded_fails_with_the_reason(
     diagnostics = bench.listen("/diagnostics", DiagnosticArray)
     status = bench.diagnostic(diagnostics, lambda s: s.level == DiagnosticStatus.ERROR)
     assert reason in status.message
+
+
+COMPILING = """
+import ctypes, signal
+from ros2_nodes.runtime import run_node
+from ros2_nodes.segment_node import SegmentNode
+
+class Compiling(SegmentNode):
+    def make_worker(self):
+        ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(signal.SIGINT))()
+        raise RuntimeError("no compiled object yet")
+
+run_node("segment_node", Compiling)
+"""
+
+
+def test_an_interrupt_that_a_compiler_swallows_ends_the_node_in_silence(ros: Any) -> None:
+    """LLVM's callbacks lose it, and numba then fails with another error."""
+    command = [sys.executable, "-c", COMPILING]
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_a_wrong_qos_override_fails_with_the_reason(bench: Bench, tiny: Path) -> None:
@@ -220,6 +245,18 @@ def test_qos_can_be_overridden_for_a_reliable_subscriber(
     bench.spin_until(lambda: bench.node.count_subscribers("segmentation") > 0, "the match")
     bench.spin(0.2)
     assert bench.label(make_cloud(), got).width == 3000
+
+
+def test_reliable_clouds_come_and_go_reliably(bench: Bench, tiny: Path) -> None:
+    from rclpy.qos import ReliabilityPolicy
+
+    node = bench.start(tiny, active=False, reliable=True)
+    node.trigger_configure()
+    node.trigger_activate()
+    (points,) = node.get_subscriptions_info_by_topic("/points")
+    (labels,) = node.get_publishers_info_by_topic("/segmentation")
+    assert points.qos_profile.reliability == labels.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+    assert next(s for s in node.subscriptions if s.topic_name == "/points").qos_profile.depth >= 10
 
 
 def test_an_incompatible_publisher_is_named(

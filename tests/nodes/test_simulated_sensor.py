@@ -16,6 +16,7 @@ pytestmark = pytest.mark.ros
 def test_clouds_and_tf_fit_each_other(bench: Bench) -> None:
     pytest.importorskip("open3d", reason="the simulator casts rays with open3d")
     from rclpy.parameter import Parameter
+    from rclpy.qos import ReliabilityPolicy
     from rclpy.time import Time
     from sensor_msgs.msg import PointCloud2
     from tf2_ros.buffer import Buffer
@@ -42,6 +43,8 @@ def test_clouds_and_tf_fit_each_other(bench: Bench) -> None:
     cloud = cloud_from_msg(got[0])
     assert (cloud.frame, set(cloud.fields)) == ("lidar", {"intensity", "ring", "time"})
     assert len(cloud) > 500
+    (publisher,) = bench.peer.get_publishers_info_by_topic("points")
+    assert publisher.qos_profile.reliability == ReliabilityPolicy.RELIABLE, "for subscribers of either kind"
     listener.unregister()
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
 import time
 from pathlib import Path
@@ -13,6 +15,7 @@ import yaml
 from pc_perception.io.message_types import new_message
 from ros2_nodes import camera_feed, parameters
 from ros2_nodes.camera_feed import CameraFeed
+from ros2_nodes.datagrams import n_dropped
 from ros2_nodes.runtime import ERROR, OK, WARN, RateLimiter, Vitals
 from ros2_nodes.tables import TABLES
 
@@ -80,6 +83,23 @@ def test_drops_and_failures_are_reported_once() -> None:
     assert "the cloud has no field 'z'" in first.text
     vitals.arrived()
     assert vitals.report(dropped=5).text == "2 sweep(s) dropped for newer ones"
+
+
+@pytest.mark.skipif(not Path("/proc/self/net/udp").exists(), reason="only Linux tells what it dropped")
+def test_datagrams_that_found_the_buffer_full_are_counted() -> None:
+    before = n_dropped()
+    with socket.socket(type=socket.SOCK_DGRAM) as receiver, socket.socket(type=socket.SOCK_DGRAM) as sender:
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 20_000)
+        receiver.bind(("127.0.0.1", 0))
+        for _ in range(50):
+            sender.sendto(bytes(8000), receiver.getsockname())
+        receiver.setblocking(False)
+        n_kept = 0
+        with contextlib.suppress(BlockingIOError):
+            while receiver.recv(10_000):
+                n_kept += 1
+        assert 0 < n_kept < 50
+        assert n_dropped() - before == 50 - n_kept
 
 
 def test_a_picture_on_its_way_is_waited_for_unless_the_camera_is_silent(

@@ -90,7 +90,7 @@ def shape_with_parts(seed: int) -> tuple[NDArray[np.float32], NDArray[np.uint16]
     name, parts = list(CATEGORIES.items())[number]
     rng = np.random.default_rng([20261127, seed])
     pieces = [
-        (parts.index(part.name), part.vertices[part.triangles] @ T[:3, :3].T + T[:3, 3])
+        (parts.index(part.name), part.vertices[part.surface[1]] @ T[:3, :3].T + T[:3, 3])
         for piece in build_object(name, rng, fresh=True)
         for part, T in ((part, piece.T_world_object) for part in piece.parts)
         if part.name in parts
