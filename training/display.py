@@ -60,7 +60,7 @@ class Bar(Hook):
     priority = "VERY_LOW"
 
     def __init__(self, progress: Progress) -> None:
-        self.progress = progress
+        self.progress, self.loss = progress, ""
 
     def before_train(self, runner: Any) -> None:
         """Open the bar."""
@@ -75,10 +75,9 @@ class Bar(Hook):
     ) -> None:
         """Move it."""
         self.bar.update(100 * self.progress.fraction(batch_idx + 1) - self.bar.n)
-        if outputs is not None and batch_idx % 10 == 0:
-            self.bar.set_postfix(
-                step=batch_idx + 1, loss=f"{float(outputs['loss'].detach()):.3f}", refresh=False
-            )
+        if outputs is not None and batch_idx % 10 == 0:  # to read it waits for the device
+            self.loss = f"{float(outputs['loss'].detach()):.3f}"
+        self.bar.set_postfix(step=batch_idx + 1, loss=self.loss, refresh=False)
 
     def after_train(self, runner: Any) -> None:
         """Close it."""

@@ -51,7 +51,7 @@ class RunSettings:
         weight_decay, betas: of AdamW.
         clip: largest norm of the gradient; 0 for none.
         ema: decay of the average of weights that becomes the model; 0 takes the last weights.
-        amp: bfloat16 autocast, on CUDA.
+        amp: bfloat16 autocast; gains on CUDA.
         seed: of weights, order and random changes.
         workers: processes that prepare batches; 0 does it in the training process.
         threads: of torch, 0 leaves torch's choice.

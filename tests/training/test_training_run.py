@@ -243,7 +243,7 @@ def test_a_loss_that_is_no_number_is_named_and_the_last_checkpoint_kept(
 
 
 def test_bfloat16_runs_the_forward_pass_alone(make_run: MakeRun) -> None:
-    # On the CPU too, where pc-train refuses it as slow: the same wrapper as on a GPU.
+    # On the CPU, by the same wrapper as on a GPU.
     run = make_run(max_steps=3, amp=True)
     runner = assemble(run, open_data(run.data, run.data_options()))
     seen: list[bool] = []
