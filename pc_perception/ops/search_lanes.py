@@ -37,6 +37,7 @@ def lowest_bit(typing: Any, word):  # type: ignore[no-untyped-def]
     """Return the place, uint64, of the lowest bit of a uint64 that is not zero."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        """Emit a count of trailing zeros, which is not asked about zero."""
         return builder.cttz(values[0], ir.IntType(1)(1))
 
     return types.uint64(types.uint64), generate

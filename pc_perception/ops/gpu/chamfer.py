@@ -143,6 +143,7 @@ class Chamfer(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, norm: str) -> Tensor:
+        """Return the distance () and keep who is nearest to whom."""
         a, b = a.contiguous(), b.contiguous()
         there, back = (
             (t.new_empty(t.shape[:2]), torch.empty(t.shape[:2], dtype=torch.int32, device=t.device))
@@ -159,6 +160,7 @@ class Chamfer(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        """Return the gradients (B, n, 3) and (B, m, 3), None for what nobody asks for."""
         a, b, square, index, square_back, index_back = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:2]
         # A target is rarely trained: what nobody asks for has no rows.
